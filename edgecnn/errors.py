@@ -1,0 +1,70 @@
+"""The errors a user can meet. Each says what went wrong, where, why, and what to try."""
+
+from __future__ import annotations
+
+
+class EdgecnnError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        message: What went wrong, in one line.
+        where: The place: a file, a layer, a source line.
+        why: The cause, when it is not the message itself.
+        hint: What to try.
+        detail: Full text (a traceback, a runtime's log) that is shown only with ``--verbose``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, where: str = "", why: str = "", hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.why = why
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *self.lines()])
+
+    def lines(self) -> list[str]:
+        """The indented lines below the message: where, why, try."""
+        parts = (("where", self.where), ("why", self.why), ("try", self.hint))
+        return [_labelled(label, text) for label, text in parts if text]
+
+
+def _labelled(label: str, text: str) -> str:
+    head = f"  {label + ':':<7}"
+    return head + text.replace("\n", "\n" + " " * len(head))
+
+
+class UsageError(EdgecnnError):
+    """An argument or option that cannot be used as given."""
+
+
+class ModelError(EdgecnnError):
+    """A model or its weights cannot be loaded, or cannot run on the given input."""
+
+
+class CaptureError(EdgecnnError):
+    """``torch.export`` could not trace the module, or it traced to operators that are not supported."""
+
+
+class GraphError(EdgecnnError):
+    """A graph that breaks the rules of :mod:`edgecnn.graph`."""
+
+
+class LoweringError(EdgecnnError):
+    """A graph that a format cannot express."""
+
+
+class BundleError(EdgecnnError):
+    """A bundle that cannot be written, or read, or is not what its manifest says."""
+
+
+class DataError(EdgecnnError):
+    """A data set that cannot be read, or does not fit the model."""
+
+
+class TargetError(EdgecnnError):
+    """A runtime or the host it runs on failed: not there, crashed, hung, or answered nonsense."""
