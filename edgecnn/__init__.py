@@ -1,0 +1,37 @@
+"""Export small torch CNNs to ONNX and TFLite, and prove the files right on the runtimes they will run on.
+
+The public names are imported when they are first used, so that ``import edgecnn`` loads no torch, onnx or runtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecnn.bundle import Bundle, load_bundle
+    from edgecnn.errors import EdgecnnError
+    from edgecnn.parity.check import CheckReport, check_bundle
+    from edgecnn.pipeline import export_model
+
+__version__ = "0.1.0"
+__all__ = ["Bundle", "CheckReport", "EdgecnnError", "check_bundle", "export_model", "load_bundle"]
+
+_HOMES = {
+    "Bundle": "edgecnn.bundle",
+    "CheckReport": "edgecnn.parity.check",
+    "EdgecnnError": "edgecnn.errors",
+    "check_bundle": "edgecnn.parity.check",
+    "export_model": "edgecnn.pipeline",
+    "load_bundle": "edgecnn.bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'edgecnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

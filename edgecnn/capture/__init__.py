@@ -1,0 +1,1 @@
+"""torch to graph: the only place that knows ATen."""

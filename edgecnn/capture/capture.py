@@ -1,0 +1,351 @@
+"""From an exported program to a graph."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.fx import Node as FxNode
+from torch.utils import _pytree as pytree
+
+from edgecnn.capture.aten import ROWS, Args, Unsupported, hint_for
+from edgecnn.capture.simplify import simplify
+from edgecnn.capture.trace import quiet_torch, source_line, trace_module
+from edgecnn.errors import CaptureError, GraphError
+from edgecnn.graph.graph import Graph, GraphBuilder, Origin
+from edgecnn.graph.ops import Op, ValueName
+from edgecnn.graph.shapes import Shape
+from edgecnn.graph.verify import verify
+
+# Operators whose result shares memory with their input: writing in place to either changes both.
+ALIASING = frozenset(
+    "view reshape flatten unflatten permute transpose t squeeze unsqueeze slice select expand narrow chunk split "
+    "split_with_sizes unbind detach alias dropout feature_dropout alpha_dropout contiguous to _unsafe_view".split()
+)
+
+
+def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
+    """Trace a module and bring it to the form that the formats are made from.
+
+    Args:
+        module: Any ``nn.Module`` of supported operators. It is traced in eval mode and left as it was.
+        example_inputs: One float32 tensor per argument of ``forward``, (1, ...).
+
+    Raises:
+        ModelError: if the module does not run on these inputs.
+        CaptureError: if it cannot be traced, or uses operators that are not supported (all of them are listed).
+    """
+    return capture_program(trace_module(module, example_inputs))
+
+
+def capture_program(program: torch.export.ExportedProgram) -> Graph:
+    """The graph of an exported program, simplified.
+
+    The length of the inputs' first axis is the batch, static or dynamic; in the graph it is 1.
+
+    Raises:
+        CaptureError: if the program uses operators that are not supported (all of them are listed).
+    """
+    with quiet_torch():
+        if _writes_through_views(program.graph):
+            program = program.run_decompositions({})
+        graph = _Capture(program).run()
+    return simplify(verify(graph, after="capture"))
+
+
+def _writes_through_views(graph: torch.fx.Graph) -> bool:
+    """Whether an in-place operator writes to memory that another value shares."""
+    for node in graph.nodes:
+        if _writes_in_place(node):
+            target = node.args[0]
+            shared = [target, *(u for u in (*target.users, *node.users) if u is not node)]
+            if any(_base_name(n) in ALIASING for n in shared):
+                return True
+    return False
+
+
+def _base_name(node: FxNode) -> str:
+    return str(node.target).removeprefix("aten.").split(".")[0] if node.op == "call_function" else ""
+
+
+def _writes_in_place(node: FxNode) -> bool:
+    base = _base_name(node)
+    return base.endswith("_") and not base.endswith("__") and not base.startswith("_")
+
+
+class _Capture:
+    """One pass over a program. It is the :class:`~edgecnn.capture.aten.Builder` that rows see."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        self._program = program
+        self._builder = GraphBuilder()
+        self._values: dict[FxNode, ValueName] = {}
+        self._tensors: dict[FxNode, torch.Tensor] = {}
+        self._names: dict[FxNode, str] = {}
+        self._written: dict[FxNode, FxNode] = {}
+        self._problems: list[str] = []
+        self._batch = _batch_length(program)
+        self._paths = _module_paths(program.graph)
+        self._node: FxNode
+        self._name = ""
+
+    # What rows see.
+
+    @property
+    def result_shape(self) -> Shape:
+        return self._shape_of(self._node)
+
+    def add(self, op: Op, suffix: str = "") -> ValueName:
+        return self._builder.add(op, f"{self._name}.{suffix}" if suffix else self._name, self._origin())
+
+    def constant(self, array: npt.NDArray[Any], suffix: str) -> ValueName:
+        return self._builder.constant(f"{self._name}.{suffix}", array)
+
+    def shape(self, value: ValueName) -> Shape:
+        return self._builder.shapes[value]
+
+    def elements(self, value: ValueName | None) -> npt.NDArray[np.float32] | None:
+        return None if value is None else self._builder.constants.get(value)
+
+    # The pass.
+
+    def run(self) -> Graph:
+        self._place_inputs()
+        for node in self._program.graph.nodes:
+            if node.op == "call_function" and (node.users or _writes_in_place(node)):
+                self._call(node)
+        self._refuse_problems()
+        self._place_outputs()
+        return self._builder.build()
+
+    def _place_inputs(self) -> None:
+        tensors = _lifted_tensors(self._program)
+        for node in self._program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            if node.name in tensors:
+                target, self._tensors[node] = tensors[node.name]
+                self._names[node] = target
+            elif not isinstance(node.meta.get("val"), torch.Tensor):
+                self._problem(node, f"the argument {node.name} is not a tensor", "a forward that takes tensors only")
+            elif node.meta["val"].dtype != torch.float32:
+                dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+                self._problem(node, f"the input {node.name} is {dtype}", "float32 inputs")
+            else:
+                self._values[node] = self._builder.input(node.name, self._shape_of(node))
+
+    def _call(self, node: FxNode) -> None:
+        self._node, self._name = node, self._name_of(node)
+        inputs = node.all_input_nodes
+        if node in self._values or not _holds_tensors(node.meta.get("val")):
+            return  # a size or an assertion: shapes are static, nothing to compute
+        if all(i in self._tensors for i in inputs):
+            self._fold(node)
+            return
+        try:
+            row = ROWS.get(_operator(node))
+            if row is None:
+                raise Unsupported("edgecnn has no such operator", hint_for(_operator(node)))  # noqa: TRY301
+            value = row(self, self._bind(node))
+            if self._builder.shapes[value] != self.result_shape:
+                raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
+        except Unsupported as problem:
+            self._problem(node, problem.reason, problem.hint)
+            value = self._fake(node)
+        except GraphError as err:
+            self._problem(node, err.message, err.hint)
+            value = self._fake(node)
+        self._give(node, value)
+        if _writes_in_place(node):
+            self._write(node, value)
+
+    def _give(self, node: FxNode, value: ValueName) -> None:
+        """Note a call's value; of a call that gives several, rows know the first only."""
+        self._values[node] = value
+        if isinstance(node.meta["val"], list | tuple):
+            for user in node.users:
+                if user.args[1] == 0:
+                    self._values[user] = value
+                elif user.users:
+                    self._problem(user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result")
+                    self._values[user] = self._fake(user)
+
+    def _fake(self, node: FxNode) -> ValueName:
+        """A stand-in for a value that cannot be had, so that the search for problems goes on behind it."""
+        value = node.meta["val"]
+        shape = tuple(map(int, value.shape)) if isinstance(value, torch.Tensor) else (1,)
+        return self._builder.input(self._builder.free_name(f"{node.name}?"), shape)
+
+    def _write(self, node: FxNode, value: ValueName) -> None:
+        """After an in-place operator, every name of the value it wrote to means the result."""
+        root = self._written.get(node.args[0], node.args[0])  # type: ignore[arg-type,call-overload]
+        if root in self._tensors:
+            self._problem(node, f"the model writes to its own {self._names.get(root, root.name)}", "a model without state")
+        self._written[node] = root
+        for other in (root, *(n for n, r in self._written.items() if r is root)):
+            self._values[other] = value
+
+    def _fold(self, node: FxNode) -> None:
+        """Compute what depends on parameters alone once, by torch itself."""
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: self._tensors[n])
+        with torch.no_grad():
+            result = node.target(*args, **kwargs)  # type: ignore[operator]
+        if isinstance(result, torch.Tensor):
+            self._tensors[node] = result
+            self._names[node] = self._name
+            return
+        for user in node.users:  # getitem of a tuple
+            if _operator(user) == "getitem":
+                self._tensors[user] = result[user.args[1]]
+                self._names[user] = self._name
+
+    def _bind(self, node: FxNode) -> Args:
+        schema = node.target._schema  # type: ignore[union-attr]  # noqa: SLF001  (the public way to an overload's signature)
+        values = {}
+        for i, argument in enumerate(schema.arguments):
+            default = argument.default_value if argument.has_default_value() else None
+            given = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, default)
+            values[argument.name] = torch.fx.node.map_arg(given, self._value)
+        return Args(values)
+
+    def _value(self, node: FxNode) -> Any:
+        if node in self._values:
+            return self._values[node]
+        if node in self._tensors:
+            tensor, name = self._tensors[node], self._names[node]
+            if not (tensor.is_floating_point() or tensor.dtype in (torch.int64, torch.int32, torch.bool)):
+                raise Unsupported(f"the constant {name} is {tensor.dtype}", "float32")
+            self._values[node] = self._builder.constant(name, tensor.detach().cpu().double().numpy())
+            return self._values[node]
+        return None  # a size, which rows take from the result's shape instead
+
+    def _place_outputs(self) -> None:
+        output = next(n for n in self._program.graph.nodes if n.op == "output")
+        names = _output_names(self._program)
+        for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
+            if not isinstance(node, FxNode) or node not in self._values:
+                raise CaptureError(
+                    f"output {name} does not depend on the input",
+                    hint="leave constants out of what forward returns",
+                )
+            self._builder.output(name, self._values[node])
+
+    def _problem(self, node: FxNode, reason: str, hint: str = "") -> None:
+        place = ", ".join(p for p in (_module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
+        text = f"{place} ({_operator(node)}): {reason}" + (f"; try {hint}" if hint else "")
+        if text not in self._problems:
+            self._problems.append(text)
+
+    def _refuse_problems(self) -> None:
+        if self._problems:
+            count = len(self._problems)
+            raise CaptureError(
+                f"{count} operation{'s' * (count != 1)} of this model cannot be exported:\n"
+                + "\n".join(f"  - {p}" for p in self._problems)
+            )
+
+    def _origin(self) -> Origin:
+        node = self._node
+        return Origin(_module_of(node)[0], source_line(node.meta.get("stack_trace")), _operator(node))
+
+    def _name_of(self, node: FxNode) -> str:
+        path, kind = _module_of(node)
+        base = _base_name(node).strip("_")
+        if path and kind.startswith("torch.nn.") and len(self._paths[path]) == 1:
+            return path
+        return f"{path}.{base}" if path else base
+
+    def _shape_of(self, node: FxNode) -> Shape:
+        value = node.meta["val"]
+        shape = (value[0] if isinstance(value, list | tuple) else value).shape
+        return tuple(self._length(node, i, n) for i, n in enumerate(shape))
+
+    def _length(self, node: FxNode, axis: int, length: Any) -> int:
+        if axis == 0 and (self._batch is None or length == self._batch):
+            return 1
+        if not isinstance(length, int):
+            raise CaptureError(
+                f"axis {axis} of {node.name} has no fixed length ({length})",
+                why="only the batch, the first axis, may be dynamic",
+                hint="export the program with fixed height, width and channels",
+            )
+        return length
+
+
+def _operator(node: FxNode) -> str:
+    """``aten.relu.default``, with the underscore of in-place forms taken off."""
+    if not isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001  (torch has no public name for it)
+        return str(getattr(node.target, "__name__", node.target))
+    text = str(node.target)
+    return text.replace("_.", ".", 1) if _writes_in_place(node) else text
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensors, value)))
+
+
+def _batch_length(program: torch.export.ExportedProgram) -> int | None:
+    """The length of the inputs' first axis; None where it is dynamic."""
+    names = set(program.graph_signature.user_inputs)
+    lengths = {
+        n.meta["val"].shape[0]
+        for n in program.graph.nodes
+        if n.op == "placeholder" and n.name in names and isinstance(n.meta.get("val"), torch.Tensor) and n.meta["val"].dim()
+    }
+    length = lengths.pop() if len(lengths) == 1 else 1
+    return length if isinstance(length, int) else None
+
+
+def _lifted_tensors(program: torch.export.ExportedProgram) -> Mapping[str, tuple[str, torch.Tensor]]:
+    """Parameters, buffers and constants by their placeholder's name: the path in the module, and the tensor."""
+    signature, state = program.graph_signature, program.state_dict
+    found = {}
+    for spec in signature.input_specs:
+        if spec.target is not None and spec.arg is not None:
+            tensor = state.get(spec.target, program.constants.get(spec.target))
+            if isinstance(tensor, torch.Tensor):
+                found[str(spec.arg.name)] = (spec.target, tensor.detach())
+    return found
+
+
+def _module_of(node: FxNode) -> tuple[str, str]:
+    """Path and type of the innermost module that a call was made in."""
+    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", ""
+    path, kind = list(stack.values())[-1]
+    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _module_paths(graph: torch.fx.Graph) -> Mapping[str, set[str]]:
+    """The operators called in each module: a module of one operator lends it its own name."""
+    paths: dict[str, set[str]] = defaultdict(set)
+    for node in graph.nodes:
+        if node.op == "call_function":
+            paths[_module_of(node)[0]].add(_operator(node))
+    return paths
+
+
+def _output_names(program: torch.export.ExportedProgram) -> list[str]:
+    """``output``, or for several the keys and positions that lead to each, joined by underscores."""
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    paths = [list(_path_parts(path)) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
+    if len(paths) == 1 and not any(isinstance(p, str) for p in paths[0]):
+        return ["output"]
+    names = ["_".join(str(p) for p in path) for path in paths]
+    return [f"output_{name}" if name[:1].isdigit() else name for name in names]
+
+
+def _path_parts(path: Sequence[Any]) -> Iterator[str | int]:
+    for key in path:
+        for attribute in ("key", "idx", "name"):
+            if hasattr(key, attribute):
+                part = getattr(key, attribute)
+                yield part if isinstance(part, int) else str(part)
+                break

@@ -1,0 +1,117 @@
+"""torch.export, and its failures in words."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from edgecnn.errors import CaptureError, ModelError
+
+
+def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
+    """Trace a module in eval mode; its training flags are as they were afterwards.
+
+    Args:
+        module: The module.
+        example_inputs: One tensor per argument of ``forward``, (1, ...).
+
+    Raises:
+        ModelError: if the module does not run on these inputs.
+        CaptureError: if it runs, but ``torch.export`` cannot trace it.
+    """
+    with eval_mode(module), quiet_torch():
+        try:
+            return torch.export.export(module, tuple(example_inputs))
+        except Exception as err:
+            _raise_if_it_does_not_run(module, example_inputs)
+            raise CaptureError(
+                f"torch.export cannot trace {type(module).__name__}: {_first_lines(err)}",
+                where=user_line(err),
+                why="the model runs, but its Python decides on tensor values, or does what no graph can hold",
+                hint="rewrite that line without Python control flow over tensor values; --verbose shows torch's full text",
+                detail="".join(traceback.format_exception(err)),
+            ) from err
+
+
+@contextlib.contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[list[str]]:
+    """Eval mode for as long as the block lasts; gives the paths of modules that were in train mode."""
+    training = [(path, m) for path, m in module.named_modules() if m.training]
+    module.eval()
+    try:
+        yield [path for path, _ in training]
+    finally:
+        for _, m in training:
+            m.training = True
+
+
+@contextlib.contextmanager
+def quiet_torch() -> Iterator[None]:
+    """No gradients, no warnings about torch's own future, and no garbage collection.
+
+    Tracing makes many objects that live on; collecting amid it costs up to a fifth of its time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _raise_if_it_does_not_run(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> None:
+    try:
+        module(*example_inputs)
+    except Exception as err:  # noqa: BLE001  (any failure of the user's code)
+        shapes = ", ".join("x".join(map(str, t.shape)) for t in example_inputs)
+        raise ModelError(
+            f"{type(module).__name__} does not run on an input of {shapes}: {_first_lines(err)}",
+            where=user_line(err),
+            hint="give the input's shape without the batch, as --input-shape 3x32x32, or mend the model",
+            detail="".join(traceback.format_exception(err)),
+        ) from err
+
+
+def _first_lines(err: BaseException, limit: int = 300) -> str:
+    text = re.sub(r"\s+", " ", str(err)).strip() or type(err).__name__
+    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " ..."
+
+
+def user_line(err: BaseException) -> str:
+    """``file:line`` of the innermost frame outside torch and this package, or an empty string."""
+    frames = [f for f in traceback.extract_tb(err.__traceback__) if is_user_file(f.filename)]
+    return f"{short_path(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+
+
+def source_line(stack_trace: str | None) -> str:
+    """``file:line`` of the innermost user frame in a trace that ``torch.export`` recorded, or an empty string."""
+    found = [(f, n) for f, n in _FRAME.findall(stack_trace or "") if is_user_file(f)]
+    return f"{short_path(found[-1][0])}:{found[-1][1]}" if found else ""
+
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_TORCH = str(torch.__path__[0])
+_CAPTURE = __file__.rsplit("/", 1)[0]
+
+
+def is_user_file(path: str) -> bool:
+    """Whether a source file belongs neither to torch nor to this subpackage."""
+    return not path.startswith((_TORCH, _CAPTURE, "<"))
+
+
+def short_path(path: str) -> str:
+    """A path relative to the current folder where it lies below it."""
+    from pathlib import Path
+
+    with contextlib.suppress(ValueError, OSError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path

@@ -1,0 +1,1 @@
+"""Reference executors: what a graph means, in numbers."""

@@ -1,0 +1,1 @@
+"""The graph: what a model is, between torch and the formats. numpy only."""

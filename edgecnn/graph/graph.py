@@ -1,0 +1,215 @@
+"""A network as a list of operators in the order they run, and the builder that makes one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.errors import GraphError
+from edgecnn.graph.ops import Op, ValueName, inputs_of
+from edgecnn.graph.shapes import Shape
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an operator comes from in the user's code."""
+
+    module: str = ""
+    """Path of the innermost module, such as ``features.0``; empty for the model itself."""
+    source: str = ""
+    """``file:line``."""
+    operator: str = ""
+    """The torch operator, such as ``aten.conv2d.default``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operator and the one value it gives, which bears the node's name."""
+
+    name: ValueName
+    op: Op
+    shape: Shape
+    origin: Origin = Origin()
+
+    @property
+    def inputs(self) -> tuple[ValueName, ...]:
+        """The values it reads."""
+        return inputs_of(self.op)
+
+    def describe(self) -> str:
+        """``name (Operator)``, for messages."""
+        return f"{self.name} ({type(self.op).__name__})"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A value fed from outside."""
+
+    name: ValueName
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A value given to the outside under a public name."""
+
+    name: str
+    value: ValueName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Inputs, operators in running order, outputs, and the constants (float32, read-only).
+
+    Every name means one value: an input, a constant, or a node's result.
+    """
+
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+    constants: Mapping[ValueName, Array]
+
+    @cached_property
+    def shapes(self) -> Mapping[ValueName, Shape]:
+        """The shape of every value."""
+        shapes: dict[ValueName, Shape] = {i.name: i.shape for i in self.inputs}
+        shapes.update((name, array.shape) for name, array in self.constants.items())
+        shapes.update((n.name, n.shape) for n in self.nodes)
+        return MappingProxyType(shapes)
+
+    @cached_property
+    def producers(self) -> Mapping[ValueName, Node]:
+        """The node behind each computed value."""
+        return MappingProxyType({n.name: n for n in self.nodes})
+
+    @cached_property
+    def uses(self) -> Mapping[ValueName, int]:
+        """How often each value is read, by nodes and as an output."""
+        counts = Counter(name for n in self.nodes for name in n.inputs)
+        counts.update(o.value for o in self.outputs)
+        return MappingProxyType(counts)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of constant elements."""
+        return sum(array.size for array in self.constants.values())
+
+
+@dataclass(kw_only=True)
+class GraphBuilder:
+    """Collects operators; each addition is checked and its shape worked out at once."""
+
+    inputs: list[Input] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    constants: dict[ValueName, Array] = field(default_factory=dict)
+    shapes: dict[ValueName, Shape] = field(default_factory=dict)
+
+    @classmethod
+    def like(cls, graph: Graph) -> GraphBuilder:
+        """A builder with the inputs, outputs and constants of a graph, and no nodes yet."""
+        builder = cls(inputs=list(graph.inputs), outputs=list(graph.outputs), constants=dict(graph.constants))
+        builder.shapes.update((i.name, i.shape) for i in graph.inputs)
+        builder.shapes.update((name, array.shape) for name, array in graph.constants.items())
+        return builder
+
+    def input(self, name: ValueName, shape: Shape) -> ValueName:
+        """Declare an input."""
+        self._claim(name, shape)
+        self.inputs.append(Input(name, shape))
+        return name
+
+    def constant(self, name: ValueName, array: npt.NDArray[np.generic]) -> ValueName:
+        """Add a constant under that name, or one made from it where it is taken; gives the name used.
+
+        Raises:
+            GraphError: if a value is NaN or infinite once it is float32.
+        """
+        if array.dtype == np.float32:
+            values = np.ascontiguousarray(array)
+        else:
+            with np.errstate(over="ignore"):  # an overflow is found and refused below
+                values = np.ascontiguousarray(array, dtype=np.float32)
+        values = values.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            raise GraphError(
+                f"constant {name} holds {count} values that are NaN or infinite in float32",
+                hint="look at the training run or the checkpoint these weights come from",
+            )
+        values.setflags(write=False)
+        name = self.free_name(name)
+        self._claim(name, values.shape)
+        self.constants[name] = values
+        return name
+
+    def add(self, op: Op, name: ValueName, origin: Origin = Origin()) -> ValueName:
+        """Add an operator; gives the name of its value, which differs from ``name`` where that is taken.
+
+        Raises:
+            GraphError: if the operator does not fit its inputs.
+        """
+        name = self.free_name(name)
+        self.place(op, name, origin)
+        return name
+
+    def place(self, op: Op, name: ValueName, origin: Origin) -> None:
+        """Add an operator under exactly this name.
+
+        Raises:
+            GraphError: if the name is taken, or the operator does not fit its inputs.
+        """
+        try:
+            shape = op.shape(*(self.shapes[i] for i in inputs_of(op)))
+        except GraphError as err:
+            err.where = err.where or _place(name, origin)
+            raise
+        except KeyError as err:
+            raise GraphError(f"{name} reads {err}, which no input, constant or earlier node gives") from None
+        self._claim(name, shape)
+        self.nodes.append(Node(name=name, op=op, shape=shape, origin=origin))
+
+    def output(self, name: str, value: ValueName) -> None:
+        """Declare an output."""
+        self.outputs.append(Output(name, value))
+
+    def free_name(self, wanted: ValueName) -> ValueName:
+        """The name itself, or with the first number that makes it new."""
+        if wanted not in self.shapes:
+            return wanted
+        number = 1
+        while f"{wanted}_{number}" in self.shapes:
+            number += 1
+        return f"{wanted}_{number}"
+
+    def build(self) -> Graph:
+        """The graph, without nodes that nothing reads and constants that no node reads."""
+        needed = {o.value for o in self.outputs}
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                kept.append(node)
+                needed.update(node.inputs)
+        return Graph(
+            inputs=tuple(self.inputs),
+            nodes=tuple(reversed(kept)),
+            outputs=tuple(self.outputs),
+            constants=MappingProxyType({k: v for k, v in self.constants.items() if k in needed}),
+        )
+
+    def _claim(self, name: ValueName, shape: Shape) -> None:
+        if name in self.shapes:
+            raise GraphError(f"two values are named {name}")
+        self.shapes[name] = tuple(shape)
+
+
+def _place(name: str, origin: Origin) -> str:
+    return ", ".join(part for part in (name, origin.operator, origin.source) if part)

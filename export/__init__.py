@@ -1,0 +1,1 @@
+"""Graph to bytes, one subpackage per format. No torch."""

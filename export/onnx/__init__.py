@@ -1,0 +1,1 @@
+"""ONNX: protobuf, opset 13 and up, layout as in torch."""

@@ -1,0 +1,35 @@
+"""A graph as an ONNX file."""
+
+from __future__ import annotations
+
+from edgecnn.errors import UsageError
+from edgecnn.export.lowering import lower_all
+from edgecnn.export.onnx.legalize import RULES
+from edgecnn.export.onnx.lower import LOWERINGS
+from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, newest_opset
+from edgecnn.export.written import Written
+from edgecnn.graph.graph import Graph
+from edgecnn.graph.rewrite import apply_rules
+
+
+def export_onnx(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:
+    """Write a float32 graph as one self-contained ONNX model, checked by ONNX's full checker.
+
+    Args:
+        graph: The graph. Where its batch is free, the batch axis is symbolic (``batch``).
+        version: What is noted as the producer's version.
+        opset: Opset of the default domain.
+
+    Raises:
+        UsageError: if the opset is out of range.
+        LoweringError: if ONNX cannot express the graph.
+    """
+    if not OLDEST_OPSET <= opset <= newest_opset():
+        raise UsageError(
+            f"opset {opset} cannot be written",
+            hint=f"an opset from {OLDEST_OPSET} to {newest_opset()}; {DEFAULT_OPSET} runs nearly everywhere",
+        )
+    graph = apply_rules(graph, RULES)
+    writer = OnnxWriter(graph, opset)
+    lower_all(graph, writer, LOWERINGS, "ONNX")
+    return writer.finish(version=version)

@@ -1,0 +1,31 @@
+"""Rewrites that bring a graph into what ONNX can say and ONNX Runtime gets right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgecnn.export.legalize import LOWEST, average_divisors, pad_image
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import MaxPool2d, Pad, Padding, ValueName
+from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
+
+
+def one_padding_before_maximum(graph: Graph) -> Graph:
+    """Write a max pooling's own padding as a Pad with the lowest value, where a Pad with another value stands before it.
+
+    The lowering can then tell ONNX Runtime not to melt the two paddings into one. Does not apply to images that come
+    from anything but a Pad.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case MaxPool2d(x=x, padding=padding) as pool if any(padding) and (before := r.producer(x)):
+                if isinstance(before.op, Pad):
+                    padded = pad_image(r, node, x, padding, LOWEST)
+                    return r.emit(replace(pool, x=padded, padding=Padding()), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+RULES: tuple[Rule, ...] = (average_divisors, one_padding_before_maximum)

@@ -1,0 +1,182 @@
+"""One row per operator of the graph: which ONNX nodes it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from edgecnn.export.onnx.write import OnnxWriter
+from edgecnn.graph import ops
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import Op, Padding, Pair
+
+Lower = Callable[[OnnxWriter, Node, Any], None]
+
+
+def _sides(padding: Padding) -> list[int] | None:
+    """ONNX's order: all beginnings, then all ends; None where there is none to write."""
+    top, bottom, left, right = padding
+    return [top, left, bottom, right] if any(padding) else None
+
+
+def _unless_ones(pair: Pair) -> list[int] | None:
+    return None if pair == (1, 1) else list(pair)
+
+
+def _weighted(w: OnnxWriter, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
+    return [x, w.tensor(op.weight), *([w.tensor(op.bias)] if op.bias is not None else [])]
+
+
+def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
+    """Conv."""
+    w.emit_activated(
+        "Conv",
+        node,
+        _weighted(w, op, w.tensor(op.x)),
+        kernel_shape=list(w.graph.shapes[op.weight][2:]),
+        strides=_unless_ones(op.stride),
+        pads=_sides(op.padding),
+        dilations=_unless_ones(op.dilation),
+        group=None if op.groups == 1 else op.groups,
+    )
+
+
+def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
+    """Gemm for rows of features (after Flatten where the operator says so), MatMul and Add for more axes."""
+    x, rank = w.tensor(op.x), len(w.graph.shapes[op.x])
+    if op.flatten and rank != 2:
+        x, rank = w.emit("Flatten", node, [x], step="flatten"), 2
+    if rank == 2:
+        w.emit_activated("Gemm", node, _weighted(w, op, x), transB=1)
+        return
+    weight = w.initializer(f"{op.weight}.T", w.graph.constants[op.weight].T)
+    if op.bias is None:
+        w.emit_activated("MatMul", node, [x, weight])
+    else:
+        product = w.emit("MatMul", node, [x, weight], step="product")
+        w.emit_activated("Add", node, [product, w.tensor(op.bias)])
+
+
+def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
+    """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters.
+
+    After a Pad it says ``auto_pad=VALID``, which means the same as no padding and keeps ONNX Runtime (1.31, for one) from
+    fusing the two: it takes the Pad's zeros for padding that a maximum ignores, and gives wrong values for negative images.
+    """
+    padded = isinstance(getattr(w.graph.producers.get(op.x), "op", None), ops.Pad)
+    w.emit(
+        "MaxPool",
+        node,
+        [w.tensor(op.x)],
+        kernel_shape=list(op.kernel),
+        strides=_unless_ones(op.stride),
+        pads=_sides(op.padding),
+        auto_pad="VALID" if padded else None,
+        dilations=_unless_ones(op.dilation),
+    )
+
+
+def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
+    """GlobalAveragePool or AveragePool; what else torch can divide by is settled by legalization."""
+    if op.kernel == w.graph.shapes[op.x][2:] and not any(op.padding):
+        w.emit("GlobalAveragePool", node, [w.tensor(op.x)])
+        return
+    w.emit(
+        "AveragePool",
+        node,
+        [w.tensor(op.x)],
+        kernel_shape=list(op.kernel),
+        strides=_unless_ones(op.stride),
+        pads=_sides(op.padding),
+        count_include_pad=1 if op.count_padding and any(op.padding) else None,
+    )
+
+
+def lower_mean(w: OnnxWriter, node: Node, op: ops.Mean) -> None:
+    """ReduceMean, whose axes are an input from opset 18 on."""
+    keepdims = None if op.keepdim else 0
+    if w.opset >= 18:
+        w.emit("ReduceMean", node, [w.tensor(op.x), w.integers(op.axes)], keepdims=keepdims)
+    else:
+        w.emit("ReduceMean", node, [w.tensor(op.x)], axes=list(op.axes), keepdims=keepdims)
+
+
+def lower_clamp(w: OnnxWriter, node: Node, op: ops.Clamp) -> None:
+    """Relu or Clip."""
+    w.clamp(node, w.tensor(op.x), op.low, op.high)
+
+
+def lower_softmax(w: OnnxWriter, node: Node, op: ops.Softmax) -> None:
+    """Softmax."""
+    last = op.axis == len(node.shape) - 1
+    w.emit("Softmax", node, [w.tensor(op.x)], axis=None if last else op.axis)
+
+
+def lower_concat(w: OnnxWriter, node: Node, op: ops.Concat) -> None:
+    """Concat."""
+    w.emit("Concat", node, [w.tensor(x) for x in op.xs], axis=op.axis)
+
+
+def lower_reshape(w: OnnxWriter, node: Node, op: ops.Reshape) -> None:
+    """Flatten, or Reshape that keeps whatever batch comes (0 stands for the input's own length)."""
+    x, to = w.graph.shapes[op.x], op.to
+    keeps_batch = bool(x) and bool(to) and x[0] == to[0] == 1
+    if keeps_batch and len(to) == 2 and len(x) > 1:
+        w.emit("Flatten", node, [w.tensor(op.x)])
+    else:
+        w.emit("Reshape", node, [w.tensor(op.x), w.integers((0, *to[1:]) if keeps_batch else to)])
+
+
+def lower_transpose(w: OnnxWriter, node: Node, op: ops.Transpose) -> None:
+    """Transpose."""
+    w.emit("Transpose", node, [w.tensor(op.x)], perm=list(op.order))
+
+
+def lower_pad(w: OnnxWriter, node: Node, op: ops.Pad) -> None:
+    """Pad; without a value it pads with 0."""
+    pads = w.integers([p[0] for p in op.pads] + [p[1] for p in op.pads])
+    w.emit("Pad", node, [w.tensor(op.x), pads, *([w.scalar(op.value)] if op.value else [])])
+
+
+def lower_slice(w: OnnxWriter, node: Node, op: ops.Slice) -> None:
+    """Slice."""
+    bounds = [w.integers([n]) for n in (op.start, op.stop, op.axis)]
+    steps = [w.integers([op.step])] if op.step != 1 else []
+    w.emit("Slice", node, [w.tensor(op.x), *bounds, *steps])
+
+
+def _binary(operator: str) -> Lower:
+    return lambda w, node, op: w.emit_activated(operator, node, [w.tensor(op.x), w.tensor(op.y)])
+
+
+def _unary(operator: str) -> Lower:
+    def lower(w: OnnxWriter, node: Node, op: ops.Relu | ops.Sigmoid | ops.Tanh) -> None:
+        w.emit(operator, node, [w.tensor(op.x)])
+
+    return lower
+
+
+LOWERINGS: Mapping[type[Op], Lower] = MappingProxyType(
+    {
+        ops.Conv2d: lower_conv2d,
+        ops.Linear: lower_linear,
+        ops.MaxPool2d: lower_max_pool2d,
+        ops.AvgPool2d: lower_avg_pool2d,
+        ops.Mean: lower_mean,
+        ops.Relu: _unary("Relu"),
+        ops.Clamp: lower_clamp,
+        ops.Sigmoid: _unary("Sigmoid"),
+        ops.Tanh: _unary("Tanh"),
+        ops.Softmax: lower_softmax,
+        ops.Add: _binary("Add"),
+        ops.Sub: _binary("Sub"),
+        ops.Mul: _binary("Mul"),
+        ops.Div: _binary("Div"),
+        ops.Concat: lower_concat,
+        ops.Reshape: lower_reshape,
+        ops.Transpose: lower_transpose,
+        ops.Pad: lower_pad,
+        ops.Slice: lower_slice,
+    }
+)

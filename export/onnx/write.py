@@ -1,0 +1,146 @@
+"""The ONNX file under construction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from edgecnn.errors import LoweringError
+from edgecnn.export.written import Written
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Activation, ValueName
+from edgecnn.graph.verify import batch_is_free
+
+DEFAULT_OPSET = 17
+OLDEST_OPSET = 13
+
+
+def newest_opset() -> int:
+    """The newest opset that the installed onnx package knows."""
+    return int(onnx.defs.onnx_opset_version())
+
+
+class OnnxWriter:
+    """Collects nodes and initializers. Every tensor bears the name of its value, so names lead back to module paths."""
+
+    def __init__(self, graph: Graph, opset: int) -> None:
+        self.graph = graph
+        self.opset = opset
+        self.batch_free = batch_is_free(graph)
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._public = _public_names(graph)
+
+    def tensor(self, value: ValueName) -> str:
+        """The name of a value's tensor; a constant becomes an initializer at its first use."""
+        name = self._public.get(value, value)
+        if value in self.graph.constants:
+            self.initializer(name, self.graph.constants[value])
+        return name
+
+    def initializer(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Add an initializer, once per name."""
+        if name not in self._initializers:
+            dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+            data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+            self._initializers[name] = helper.make_tensor(name, dtype, array.shape, data, raw=True)
+        return name
+
+    def integers(self, values: Sequence[int]) -> str:
+        """An initializer of int64 numbers, shared by all who need the same ones."""
+        return self.initializer("ints:" + ",".join(map(str, values)), np.array(values, np.int64))
+
+    def scalar(self, value: float) -> str:
+        """A float32 scalar initializer, shared by all who need the same one."""
+        return self.initializer(f"float:{value:g}", np.array(value, np.float32))
+
+    def emit(self, operator: str, node: Node, inputs: Sequence[str], *, step: str = "", **attributes: Any) -> str:
+        """Add an ONNX node for a graph node; gives the name of its tensor.
+
+        The last step of a graph node bears its name and gives its value. Earlier ones are named by ``step``.
+        """
+        name = f"{node.name}.{step}" if step else node.name
+        result = name if step else self.tensor(node.name)
+        given = {k: v for k, v in attributes.items() if v is not None}
+        self._nodes.append(helper.make_node(operator, list(inputs), [result], name=name, **given))
+        return result
+
+    def emit_activated(self, operator: str, node: Node, inputs: Sequence[str], **attributes: Any) -> None:
+        """Add an ONNX node and what its graph node does to the result."""
+        activation: Activation = getattr(node.op, "activation", Activation.NONE)
+        if activation is Activation.NONE:
+            self.emit(operator, node, inputs, **attributes)
+            return
+        before = self.emit(operator, node, inputs, step="linear", **attributes)
+        self.clamp(node, before, *activation.bounds)
+
+    def clamp(self, node: Node, x: str, low: float, high: float) -> None:
+        """Add what clamps a tensor to give the node's value; bounds may be infinite."""
+        if (low, high) == (0.0, np.inf):
+            self.emit("Relu", node, [x])
+        else:
+            bounds = [self.scalar(b) if np.isfinite(b) else "" for b in (low, high)]
+            self.emit("Clip", node, [x, *(bounds if bounds[1] else bounds[:1])])
+
+    def finish(self, *, version: str) -> Written:
+        """Serialize and check the model.
+
+        Raises:
+            LoweringError: if ONNX's own checker refuses it.
+        """
+        model = helper.make_model(
+            self._graph_proto(),
+            opset_imports=[helper.make_opsetid("", self.opset)],
+            ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)]),
+            producer_name="edgecnn",
+            producer_version=version,
+        )
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as err:
+            raise LoweringError(
+                f"ONNX's checker refuses the model: {str(err).splitlines()[0]}",
+                hint="this is a fault of edgecnn: please report it with the model",
+                detail=str(err),
+            ) from err
+        return Written(
+            data=model.SerializeToString(deterministic=True),
+            operators=dict(sorted(Counter(n.op_type for n in self._nodes).items())),
+            axes={v.name: tuple(range(len(v.shape))) for v in self.graph.inputs}
+            | {o.name: tuple(range(len(self.graph.shapes[o.value]))) for o in self.graph.outputs},
+        )
+
+    def _graph_proto(self) -> onnx.GraphProto:
+        outputs = []
+        for output in self.graph.outputs:
+            if self._public.get(output.value) != output.name:  # an input, a constant, or a value given out twice
+                tensor = self.tensor(output.value)
+                self._nodes.append(helper.make_node("Identity", [tensor], [output.name], name=output.name))
+            outputs.append(self._info(output.name, self.graph.shapes[output.value]))
+        inputs = [self._info(i.name, i.shape) for i in self.graph.inputs]
+        return helper.make_graph(self._nodes, "edgecnn", inputs, outputs, list(self._initializers.values()))
+
+    def _info(self, name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
+        dims: list[int | str] = list(shape)
+        if self.batch_free:
+            dims[0] = "batch"
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+
+
+def _public_names(graph: Graph) -> dict[ValueName, str]:
+    """Tensor names that differ from their value's: outputs, and values whose name an output has."""
+    names: dict[ValueName, str] = {}
+    for output in graph.outputs:
+        if output.value in graph.producers and output.value not in names:
+            names[output.value] = output.name
+    taken = {o.name for o in graph.outputs}
+    for value in graph.shapes:
+        if value in taken and value not in names:
+            names[value] = f"{value}:inner"
+    return names

@@ -1,0 +1,266 @@
+"""One row per operator of the graph: which TFLite operators it becomes. Padding is legal by now; layout is settled here.
+
+A row reads its values in the order that TFLite's operator needs and says in which order it gives the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecnn.errors import LoweringError
+from edgecnn.export.tflite.legalize import padding_scheme
+from edgecnn.export.tflite.write import NHWC, Axes, TfliteWriter, identity
+from edgecnn.graph import ops
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import Activation, Op, Pair, ValueName
+from edgecnn.graph.shapes import Padding
+
+Lower = Callable[[TfliteWriter, Node, Any], None]
+
+FUSED: Mapping[Activation, int] = MappingProxyType(
+    {
+        Activation.NONE: schema.ActivationFunctionType.NONE,
+        Activation.RELU: schema.ActivationFunctionType.RELU,
+        Activation.RELU6: schema.ActivationFunctionType.RELU6,
+        Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
+    }
+)
+CLAMPS: Mapping[tuple[float, float], str] = MappingProxyType(
+    {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}
+)
+
+
+def lower_conv2d(w: TfliteWriter, node: Node, op: ops.Conv2d) -> None:
+    """CONV_2D, or DEPTHWISE_CONV_2D where every input channel has a group of its own."""
+    weight = w.graph.constants[op.weight]
+    channels, depthwise = w.graph.shapes[op.x][1], op.groups > 1
+    if depthwise and op.groups != channels:
+        raise LoweringError(f"{op.groups} groups for {channels} channels reached the writer unsplit")
+    kernel = (weight.shape[2], weight.shape[3])
+    options: dict[str, Any] = {
+        "padding": _padding(w, node, op.x, kernel, op.stride, op.dilation, op.padding),
+        **_strides(op.stride),
+        "dilationHFactor": op.dilation[0],
+        "dilationWFactor": op.dilation[1],
+        "fusedActivationFunction": FUSED[op.activation],
+    }
+    # CONV_2D: (out, height, width, in); DEPTHWISE_CONV_2D: (1, height, width, out)
+    axes = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    inputs = [
+        w.read(op.x, NHWC, node),
+        w.constant(op.weight, weight.transpose(axes), key=(op.weight, "filter", axes)),
+        _bias(w, op.bias, weight.shape[0]),
+    ]
+    if depthwise:
+        options["depthMultiplier"] = weight.shape[0] // channels
+        w.emit("DEPTHWISE_CONV_2D", node, inputs, NHWC, ("DepthwiseConv2DOptions", options), version=_dilated(op))
+    else:
+        w.emit("CONV_2D", node, inputs, NHWC, ("Conv2DOptions", options))
+
+
+def _dilated(op: ops.Conv2d) -> int:
+    """DEPTHWISE_CONV_2D has dilation from version 2 on (tensorflow/lite/tools/versioning/op_version.cc)."""
+    return 1 if op.dilation == (1, 1) else 2
+
+
+def _bias(w: TfliteWriter, bias: ValueName | None, channels: int) -> int:
+    """The bias, or zeros: older kernels and delegates expect one."""
+    if bias is not None:
+        return w.constant(bias, w.graph.constants[bias])
+    return w.constant(f"zeros:{channels}", np.zeros(channels, np.float32))
+
+
+def _strides(stride: Pair) -> dict[str, int]:
+    return {"strideH": stride[0], "strideW": stride[1]}
+
+
+def _padding(
+    w: TfliteWriter, node: Node, x: ValueName, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding
+) -> int:
+    scheme = padding_scheme(w.graph.shapes[x][2:], node.shape[2:], kernel, stride, dilation, padding)
+    if scheme is None:
+        raise LoweringError(f"padding {tuple(padding)} reached the writer, and is neither SAME nor VALID")
+    return int(getattr(schema.Padding, scheme))
+
+
+def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
+    """FULLY_CONNECTED. An image is read as it is stored: the weight's columns are permuted instead of its elements."""
+    weight, shape = w.graph.constants[op.weight], w.graph.shapes[op.x]
+    axes: Axes = w.layout(op.x) if op.flatten else identity(len(shape))
+    if axes[0] != 0:
+        axes = identity(len(shape))
+    if op.flatten:
+        order = (0, *axes[1:])
+        weight = weight.reshape(-1, *shape[1:]).transpose(order).reshape(weight.shape)
+    inputs = [
+        w.read(op.x, axes, node),
+        w.constant(op.weight, weight, key=(op.weight, "columns", shape[1:] if op.flatten else (), axes)),
+        _bias(w, op.bias, weight.shape[0]),
+    ]
+    keeps_axes = len(node.shape) != 2
+    options = {"fusedActivationFunction": FUSED[op.activation], "keepNumDims": keeps_axes}
+    version = 5 if keeps_axes else 1  # keep_num_dims came with version 5
+    w.emit("FULLY_CONNECTED", node, inputs, identity(len(node.shape)), ("FullyConnectedOptions", options), version=version)
+
+
+def lower_max_pool2d(w: TfliteWriter, node: Node, op: ops.MaxPool2d) -> None:
+    """MAX_POOL_2D."""
+    if op.dilation != (1, 1):
+        raise LoweringError(
+            f"max pooling with dilation {op.dilation} has no counterpart in TFLite",
+            hint="dilation=1, or --formats onnx",
+        )
+    _pool(w, node, "MAX_POOL_2D", op, op.padding)
+
+
+def lower_avg_pool2d(w: TfliteWriter, node: Node, op: ops.AvgPool2d) -> None:
+    """AVERAGE_POOL_2D, which never counts padding."""
+    _pool(w, node, "AVERAGE_POOL_2D", op, op.padding)
+
+
+def _pool(w: TfliteWriter, node: Node, operator: str, op: ops.MaxPool2d | ops.AvgPool2d, padding: Padding) -> None:
+    options = {
+        "padding": _padding(w, node, op.x, op.kernel, op.stride, (1, 1), padding),
+        **_strides(op.stride),
+        "filterHeight": op.kernel[0],
+        "filterWidth": op.kernel[1],
+    }
+    w.emit(operator, node, [w.read(op.x, NHWC, node)], NHWC, ("Pool2DOptions", options))
+
+
+def lower_mean(w: TfliteWriter, node: Node, op: ops.Mean) -> None:
+    """MEAN over the axes where they are stored; the rest keep their order."""
+    axes = w.layout(op.x)
+    positions = [i for i, a in enumerate(axes) if a in op.axes]
+    kept = [a for a in axes if a not in op.axes]
+    result = axes if op.keepdim else tuple(sorted(kept).index(a) for a in kept)
+    inputs = [w.read(op.x, axes, node), w.integers(positions)]
+    w.emit("MEAN", node, inputs, result, ("ReducerOptions", {"keepDims": op.keepdim}))
+
+
+def _unary(operator: str) -> Lower:
+    def lower(w: TfliteWriter, node: Node, op: ops.Relu | ops.Sigmoid | ops.Tanh) -> None:
+        axes = w.layout(op.x)
+        w.emit(operator, node, [w.read(op.x, axes, node)], axes)
+
+    return lower
+
+
+def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
+    """RELU and its kin where the bounds are theirs, else MAXIMUM and MINIMUM."""
+    axes = w.layout(op.x)
+    x = w.read(op.x, axes, node)
+    if (op.low, op.high) in CLAMPS:
+        w.emit(CLAMPS[op.low, op.high], node, [x], axes)
+        return
+    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if math.isfinite(b)]
+    for i, (operator, bound) in enumerate(steps):
+        limit = w.constant(f"float:{bound:g}", np.array([bound], np.float32))
+        step = "low" if i + 1 < len(steps) else ""
+        x = w.emit(operator, node, [x, limit], axes, ("MaximumMinimumOptions", {}), step=step)
+
+
+def lower_softmax(w: TfliteWriter, node: Node, op: ops.Softmax) -> None:
+    """SOFTMAX, which works along the last axis as stored."""
+    axes = w.layout(op.x)
+    if axes[-1] != op.axis:
+        axes = tuple(sorted(axes, key=lambda a: (a == op.axis, a)))
+    w.emit("SOFTMAX", node, [w.read(op.x, axes, node)], axes, ("SoftmaxOptions", {"beta": 1.0}))
+
+
+def _binary(operator: str, options: str) -> Lower:
+    def lower(w: TfliteWriter, node: Node, op: ops.Binary) -> None:
+        rank = len(node.shape)
+        computed = [v for v in (op.x, op.y) if v not in w.graph.constants and len(w.graph.shapes[v]) == rank]
+        largest = max(computed, key=lambda v: math.prod(w.graph.shapes[v]), default=None)
+        axes = w.layout(largest) if largest is not None else identity(rank)
+        inputs = [_operand(w, node, v, axes) for v in (op.x, op.y)]
+        w.emit(operator, node, inputs, axes, (options, {"fusedActivationFunction": FUSED[op.activation]}))
+
+    return lower
+
+
+def _operand(w: TfliteWriter, node: Node, value: ValueName, axes: Axes) -> int:
+    """A value in the given order, brought to the same rank where a broadcast needs that."""
+    shape, rank = w.graph.shapes[value], len(axes)
+    if len(shape) == rank:
+        return w.read(value, axes, node)
+    if value not in w.graph.constants:
+        raise LoweringError(
+            f"{value} of shape {shape} is broadcast over axes that it does not have",
+            hint=f"x.reshape{(1,) * (rank - len(shape)) + shape} before the operation",
+        )
+    full = w.graph.constants[value].reshape((1,) * (rank - len(shape)) + shape).transpose(axes)
+    lead = next((i for i, n in enumerate(full.shape) if n != 1), rank - 1)
+    return w.constant(value, full.reshape(full.shape[lead:]), key=(value, axes))
+
+
+def lower_concat(w: TfliteWriter, node: Node, op: ops.Concat) -> None:
+    """CONCATENATION, in the order of the first value."""
+    axes = w.layout(op.xs[0])
+    inputs = [w.read(x, axes, node) for x in op.xs]
+    w.emit("CONCATENATION", node, inputs, axes, ("ConcatenationOptions", {"axis": axes.index(op.axis)}))
+
+
+def lower_reshape(w: TfliteWriter, node: Node, op: ops.Reshape) -> None:
+    """RESHAPE of the elements in torch's order."""
+    w.reshape(node, op.x)
+
+
+def lower_transpose(w: TfliteWriter, node: Node, op: ops.Transpose) -> None:
+    """Nothing: the same tensor, its axes under other names."""
+    if op.x in w.graph.constants:
+        raise LoweringError(f"{op.x} is a constant that was not folded")
+    w.rename_axes(node, op.x, tuple(op.order.index(a) for a in w.layout(op.x)))
+
+
+def lower_pad(w: TfliteWriter, node: Node, op: ops.Pad) -> None:
+    """PAD, or PADV2 for another value than 0."""
+    axes = w.layout(op.x)
+    inputs = [w.read(op.x, axes, node), w.integers([op.pads[a] for a in axes])]
+    if op.value == 0:
+        w.emit("PAD", node, inputs, axes, ("PadOptions", {}))
+    else:
+        value = w.constant(f"float:{op.value:g}", np.array(op.value, np.float32))
+        w.emit("PADV2", node, [*inputs, value], axes, ("PadV2Options", {}))
+
+
+def lower_slice(w: TfliteWriter, node: Node, op: ops.Slice) -> None:
+    """STRIDED_SLICE that takes all of every other axis, however long the batch."""
+    axes = w.layout(op.x)
+    at = axes.index(op.axis)
+    bounds = [[v if i == at else rest for i in range(len(axes))] for v, rest in ((op.start, 0), (op.stop, 0), (op.step, 1))]
+    whole = sum(1 << i for i in range(len(axes)) if i != at)
+    inputs = [w.read(op.x, axes, node), *(w.integers(b) for b in bounds)]
+    w.emit("STRIDED_SLICE", node, inputs, axes, ("StridedSliceOptions", {"beginMask": whole, "endMask": whole}))
+
+
+LOWERINGS: Mapping[type[Op], Lower] = MappingProxyType(
+    {
+        ops.Conv2d: lower_conv2d,
+        ops.Linear: lower_linear,
+        ops.MaxPool2d: lower_max_pool2d,
+        ops.AvgPool2d: lower_avg_pool2d,
+        ops.Mean: lower_mean,
+        ops.Relu: _unary("RELU"),
+        ops.Clamp: lower_clamp,
+        ops.Sigmoid: _unary("LOGISTIC"),
+        ops.Tanh: _unary("TANH"),
+        ops.Softmax: lower_softmax,
+        ops.Add: _binary("ADD", "AddOptions"),
+        ops.Sub: _binary("SUB", "SubOptions"),
+        ops.Mul: _binary("MUL", "MulOptions"),
+        ops.Div: _binary("DIV", "DivOptions"),
+        ops.Concat: lower_concat,
+        ops.Reshape: lower_reshape,
+        ops.Transpose: lower_transpose,
+        ops.Pad: lower_pad,
+        ops.Slice: lower_slice,
+    }
+)

@@ -1,0 +1,277 @@
+"""The TFLite file under construction: tensors, layouts, operators, and the flatbuffer they become."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecnn.export.written import Written
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Transpose, ValueName, inputs_of
+from edgecnn.graph.shapes import Shape
+from edgecnn.graph.verify import batch_is_free
+
+Axes = tuple[int, ...]
+NHWC: Axes = (0, 2, 3, 1)
+FILE_IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+ALIGNMENT = 16
+TENSOR_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.int32): schema.TensorType.INT32,
+}
+
+
+def identity(rank: int) -> Axes:
+    """The layout in which a tensor's axes are the value's own, in order."""
+    return tuple(range(rank))
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the file: its axis ``i`` holds axis ``axes[i]`` of the value."""
+
+    index: int
+    axes: Axes
+
+
+class TfliteWriter:
+    """Collects operators. A value may be stored in any order of its axes; readers ask for the order they need.
+
+    Transposing a value costs nothing here: it is the same tensor under another order. Only where a reader needs an
+    order that the tensor does not have is a TRANSPOSE written, once per value and order, and noted.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.batch_free = batch_is_free(graph)
+        self._model_tensors: list[Any] = []
+        self._operators: list[Any] = []
+        self._codes: dict[tuple[str, int], int] = {}
+        self._buffers: list[Any] = [_buffer(None)]
+        self._buffer_of: dict[bytes, int] = {}
+        self._stored: dict[ValueName, list[Tensor]] = {}
+        self._constants: dict[tuple[Any, ...], int] = {}
+        self._notes: list[str] = []
+        self._counts: Counter[str] = Counter()
+        for value in graph.inputs:
+            axes = _input_layout(graph, value.name, len(value.shape))
+            self._stored[value.name] = [self._value_tensor(value.name, value.shape, axes, public=True)]
+
+    # What lowerings use.
+
+    def layout(self, value: ValueName) -> Axes:
+        """The order in which a value is stored (a constant: its own)."""
+        stored = self._stored.get(value)
+        return stored[0].axes if stored else identity(len(self.graph.shapes[value]))
+
+    def read(self, value: ValueName, axes: Axes, node: Node) -> int:
+        """The tensor that holds a value in the given order, made by a TRANSPOSE or RESHAPE where there is none."""
+        if value in self.graph.constants:
+            array = self.graph.constants[value]
+            return self.constant(value, array.transpose(axes), key=(value, axes))
+        stored = self._stored[value]
+        match = next((t for t in stored if t.axes == axes), None)
+        if match is None:
+            match = self._reorder(value, stored[0], axes, node.name)
+            stored.append(match)
+        return match.index
+
+    def constant(self, name: str, array: npt.NDArray[Any], *, key: tuple[Any, ...] = ()) -> int:
+        """A constant tensor; the same key (default: the name) gives the same tensor, equal bytes share one buffer."""
+        key = key or (name,)
+        if key not in self._constants:
+            data = np.ascontiguousarray(array)
+            self._constants[key] = self._tensor(name, array.shape, data.dtype, self._shared_buffer(data))
+        return self._constants[key]
+
+    def integers(self, values: Sequence[int] | npt.NDArray[Any]) -> int:
+        """An int32 constant (axes, shapes, paddings), shared by all who need the same one."""
+        array = np.asarray(values, np.int32)
+        return self.constant(f"int32:{','.join(map(str, array.ravel()))}", array, key=(array.shape, array.tobytes()))
+
+    def emit(
+        self,
+        operator: str,
+        node: Node,
+        inputs: Sequence[int],
+        axes: Axes,
+        options: Any = None,
+        *,
+        version: int = 1,
+        step: str = "",
+    ) -> int:
+        """Add an operator that gives the node's value in the order ``axes``, or with ``step`` one on the way to it."""
+        name = f"{node.name}.{step}" if step else node.name
+        public = not step and any(o.value == node.name for o in self.graph.outputs)
+        tensor = self._value_tensor(name, node.shape, axes, public=public)
+        if not step:
+            self._stored[node.name] = [tensor]
+        self._append(operator, inputs, tensor.index, options, version)
+        return tensor.index
+
+    def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
+        """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
+        self._stored[node.name] = [Tensor(self._stored[value][0].index, axes)]
+
+    def reshape(self, node: Node, x: ValueName) -> None:
+        """Add a RESHAPE that gives the node's value, its axes in their own order."""
+        shape = self.graph.shapes[x]
+        source = next((t for t in self._stored[x] if _same_elements(shape, t.axes, identity(len(shape)))), None)
+        index = source.index if source else self.read(x, identity(len(shape)), node)
+        self._emit_reshape(node, index, node.shape)
+
+    def _emit_reshape(self, node: Node, index: int, shape: Shape) -> None:
+        to = self._free_shape(shape, identity(len(shape)))
+        self.emit("RESHAPE", node, [index, self.integers(to)], identity(len(shape)), _reshape_options(to))
+
+    # What the file needs.
+
+    def finish(self, *, version: str) -> Written:
+        """Serialize the model."""
+        outputs = [self._output_tensor(o.value) for o in self.graph.outputs]
+        inputs = [self._stored[i.name][0] for i in self.graph.inputs]
+        names_in, names_out = ([i.name for i in self.graph.inputs], [o.name for o in self.graph.outputs])
+        subgraph = schema.SubGraphT(
+            tensors=self._model_tensors,
+            inputs=_int32([t.index for t in inputs]),
+            outputs=_int32([t.index for t in outputs]),
+            operators=self._operators,
+            name="main",
+        )
+        signature = schema.SignatureDefT(
+            inputs=[schema.TensorMapT(n, t.index) for n, t in zip(names_in, inputs, strict=True)],
+            outputs=[schema.TensorMapT(n, t.index) for n, t in zip(names_out, outputs, strict=True)],
+            signatureKey="serving_default",
+        )
+        model = schema.ModelT(
+            version=SCHEMA_VERSION,
+            operatorCodes=[_operator_code(name, v) for name, v in self._codes],
+            subgraphs=[subgraph],
+            description=f"edgecnn {version}",
+            buffers=self._buffers,
+            signatureDefs=[signature],
+        )
+        builder = flatbuffers.Builder(4096 + sum(len(b.data) for b in self._buffers if b.data is not None))
+        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        return Written(
+            data=bytes(builder.Output()),
+            operators=dict(sorted(self._counts.items())),
+            axes={n: t.axes for n, t in zip([*names_in, *names_out], [*inputs, *outputs], strict=True)},
+            notes=tuple(self._notes),
+        )
+
+    def _output_tensor(self, value: ValueName) -> Tensor:
+        """A tensor for an output: as stored where that is its own order or channels last, else in its own order."""
+        shape = self.graph.shapes[value]
+        given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC)), None)
+        if given is None:
+            given = self._reorder(value, self._stored[value][0], identity(len(shape)), "the output")
+        if any(i.name == value for i in self.graph.inputs):  # runtimes want an output that something computes
+            to = self._free_shape(shape, given.axes)
+            copy = self._value_tensor(f"{value}:out", shape, given.axes, public=True)
+            self._append("RESHAPE", [given.index, self.integers(to)], copy.index, _reshape_options(to), 1)
+            return copy
+        return given
+
+    def _reorder(self, value: ValueName, stored: Tensor, axes: Axes, reader: str) -> Tensor:
+        shape = self.graph.shapes[value]
+        tensor = self._value_tensor(f"{value}:{''.join(map(str, axes))}", shape, axes, public=False)
+        if _same_elements(shape, stored.axes, axes):
+            to = self._free_shape(shape, axes)
+            self._append("RESHAPE", [stored.index, self.integers(to)], tensor.index, _reshape_options(to), 1)
+        else:
+            order = self.integers([stored.axes.index(a) for a in axes])
+            self._append("TRANSPOSE", [stored.index, order], tensor.index, ("TransposeOptions", {}), 1)
+            self._notes.append(
+                f"a TRANSPOSE of {value} {shape} was needed for {reader}, which takes its axes in the order {axes}"
+            )
+        return tensor
+
+    def _free_shape(self, shape: Shape, axes: Axes) -> list[int]:
+        """A stored shape, with -1 for the batch where that may have any length."""
+        return [-1 if a == 0 and self.batch_free else shape[a] for a in axes]
+
+    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool) -> Tensor:
+        index = self._tensor(name, [shape[a] for a in axes], np.dtype(np.float32), 0)
+        if public and self.batch_free:
+            self._model_tensors[index].shapeSignature = _int32(self._free_shape(shape, axes))
+        return Tensor(index, axes)
+
+    def _tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, buffer: int) -> int:
+        tensor = schema.TensorT(
+            shape=_int32(shape), type=TENSOR_TYPES[np.dtype(dtype)], buffer=buffer, name=name, hasRank=True
+        )
+        self._model_tensors.append(tensor)
+        return len(self._model_tensors) - 1
+
+    def _shared_buffer(self, array: npt.NDArray[Any]) -> int:
+        data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        if data not in self._buffer_of:
+            self._buffer_of[data] = len(self._buffers)
+            self._buffers.append(_buffer(np.frombuffer(data, np.uint8)))
+        return self._buffer_of[data]
+
+    def _append(self, operator: str, inputs: Sequence[int], output: int, options: Any, version: int) -> None:
+        code = self._codes.setdefault((operator, version), len(self._codes))
+        record = schema.OperatorT(opcodeIndex=code, inputs=_int32(inputs), outputs=_int32([output]))
+        if options is not None:
+            name, fields = options
+            record.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            record.builtinOptions = getattr(schema, f"{name}T")(**fields)
+        self._operators.append(record)
+        self._counts[operator] += 1
+
+
+def _int32(values: Sequence[int]) -> npt.NDArray[np.int32]:
+    return np.asarray(values, np.int32)
+
+
+def _reshape_options(to: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    return "ReshapeOptions", {"newShape": _int32(to)}
+
+
+def _same_elements(shape: Shape, a: Axes, b: Axes) -> bool:
+    """Whether two orders lay the elements out alike: they differ in axes of length 1 only (never in the batch)."""
+    long = [i for i, n in enumerate(shape) if n != 1 or i == 0]
+    return [i for i in a if i in long] == [i for i in b if i in long]
+
+
+def _input_layout(graph: Graph, value: ValueName, rank: int) -> Axes:
+    """Channels last for an image; torch's own order where the model itself expects channels last and transposes first."""
+    readers = [n.op for n in graph.nodes if value in inputs_of(n.op)]
+    if rank != 4 or (readers and all(isinstance(op, Transpose) and op.order == (0, 3, 1, 2) for op in readers)):
+        return identity(rank)
+    return NHWC
+
+
+def _operator_code(name: str, version: int) -> Any:
+    code = getattr(schema.BuiltinOperator, name)
+    return schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+
+
+class _AlignedBufferT(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose data lies on a multiple of 16 bytes, as the schema demands and the generated writer forgets."""
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802  (the generated code's name)
+        data = None
+        if self.data is not None:
+            builder.Prep(ALIGNMENT, len(self.data))
+            data = builder.CreateNumpyVector(self.data)
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+def _buffer(data: npt.NDArray[np.uint8] | None) -> Any:
+    buffer = _AlignedBufferT()
+    buffer.data = data
+    return buffer
