@@ -242,9 +242,7 @@ def _mean(b: Builder, a: Args) -> ValueName:
 
 def _clamp(low: str, high: str) -> Row:
     def row(b: Builder, a: Args) -> ValueName:
-        bounds = [
-            default if a.get(k) is None else float(a[k]) for k, default in ((low, -math.inf), (high, math.inf))
-        ]
+        bounds = [default if a.get(k) is None else float(a[k]) for k, default in ((low, -math.inf), (high, math.inf))]
         return b.add(ops.Clamp(x=a["self"], low=bounds[0], high=bounds[1]))
 
     return row

@@ -23,8 +23,33 @@ from edgecnn.graph.verify import verify
 
 # Operators whose result shares memory with their input: writing in place to either changes both.
 ALIASING = frozenset(
-    "view reshape flatten unflatten permute transpose t squeeze unsqueeze slice select expand narrow chunk split "
-    "split_with_sizes unbind detach alias dropout feature_dropout alpha_dropout contiguous to _unsafe_view".split()
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "slice",
+        "select",
+        "expand",
+        "narrow",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "detach",
+        "alias",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "contiguous",
+        "to",
+        "_unsafe_view",
+    ]
 )
 
 
@@ -88,7 +113,7 @@ class _Capture:
         self._names: dict[FxNode, str] = {}
         self._written: dict[FxNode, FxNode] = {}
         self._problems: list[str] = []
-        self._batch = _batch_length(program)
+        self._batch = program_batch(program)
         self._paths = _module_paths(program.graph)
         self._node: FxNode
         self._name = ""
@@ -149,7 +174,7 @@ class _Capture:
         try:
             row = ROWS.get(_operator(node))
             if row is None:
-                raise Unsupported("edgecnn has no such operator", hint_for(_operator(node)))  # noqa: TRY301
+                raise Unsupported("edgecnn has no such operator", hint_for(_operator(node)))
             value = row(self, self._bind(node))
             if self._builder.shapes[value] != self.result_shape:
                 raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
@@ -171,7 +196,9 @@ class _Capture:
                 if user.args[1] == 0:
                     self._values[user] = value
                 elif user.users:
-                    self._problem(user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result")
+                    self._problem(
+                        user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result"
+                    )
                     self._values[user] = self._fake(user)
 
     def _fake(self, node: FxNode) -> ValueName:
@@ -182,9 +209,12 @@ class _Capture:
 
     def _write(self, node: FxNode, value: ValueName) -> None:
         """After an in-place operator, every name of the value it wrote to means the result."""
-        root = self._written.get(node.args[0], node.args[0])  # type: ignore[arg-type,call-overload]
+        target = node.all_input_nodes[0]
+        root = self._written.get(target, target)
         if root in self._tensors:
-            self._problem(node, f"the model writes to its own {self._names.get(root, root.name)}", "a model without state")
+            self._problem(
+                node, f"the model writes to its own {self._names.get(root, root.name)}", "a model without state"
+            )
         self._written[node] = root
         for other in (root, *(n for n, r in self._written.items() if r is root)):
             self._values[other] = value
@@ -288,13 +318,16 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensors, value)))
 
 
-def _batch_length(program: torch.export.ExportedProgram) -> int | None:
+def program_batch(program: torch.export.ExportedProgram) -> int | None:
     """The length of the inputs' first axis; None where it is dynamic."""
     names = set(program.graph_signature.user_inputs)
     lengths = {
         n.meta["val"].shape[0]
         for n in program.graph.nodes
-        if n.op == "placeholder" and n.name in names and isinstance(n.meta.get("val"), torch.Tensor) and n.meta["val"].dim()
+        if n.op == "placeholder"
+        and n.name in names
+        and isinstance(n.meta.get("val"), torch.Tensor)
+        and n.meta["val"].dim()
     }
     length = lengths.pop() if len(lengths) == 1 else 1
     return length if isinstance(length, int) else None

@@ -15,9 +15,7 @@ def pooled_padding(
     torch's rule (``pooling_output_shape`` in ATen/native/Pool.h): with ``ceil_mode`` a last window that is not whole
     counts, provided that it starts inside the image or the padding before it.
     """
-    over = [
-        _overhang(*axis) if ceil else 0 for axis in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
-    ]
+    over = [_overhang(*axis) if ceil else 0 for axis in zip(shape[2:], kernel, stride, padding, dilation, strict=True)]
     (ph, pw) = padding
     return Padding(ph, ph, pw, pw), (over[0], over[1])
 

@@ -66,8 +66,9 @@ def drop_no_ops(graph: Graph) -> Graph:
                 return x
             case Slice(x=x) | Pad(x=x) if r.shape(x) == node.shape:
                 return x
-            case MaxPool2d(x=x, kernel=(1, 1), stride=(1, 1)) | AvgPool2d(
-                x=x, kernel=(1, 1), stride=(1, 1), divisor=None
+            case (
+                MaxPool2d(x=x, kernel=(1, 1), stride=(1, 1))
+                | AvgPool2d(x=x, kernel=(1, 1), stride=(1, 1), divisor=None)
             ) if r.shape(x) == node.shape:
                 return x
         return None
@@ -183,9 +184,10 @@ def fuse_activation(graph: Graph) -> Graph:
         activation = next((a for a in Activation if a.bounds == bounds), None)
         if before is None or activation is None or not r.sole_use(x):
             return None
-        if getattr(before.op, "activation", None) is not Activation.NONE:
-            return None
-        return r.melt(before, replace(before.op, activation=activation))  # type: ignore[call-arg]
+        match before.op:
+            case Conv2d() | Linear() | Add() | Sub() | Mul() | Div() as op if op.activation is Activation.NONE:
+                return r.melt(before, replace(op, activation=activation))
+        return None
 
     return rewrite(graph, step)
 
@@ -209,7 +211,7 @@ def flatten_into_linear(graph: Graph) -> Graph:
 
 
 def activate_before_reshape(graph: Graph) -> Graph:
-    """Swap a ReLU or clamp with the reshape before it, so that it can fuse and the flatten can melt into a linear layer.
+    """Swap a ReLU or clamp with the reshape before it: it can then fuse, and the flatten melt into a linear layer.
 
     Does not apply where something else reads the reshaped value.
     """

@@ -34,7 +34,7 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
                 f"torch.export cannot trace {type(module).__name__}: {_first_lines(err)}",
                 where=user_line(err),
                 why="the model runs, but its Python decides on tensor values, or does what no graph can hold",
-                hint="rewrite that line without Python control flow over tensor values; --verbose shows torch's full text",
+                hint="rewrite that line without Python control flow over tensor values; --verbose shows all of it",
                 detail="".join(traceback.format_exception(err)),
             ) from err
 
@@ -71,7 +71,7 @@ def quiet_torch() -> Iterator[None]:
 def _raise_if_it_does_not_run(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> None:
     try:
         module(*example_inputs)
-    except Exception as err:  # noqa: BLE001  (any failure of the user's code)
+    except Exception as err:
         shapes = ", ".join("x".join(map(str, t.shape)) for t in example_inputs)
         raise ModelError(
             f"{type(module).__name__} does not run on an input of {shapes}: {_first_lines(err)}",
