@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.graph.graph import Array, Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Mul, Pad, Padding, ValueName
+from edgecnn.graph.ops import AvgPool2d, Mul, Pad, ValueName
 from edgecnn.graph.rewrite import Rewriter, rewrite
+from edgecnn.graph.shapes import Padding
 
 LOWEST = float(np.finfo(np.float32).min)
 """What padding counts as to a maximum."""
@@ -37,7 +38,7 @@ def average_divisors(graph: Graph) -> Graph:
 
 
 def corrected_average(r: Rewriter, node: Node, pool: AvgPool2d) -> ValueName:
-    """Any average pooling as padding with 0, a pooling of whole windows, and a multiplication where that is not it."""
+    """Any average pooling: padding with 0, a pooling of whole windows, and a factor where that is not it."""
     x = pad_image(r, node, pool.x, pool.reach, 0.0)
     factor = _divisor_factor(pool, r.shape(pool.x)[2:], node.shape[2:])
     whole = AvgPool2d(x=x, kernel=pool.kernel, stride=pool.stride)
@@ -55,7 +56,7 @@ def pad_image(r: Rewriter, node: Node, x: ValueName, padding: Padding, value: fl
 
 
 def _divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> Array:
-    """``cells / divisor`` for each place of the result, (1, 1, rows, columns) or, where they are alike, (1, 1, 1, 1)."""
+    """``cells / divisor`` for each place of the result, (1, 1, rows, columns); (1, 1, 1, 1) where they are alike."""
     cells = pool.kernel[0] * pool.kernel[1]
     if pool.divisor is not None:
         return np.full((1, 1, 1, 1), cells / pool.divisor, np.float32)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from edgecnn.export.legalize import LOWEST, average_divisors, pad_image
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import MaxPool2d, Pad, Padding, ValueName
+from edgecnn.graph.ops import MaxPool2d, Pad, ValueName
 from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
+from edgecnn.graph.shapes import Padding
 
 
 def one_padding_before_maximum(graph: Graph) -> Graph:
-    """Write a max pooling's own padding as a Pad with the lowest value, where a Pad with another value stands before it.
+    """Write a max pooling's own padding as a Pad with the lowest value, where another Pad stands before it.
 
     The lowering can then tell ONNX Runtime not to melt the two paddings into one. Does not apply to images that come
     from anything but a Pad.

@@ -9,7 +9,8 @@ from typing import Any
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
-from edgecnn.graph.ops import Op, Padding, Pair
+from edgecnn.graph.ops import Op, Pair
+from edgecnn.graph.shapes import Padding
 
 Lower = Callable[[OnnxWriter, Node, Any], None]
 
@@ -61,8 +62,8 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
 def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
     """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters.
 
-    After a Pad it says ``auto_pad=VALID``, which means the same as no padding and keeps ONNX Runtime (1.31, for one) from
-    fusing the two: it takes the Pad's zeros for padding that a maximum ignores, and gives wrong values for negative images.
+    After a Pad it says ``auto_pad=VALID``, which means the same as no padding and keeps ONNX Runtime (1.31, for one)
+    from fusing the two: it takes the Pad's zeros for padding that a maximum ignores, and gets negative images wrong.
     """
     padded = isinstance(getattr(w.graph.producers.get(op.x), "op", None), ops.Pad)
     w.emit(

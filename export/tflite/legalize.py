@@ -43,7 +43,7 @@ def explicit_padding(graph: Graph) -> Graph:
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
             case Conv2d(x=x, stride=stride, padding=padding, dilation=dilation) as op:
-                kernel, dilation, value = _pair(r.shape(op.weight)[2:]), dilation, 0.0
+                kernel, value = _pair(r.shape(op.weight)[2:]), 0.0
             case MaxPool2d(x=x, kernel=kernel, stride=stride, padding=padding, dilation=dilation) as op:
                 value = LOWEST
             case AvgPool2d(x=x, kernel=kernel, stride=stride, padding=padding) as op:

@@ -1,4 +1,6 @@
-"""One row per operator of the graph: which TFLite operators it becomes. Padding is legal by now; layout is settled here.
+"""One row per operator of the graph: which TFLite operators it becomes.
+
+Padding is legal by now; layout is settled here.
 
 A row reads its values in the order that TFLite's operator needs and says in which order it gives the result.
 """
@@ -106,7 +108,9 @@ def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
     keeps_axes = len(node.shape) != 2
     options = {"fusedActivationFunction": FUSED[op.activation], "keepNumDims": keeps_axes}
     version = 5 if keeps_axes else 1  # keep_num_dims came with version 5
-    w.emit("FULLY_CONNECTED", node, inputs, identity(len(node.shape)), ("FullyConnectedOptions", options), version=version)
+    w.emit(
+        "FULLY_CONNECTED", node, inputs, identity(len(node.shape)), ("FullyConnectedOptions", options), version=version
+    )
 
 
 def lower_max_pool2d(w: TfliteWriter, node: Node, op: ops.MaxPool2d) -> None:
@@ -223,7 +227,7 @@ def lower_transpose(w: TfliteWriter, node: Node, op: ops.Transpose) -> None:
 def lower_pad(w: TfliteWriter, node: Node, op: ops.Pad) -> None:
     """PAD, or PADV2 for another value than 0."""
     axes = w.layout(op.x)
-    inputs = [w.read(op.x, axes, node), w.integers([op.pads[a] for a in axes])]
+    inputs = [w.read(op.x, axes, node), w.integers(np.array([op.pads[a] for a in axes]))]
     if op.value == 0:
         w.emit("PAD", node, inputs, axes, ("PadOptions", {}))
     else:
@@ -235,10 +239,12 @@ def lower_slice(w: TfliteWriter, node: Node, op: ops.Slice) -> None:
     """STRIDED_SLICE that takes all of every other axis, however long the batch."""
     axes = w.layout(op.x)
     at = axes.index(op.axis)
-    bounds = [[v if i == at else rest for i in range(len(axes))] for v, rest in ((op.start, 0), (op.stop, 0), (op.step, 1))]
+    bounds = [
+        [v if i == at else rest for i in range(len(axes))] for v, rest in ((op.start, 0), (op.stop, 0), (op.step, 1))
+    ]
     whole = sum(1 << i for i in range(len(axes)) if i != at)
-    inputs = [w.read(op.x, axes, node), *(w.integers(b) for b in bounds)]
-    w.emit("STRIDED_SLICE", node, inputs, axes, ("StridedSliceOptions", {"beginMask": whole, "endMask": whole}))
+    tensors = [w.read(op.x, axes, node), *(w.integers(b) for b in bounds)]
+    w.emit("STRIDED_SLICE", node, tensors, axes, ("StridedSliceOptions", {"beginMask": whole, "endMask": whole}))
 
 
 LOWERINGS: Mapping[type[Op], Lower] = MappingProxyType(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ NHWC: Axes = (0, 2, 3, 1)
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 ALIGNMENT = 16
-TENSOR_TYPES = {
+TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
@@ -245,7 +245,7 @@ def _same_elements(shape: Shape, a: Axes, b: Axes) -> bool:
 
 
 def _input_layout(graph: Graph, value: ValueName, rank: int) -> Axes:
-    """Channels last for an image; torch's own order where the model itself expects channels last and transposes first."""
+    """Channels last for an image; the model's own order where it expects channels last itself and transposes first."""
     readers = [n.op for n in graph.nodes if value in inputs_of(n.op)]
     if rank != 4 or (readers and all(isinstance(op, Transpose) and op.order == (0, 3, 1, 2) for op in readers)):
         return identity(rank)
