@@ -1,0 +1,1 @@
+"""Where an artifact runs: runtimes, the hosts they run on, and the agent that joins the two. No torch."""

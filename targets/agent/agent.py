@@ -1,0 +1,662 @@
+"""The program that runs on the device: it opens artifacts on a runtime and answers requests on stdin and stdout.
+
+One file on purpose, since it is copied to boards as it is. It needs Python 3.9 or newer, numpy and the one runtime that
+is asked for; nothing of edgecnn. The host side imports it for `read_message` and `write_message`.
+
+A message is a fixed prefix, a JSON header and the bytes of its arrays; all numbers are little-endian:
+
+    offset  bytes  meaning
+    0       4      b"ECNN"
+    4       2      protocol version
+    6       2      reserved, 0
+    8       4      header length in bytes, at most MAX_HEADER
+    12      8      payload length in bytes, at most MAX_PAYLOAD
+
+The header is ``{"kind": str, "fields": {...}, "arrays": [{"dtype": str, "shape": [int, ...]}, ...]}``; the payload is
+the arrays' elements in C order, one array after the other. Every request gets one reply: of the request's kind, or
+``error`` with the fields ``kind`` (protocol, input, no-runtime, runtime), ``message`` and ``traceback``. After an error
+the agent goes on, unless the request was so malformed that the place of the next one is not known.
+"""
+
+# ruff: noqa: B905 - zip has no argument strict in Python 3.9
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import struct
+import sys
+import traceback
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PROTOCOL = 1
+MAGIC = b"ECNN"
+MAX_HEADER = 2**20  # bytes
+MAX_PAYLOAD = 2**30  # bytes; below 2**31, so that every size fits a 32-bit board's intp
+MAX_ARRAYS = 1024
+MAX_RANK = 16
+MAX_DEPTH = 8  # levels of nesting in the JSON header
+MAX_DIGITS = 20  # of a JSON integer: enough for 64 bits, short enough for int() to be quick
+CHUNK = 2**20  # bytes asked for at once, so that memory follows what arrives and not what is announced
+MAX_TEXT = 16_000  # characters of a message or traceback in an error reply
+
+_PREFIX = struct.Struct("<HHIQ")  # what follows the magic
+_DTYPE_NAMES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+DTYPES: Mapping[str, np.dtype[Any]] = {name: np.dtype(name) for name in _DTYPE_NAMES.split()}
+
+
+class ProtocolError(ValueError):
+    """Bytes that are no message, or a message that cannot be written."""
+
+
+class CutShortError(ProtocolError):
+    """The stream ends inside a message."""
+
+
+class RefusalError(Exception):
+    """A request that the agent understands and cannot serve; `kind` goes into the error reply."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Message(NamedTuple):
+    """One request or reply."""
+
+    kind: str
+    fields: Dict[str, Any]
+    arrays: Tuple[NDArray[Any], ...]
+
+
+class Readable(Protocol):
+    """What messages are read from: like a binary file; short reads are fine, ``b""`` is the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+
+
+class Writable(Protocol):
+    """What messages are written to: like a buffered binary file, which takes all it is given."""
+
+    def write(self, data: Any, /) -> Any:
+        """Take all of `data`."""
+
+    def flush(self) -> Any:
+        """Send on what was taken."""
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def write_message(stream: Writable, kind: str, fields: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+    """Write one message.
+
+    Args:
+        stream: Where to.
+        kind: The request, or the request that is answered, or ``error``.
+        fields: JSON values by name.
+        arrays: Arrays of the types in `DTYPES`, in any memory order.
+
+    Raises:
+        ProtocolError: The message exceeds a limit or holds what JSON or `DTYPES` cannot; nothing was written then.
+    """
+    for part in encode_message(kind, fields, arrays):
+        stream.write(part)
+    stream.flush()
+
+
+def encode_message(kind: str, fields: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> List[Any]:
+    """Return the message as buffers to be written one after the other; arrays in C order are not copied.
+
+    Raises:
+        ProtocolError: As `write_message`.
+    """
+    plain = [_little_endian(array) for array in arrays]
+    specs = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in plain]
+    try:
+        header = json.dumps({"kind": kind, "fields": fields, "arrays": specs}, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"{kind}: the fields cannot be written as JSON: {error}") from error
+    _parse_header(header)  # the reader's own rules, so that nothing is sent that would be refused
+    payload = sum(array.nbytes for array in plain)
+    _check_lengths(len(header), payload)
+    prefix = MAGIC + _PREFIX.pack(PROTOCOL, 0, len(header), payload)
+    return [prefix + header, *(array.reshape(-1).view(np.uint8) for array in plain if array.nbytes)]
+
+
+def read_message(stream: Readable) -> Optional[Message]:
+    """Read one message.
+
+    Returns:
+        The message, or None where the stream ends before one begins.
+
+    Raises:
+        ProtocolError: What arrives is no message of this protocol version, exceeds a limit, or is cut short.
+    """
+    magic = _read_up_to(stream, len(MAGIC))
+    if not magic:
+        return None
+    if magic != MAGIC:
+        raise ProtocolError(f"a message begins with {MAGIC!r}, this with {bytes(magic)!r}")
+    version, reserved, header_length, payload_length = _PREFIX.unpack(_read_exact(stream, _PREFIX.size, "prefix"))
+    if version != PROTOCOL:
+        raise ProtocolError(f"the other side speaks protocol {version}, this side {PROTOCOL}")
+    if reserved:
+        raise ProtocolError(f"the reserved field of the prefix is {reserved}, not 0")
+    _check_lengths(header_length, payload_length)
+    kind, fields, specs = _parse_header(_read_exact(stream, header_length, "header"))
+    described = sum(spec.nbytes for spec in specs)
+    if described != payload_length:
+        raise ProtocolError(f"{kind}: the arrays take {described} bytes, the payload has {payload_length}")
+    return Message(kind, fields, tuple(_read_array(stream, spec) for spec in specs))
+
+
+class _ArraySpec(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: Tuple[int, ...]
+    nbytes: int
+
+
+def _check_lengths(header: int, payload: int) -> None:
+    if header > MAX_HEADER:
+        raise ProtocolError(f"a header of {header} bytes exceeds the limit of {MAX_HEADER}")
+    if payload > MAX_PAYLOAD:
+        raise ProtocolError(f"a payload of {payload} bytes exceeds the limit of {MAX_PAYLOAD}")
+
+
+def _read_up_to(stream: Readable, size: int) -> bytearray:
+    data = bytearray()
+    while len(data) < size:
+        chunk = stream.read(min(CHUNK, size - len(data)))
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+def _read_exact(stream: Readable, size: int, what: str) -> bytearray:
+    data = _read_up_to(stream, size)
+    if len(data) != size:
+        raise CutShortError(f"the stream ends after {len(data)} of {size} bytes of the {what}")
+    return data
+
+
+def _parse_header(raw: Union[bytes, bytearray]) -> Tuple[str, Dict[str, Any], List[_ArraySpec]]:
+    try:
+        text = raw.decode("utf-8")
+        header = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict) or header.keys() != {"kind", "fields", "arrays"}:
+        raise ProtocolError("the header is not an object of kind, fields and arrays")
+    kind, fields, arrays = header["kind"], header["fields"], header["arrays"]
+    if not isinstance(kind, str) or not isinstance(fields, dict) or not isinstance(arrays, list):
+        raise ProtocolError("kind is not a string, fields not an object, or arrays not a list")
+    if _deeper_than(MAX_DEPTH, header):
+        raise ProtocolError(f"the header nests deeper than {MAX_DEPTH}")
+    if len(arrays) > MAX_ARRAYS:
+        raise ProtocolError(f"{len(arrays)} arrays exceed the limit of {MAX_ARRAYS}")
+    return kind, fields, [_parse_spec(item) for item in arrays]
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ProtocolError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ProtocolError(f"{text[:40]} exceeds float64")
+    return value
+
+
+def _refuse_constant(text: str) -> float:
+    raise ProtocolError(f"{text} is not JSON")
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(limit):
+        inner = [item for item in level if isinstance(item, (dict, list))]
+        level = [child for item in inner for child in (item.values() if isinstance(item, dict) else item)]
+    return bool(level)
+
+
+def _parse_spec(item: Any) -> _ArraySpec:
+    if not isinstance(item, dict) or item.keys() != {"dtype", "shape"}:
+        raise ProtocolError("an array is not described by dtype and shape")
+    name, shape = item["dtype"], item["shape"]
+    if not isinstance(name, str) or name not in DTYPES:
+        raise ProtocolError(f"arrays of type {str(name)[:40]!r} are not allowed, only {_DTYPE_NAMES}")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK:
+        raise ProtocolError(f"an array's shape is not a list of at most {MAX_RANK} dimensions")
+    if not all(type(size) is int and 0 <= size <= MAX_PAYLOAD for size in shape):
+        raise ProtocolError(f"an array's dimension is not an integer from 0 to {MAX_PAYLOAD}")
+    dtype = DTYPES[name]
+    # numpy refuses shapes whose other dimensions overflow even where one dimension is 0.
+    if _product([size for size in shape if size]) * dtype.itemsize > MAX_PAYLOAD:
+        raise ProtocolError(f"an array of shape {shape} and type {name} exceeds the limit of {MAX_PAYLOAD} bytes")
+    return _ArraySpec(dtype, tuple(shape), _product(shape) * dtype.itemsize)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def _read_array(stream: Readable, spec: _ArraySpec) -> NDArray[Any]:
+    raw = _read_exact(stream, spec.nbytes, "payload")
+    if not raw:
+        return np.zeros(spec.shape, spec.dtype)
+    if spec.dtype == np.bool_ and np.frombuffer(raw, np.uint8).max() > 1:
+        raise ProtocolError("a bool array holds bytes other than 0 and 1")
+    array = np.frombuffer(raw, spec.dtype.newbyteorder("<")).reshape(spec.shape)
+    return array.astype(spec.dtype, copy=False)  # a copy only where the machine is big-endian
+
+
+def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.name not in DTYPES:
+        raise ProtocolError(f"arrays of type {array.dtype} cannot be sent, only {_DTYPE_NAMES}")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+# --- runtimes ---------------------------------------------------------------------------------------------------------
+
+
+class Tensor(NamedTuple):
+    """An input or output of an artifact; None in `shape` is a dimension that may have any size."""
+
+    name: str
+    shape: List[Optional[int]]
+    dtype: str
+    quantization: Optional[Dict[str, Any]]  # {"scale": float, "zero_point": int}
+
+
+class Session(Protocol):
+    """An artifact, opened on a runtime."""
+
+    version: str
+    inputs: List[Tensor]
+    outputs: List[Tensor]
+
+    def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        """Return the outputs for inputs that match `inputs` in number, type and rank; both in the artifact's order."""
+
+
+_ONNX_DTYPES = {
+    **{f"tensor({name})": name for name in DTYPES},
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+_ONNX_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+
+class OnnxSession:
+    """ONNX Runtime on its CPU provider, with nothing left to a default that depends on the machine."""
+
+    def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
+        ort = importlib.import_module(module)
+        self.version = str(ort.__version__)
+        self._session = ort.InferenceSession(
+            artifact, self._session_options(ort, options), providers=["CPUExecutionProvider"]
+        )
+        self.inputs = [self._tensor(value) for value in self._session.get_inputs()]
+        self.outputs = [self._tensor(value) for value in self._session.get_outputs()]
+
+    def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        """Return the outputs; see `Session`."""
+        names = [tensor.name for tensor in self.outputs]
+        feed = {tensor.name: array for tensor, array in zip(self.inputs, arrays)}
+        return list(self._session.run(names, feed))
+
+    def _session_options(self, ort: Any, options: Mapping[str, Any]) -> Any:
+        level = options["graph_optimization"]
+        if level not in _ONNX_LEVELS:
+            raise RefusalError("input", f"graph_optimization is {level!r}, not one of {', '.join(_ONNX_LEVELS)}")
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = options["threads"]
+        settings.inter_op_num_threads = 1
+        settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _ONNX_LEVELS[level])
+        settings.log_severity_level = 2  # warnings and worse
+        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options["spinning"])))
+        return settings
+
+    def _tensor(self, value: Any) -> Tensor:
+        if value.type not in _ONNX_DTYPES:
+            raise RefusalError("input", f"{value.name} has the type {value.type}, which is not supported")
+        shape = [size if isinstance(size, int) and size >= 0 else None for size in value.shape]
+        return Tensor(value.name, shape, _ONNX_DTYPES[value.type], None)
+
+
+class TfliteSession:
+    """A TFLite interpreter: LiteRT's or tflite-runtime's, which differ in nothing used here but the module's name."""
+
+    def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
+        package = importlib.import_module(module)
+        api = importlib.import_module(module + ".interpreter")
+        self.version = str(getattr(package, "__version__", None) or _installed_version(module) or "unknown")
+        self._interpreter = api.Interpreter(
+            model_content=artifact,
+            num_threads=options["threads"],
+            experimental_op_resolver_type=self._resolver(api.OpResolverType, options),
+        )
+        self._interpreter.allocate_tensors()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        signature = self._signature()
+        self.inputs = [self._tensor(item, name) for item, name in _named(inputs, signature.get("inputs", {}))]
+        self.outputs = [self._tensor(item, name) for item, name in _named(outputs, signature.get("outputs", {}))]
+        self._input_indices = [int(item["index"]) for item in inputs]
+        self._output_indices = [int(item["index"]) for item in outputs]
+        self._allocated: Optional[List[Tuple[int, ...]]] = [tuple(item["shape"].tolist()) for item in inputs]
+
+    def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        """Return copies of the outputs; see `Session`. Tensors are allocated anew only where a shape changes."""
+        self._resize([array.shape for array in arrays])
+        for index, array in zip(self._input_indices, arrays):
+            self._interpreter.set_tensor(index, array)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._output_indices]
+
+    def _resize(self, shapes: List[Tuple[int, ...]]) -> None:
+        if shapes == self._allocated:
+            return
+        if any(size == 0 for shape in shapes for size in shape):
+            raise RefusalError("input", f"TFLite cannot run on empty inputs (shapes {shapes})")
+        self._allocated = None  # until all went well, so that a failure here is mended by the next call
+        for index, shape in zip(self._input_indices, shapes):
+            self._interpreter.resize_tensor_input(index, shape)
+        self._interpreter.allocate_tensors()
+        self._allocated = shapes
+
+    @staticmethod
+    def _resolver(types: Any, options: Mapping[str, Any]) -> Any:
+        if options["reference_kernels"] and options["xnnpack"]:
+            raise RefusalError("input", "reference_kernels run without XNNPACK: give xnnpack=False with it")
+        if options["reference_kernels"]:
+            return types.BUILTIN_REF
+        return types.BUILTIN if options["xnnpack"] else types.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+
+    def _signature(self) -> Mapping[str, Mapping[str, int]]:
+        # The only call that gives names with tensor indices and builds no second runner; the public
+        # get_signature_list leaves the indices out. Its name is the same from TensorFlow 2.5 to LiteRT 2.
+        signatures: Mapping[str, Mapping[str, Mapping[str, int]]] = self._interpreter._get_full_signature_list()  # noqa: SLF001
+        if len(signatures) == 1:
+            return next(iter(signatures.values()))
+        return signatures.get("serving_default", {})
+
+    @staticmethod
+    def _tensor(details: Mapping[str, Any], name: str) -> Tensor:
+        dtype = np.dtype(details["dtype"]).name
+        if dtype not in DTYPES:
+            raise RefusalError("input", f"{name} has the type {dtype}, which is not supported")
+        scales = details["quantization_parameters"]["scales"]
+        zero_points = details["quantization_parameters"]["zero_points"]
+        if len(scales) > 1:
+            raise RefusalError("input", f"{name} is quantized per channel; inputs and outputs are per tensor")
+        quantization = {"scale": float(scales[0]), "zero_point": int(zero_points[0])} if len(scales) else None
+        shape = [size if size >= 0 else None for size in details["shape_signature"].tolist()]
+        return Tensor(name, shape, dtype, quantization)
+
+
+def _named(details: List[Mapping[str, Any]], signature: Mapping[str, int]) -> List[Tuple[Mapping[str, Any], str]]:
+    """Pair tensors with their names: the signature's where it speaks of exactly these tensors, else their own."""
+    indices = [int(item["index"]) for item in details]
+    names = {int(index): name for name, index in signature.items()}
+    if set(names) != set(indices):
+        return [(item, str(item["name"])) for item in details]
+    return [(item, names[index]) for item, index in zip(details, indices)]
+
+
+class Runtime(NamedTuple):
+    """How a runtime is found and opened; the type of an option's default is the option's type."""
+
+    module: str
+    distribution: str
+    options: Dict[str, Any]
+    open: Callable[[str, bytes, Mapping[str, Any]], Session]
+
+
+_ONNX_OPTIONS = {"threads": 1, "graph_optimization": "all", "spinning": False}
+_TFLITE_OPTIONS = {"threads": 1, "xnnpack": True, "reference_kernels": False}
+RUNTIMES: Dict[str, Runtime] = {
+    "onnxruntime": Runtime("onnxruntime", "onnxruntime", _ONNX_OPTIONS, OnnxSession),
+    "litert": Runtime("ai_edge_litert", "ai-edge-litert", _TFLITE_OPTIONS, TfliteSession),
+    "tflite-runtime": Runtime("tflite_runtime", "tflite-runtime", _TFLITE_OPTIONS, TfliteSession),
+}
+
+
+def _installed_version(distribution: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class Agent:
+    """Serves requests; holds the open sessions."""
+
+    def __init__(self) -> None:
+        self._sessions: Dict[int, Session] = {}
+        self._opened = 0
+
+    def answer(self, request: Message) -> Message:
+        """Return the reply to `request`; whatever Python exception comes up becomes an ``error`` reply."""
+        handlers = {"hello": self._hello, "open": self._open, "infer": self._infer, "close": self._close}
+        try:
+            if request.kind not in handlers:
+                raise RefusalError("protocol", f"unknown request {request.kind!r}")
+            fields, arrays = handlers[request.kind](request)
+        except RefusalError as error:
+            return error_reply(error.kind, error)
+        except Exception as error:  # noqa: BLE001 - runtimes raise anything; the host judges it
+            return error_reply("runtime", error)
+        return Message(request.kind, fields, tuple(arrays))
+
+    def _hello(self, _: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        here = {name: item for name, item in RUNTIMES.items() if importlib.util.find_spec(item.module)}
+        return {
+            "protocol": PROTOCOL,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "runtimes": {name: _installed_version(item.distribution) for name, item in here.items()},
+        }, []
+
+    def _open(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        name, given = _field(request, "runtime", str), _field(request, "options", dict)
+        if name not in RUNTIMES:
+            raise RefusalError("input", f"unknown runtime {name!r}; this agent knows {', '.join(RUNTIMES)}")
+        runtime = RUNTIMES[name]
+        options = _checked_options(name, runtime.options, given)
+        artifact = _artifact(request)
+        if importlib.util.find_spec(runtime.module) is None:
+            raise RefusalError(
+                "no-runtime", f"{name} is not installed ({sys.executable} has no module {runtime.module})"
+            )
+        session = runtime.open(runtime.module, artifact, options)
+        self._opened += 1
+        self._sessions[self._opened] = session
+        return {
+            "session": self._opened,
+            "version": session.version,
+            "options": options,
+            "inputs": [tensor._asdict() for tensor in session.inputs],
+            "outputs": [tensor._asdict() for tensor in session.outputs],
+        }, []
+
+    def _infer(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        session = self._session(request)
+        arrays = _in_order(request, session.inputs)
+        _check_inputs(session.inputs, arrays)
+        return {}, session.infer(arrays)
+
+    def _close(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        self._session(request)
+        del self._sessions[request.fields["session"]]
+        return {}, []
+
+    def _session(self, request: Message) -> Session:
+        number = _field(request, "session", int)
+        if number not in self._sessions:
+            raise RefusalError("protocol", f"{request.kind}: there is no session {number}")
+        return self._sessions[number]
+
+
+def _field(request: Message, name: str, expected: type) -> Any:
+    value = request.fields.get(name)
+    if type(value) is not expected:
+        raise RefusalError("protocol", f"{request.kind}: {name} is missing or not of type {expected.__name__}")
+    return value
+
+
+def _checked_options(runtime: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
+    for name, value in given.items():
+        if name not in defaults:
+            raise RefusalError("input", f"{runtime} has no option {name!r}, only {', '.join(defaults)}")
+        if type(value) is not type(defaults[name]):
+            raise RefusalError("input", f"{name} is {value!r}, not of type {type(defaults[name]).__name__}")
+    options = {**defaults, **given}
+    if not 1 <= options.get("threads", 1) <= 256:
+        raise RefusalError("input", f"threads is {options['threads']}, not from 1 to 256")
+    return options
+
+
+def _artifact(request: Message) -> bytes:
+    if len(request.arrays) != 1 or request.arrays[0].dtype != np.uint8 or request.arrays[0].size == 0:
+        raise RefusalError("protocol", "open: the artifact is not one array of uint8 with at least one byte")
+    artifact = request.arrays[0].tobytes()
+    actual, expected = hashlib.sha256(artifact).hexdigest(), _field(request, "sha256", str)
+    if actual != expected:
+        raise RefusalError("protocol", f"open: the artifact arrived with SHA-256 {actual}, not {expected}")
+    return artifact
+
+
+def _in_order(request: Message, inputs: Sequence[Tensor]) -> List[NDArray[Any]]:
+    """Return the request's arrays in the artifact's order; without the field ``names`` they are in it already."""
+    wanted = [tensor.name for tensor in inputs]
+    names = request.fields.get("names", wanted)
+    if len(request.arrays) != len(wanted):
+        raise RefusalError("input", f"{len(request.arrays)} inputs are given, the artifact has {len(wanted)}: {wanted}")
+    if names == wanted:
+        return list(request.arrays)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RefusalError("protocol", "infer: names is not a list of strings")
+    if sorted(names) != sorted(wanted):
+        raise RefusalError("input", f"the inputs are named {wanted}, not {names}")
+    by_name = dict(zip(names, request.arrays))
+    return [by_name[name] for name in wanted]
+
+
+def _check_inputs(inputs: Sequence[Tensor], arrays: Sequence[NDArray[Any]]) -> None:
+    """Refuse what does not fit the artifact. The first axis is the batch, and the runtime's own business."""
+    for tensor, array in zip(inputs, arrays):
+        if array.dtype.name != tensor.dtype:
+            raise RefusalError("input", f"input {tensor.name} is {tensor.dtype}; {array.dtype.name} is given")
+        fits = len(array.shape) == len(tensor.shape) and all(
+            want is None or want == got for want, got in zip(tensor.shape[1:], array.shape[1:])
+        )
+        if not fits:
+            shape = ", ".join("any" if size is None else str(size) for size in tensor.shape)
+            raise RefusalError("input", f"input {tensor.name} has the shape ({shape}); {array.shape} is given")
+
+
+def error_reply(kind: str, error: BaseException) -> Message:
+    """Return the ``error`` reply for an exception; its texts are cut to `MAX_TEXT` characters."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    message = str(error).strip() or type(error).__name__
+    return Message("error", {"kind": kind, "message": message[:MAX_TEXT], "traceback": text[-MAX_TEXT:]}, ())
+
+
+def serve(requests: Readable, replies: Writable) -> int:
+    """Answer requests until ``shutdown`` or the end of the stream.
+
+    Returns:
+        The exit code: 0, or 2 where a malformed message made the rest of the stream unreadable.
+    """
+    agent = Agent()
+    while True:
+        try:
+            request = read_message(requests)
+        except ProtocolError as error:
+            write_message(replies, *error_reply("protocol", error))
+            return 2
+        if request is None:
+            return 0
+        if request.kind == "shutdown":
+            write_message(replies, "shutdown", {})
+            return 0
+        _reply(replies, agent.answer(request))
+
+
+def _reply(replies: Writable, reply: Message) -> None:
+    try:
+        write_message(replies, *reply)
+    except ProtocolError as error:  # an output that cannot be sent; nothing of it was written
+        write_message(replies, *error_reply("runtime", error))
+
+
+def _take_streams() -> Tuple[BinaryIO, BinaryIO]:
+    """Keep stdin and stdout for messages alone: what a runtime prints goes to stderr, what it reads is empty."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr  # so that Python's own prints keep their place among the last words
+    return requests, replies
+
+
+def main() -> int:
+    """Serve stdin and stdout; return the exit code."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # works only when set before onnxruntime is imported
+    faulthandler.enable()  # a crash in native code leaves Python's stack on stderr
+    requests, replies = _take_streams()
+    try:
+        return serve(requests, replies)
+    except BrokenPipeError:  # the host has gone; there is nobody left to tell
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

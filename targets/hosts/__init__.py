@@ -1,0 +1,1 @@
+"""Hosts: ways to start the agent, and the connection that speaks with it."""

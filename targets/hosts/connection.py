@@ -1,0 +1,276 @@
+"""The host's end of the line: requests to an agent, with a time limit on each, and errors that say what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import TargetError
+from edgecnn.targets.agent import agent
+from edgecnn.targets.hosts import replies
+from edgecnn.targets.hosts.process import Child
+from edgecnn.targets.runtimes import RUNTIMES
+
+DEFAULT_TIME_LIMIT = 60.0  # seconds
+_GOODBYE = 2.0  # seconds for an agent to end by itself
+
+T = TypeVar("T")
+Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+
+
+class Connection:
+    """An agent that has been started, and all that can be asked of it. Not for use by two threads at once.
+
+    Leaving the ``with`` block ends the agent, whatever has happened, as does any failure of the line itself: a passed
+    time limit, a crash, a malformed reply, an interrupt. What the agent merely refuses leaves it in use.
+
+    Args:
+        command: The program that speaks as an agent, and its arguments: an interpreter, ssh, qemu.
+        name: What errors call the host.
+        python: The interpreter that pip commands in errors are written for.
+        environment: Variables for the program, beside this process's own.
+        time_limit: Seconds for each call that does not state its own.
+
+    Raises:
+        TargetError: The program cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        name: str,
+        python: str = "python3",
+        environment: Mapping[str, str] | None = None,
+        time_limit: float = DEFAULT_TIME_LIMIT,
+    ) -> None:
+        self.name = name
+        self.time_limit = time_limit
+        self._python = python
+        self._failure = ""
+        try:
+            self._child = Child(command, environment or {})
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise TargetError(
+                f"{name}: cannot start {command[0]}", why=why, hint="give the path of a program"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._child.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether calls can still be made: neither closed nor ended by a failure."""
+        return self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """The process id of the program that was started."""
+        return self._child.pid
+
+    def hello(self, *, time_limit: float | None = None) -> replies.AgentInfo:
+        """Ask the agent for its versions and runtimes.
+
+        Args:
+            time_limit: Seconds; None for the connection's own.
+
+        Raises:
+            TargetError: The agent did not start, or not as an agent.
+        """
+        subject = f"the agent on {self.name}"
+        return self.ask(subject, "hello", replies.parse_hello, {}, time_limit=time_limit)
+
+    def open(
+        self, runtime: str, artifact: bytes, label: str, *, time_limit: float | None = None, **options: replies.Option
+    ) -> Session:
+        """Open an artifact on a runtime.
+
+        Args:
+            runtime: A name in `RUNTIMES`.
+            artifact: The file's bytes.
+            label: What errors call the artifact: its file name.
+            time_limit: Seconds; None for the connection's own.
+            options: As the runtime's row in `RUNTIMES` names them; those left out have the agent's defaults.
+
+        Raises:
+            TargetError: The runtime is not installed there, an option is wrong, or the artifact cannot be opened.
+        """
+        subject = f"{label} on {runtime}"
+        fields = {"runtime": runtime, "sha256": hashlib.sha256(artifact).hexdigest(), "options": options}
+        payload = np.frombuffer(artifact, np.uint8)
+        return Session(
+            self, subject, self.ask(subject, "open", replies.parse_opened, fields, [payload], time_limit=time_limit)
+        )
+
+    def close(self) -> None:
+        """End the agent and wait for its end. Doing it twice does no harm."""
+        self._child.close(_GOODBYE)
+
+    def ask(
+        self,
+        subject: str,
+        kind: str,
+        parse: Callable[[agent.Message], T],
+        fields: Mapping[str, Any],
+        arrays: Sequence[NDArray[Any]] = (),
+        *,
+        time_limit: float | None = None,
+    ) -> T:
+        """Send one request and return its reply as `parse` reads it.
+
+        Args:
+            subject: What the message of every error begins with.
+            kind: The request.
+            parse: A function of `edgecnn.targets.hosts.replies`; its ProtocolError ends the agent.
+            fields: JSON values by name.
+            arrays: What goes with them.
+            time_limit: Seconds; None for the connection's own.
+
+        Raises:
+            TargetError: The agent refused, or the line is lost.
+        """
+        if not self.alive:
+            raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
+        try:
+            request = agent.encode_message(kind, fields, arrays)
+        except agent.ProtocolError as error:
+            raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
+        reply = self._exchange(subject, request, self.time_limit if time_limit is None else time_limit)
+        try:
+            if reply.kind == kind:
+                return parse(reply)
+            refused = replies.parse_refused(reply)
+        except agent.ProtocolError as error:
+            self._malformed(subject, error)
+        raise self._refusal(subject, str(fields.get("runtime", "")), refused)
+
+    def _exchange(self, subject: str, request: Sequence[Any], seconds: float) -> agent.Message:
+        self._child.limit(seconds)
+        try:
+            self._send(request)
+            reply = agent.read_message(self._child)
+        except TimeoutError:
+            self._child.kill()
+            self._fail(
+                f"{subject}: no answer within {seconds:g} s", hint="a longer time limit, or fewer inputs at once"
+            )
+        except agent.CutShortError as error:
+            self._ended(subject, str(error))
+        except agent.ProtocolError as error:
+            self._malformed(subject, error)
+        except BaseException:  # an interrupt in the middle of a message: the line cannot be used again
+            self._child.kill()
+            raise
+        if reply is None:
+            self._ended(subject, "")
+        return reply
+
+    def _send(self, request: Sequence[Any]) -> None:
+        # A broken pipe says that the agent has stopped reading; what it said about that, or its end, is read next.
+        with contextlib.suppress(BrokenPipeError):
+            for part in request:
+                self._child.write(part)
+
+    def _refusal(self, subject: str, runtime: str, refused: replies.Refused) -> TargetError:
+        hint = ""
+        if refused.kind == "no-runtime" and runtime in RUNTIMES:
+            hint = f"{self._python} -m pip install {RUNTIMES[runtime].distribution}"
+        detail = f"{refused.traceback}\n{self._last_words()}".strip()
+        return TargetError(f"{subject}: {refused.message}", where=self.name, hint=hint, detail=detail)
+
+    def _malformed(self, subject: str, error: agent.ProtocolError) -> NoReturn:
+        follows = self._child.read_now()[:200] if self.alive else b""
+        self._child.kill()
+        why = f"{error}; what follows is {follows!r}" if follows else str(error)
+        self._fail(f"{subject}: the answer is malformed", why=replies.printable(why))
+
+    def _ended(self, subject: str, why: str) -> NoReturn:
+        came_to = self._child.autopsy()
+        words = self._last_words()
+        hint = f"{self._python} -m pip install numpy" if "No module named 'numpy'" in words else ""
+        self._fail(f"{subject}: {came_to}", why=why, hint=hint)
+
+    def _fail(self, message: str, *, why: str = "", hint: str = "") -> NoReturn:
+        """Raise for a line that is lost; the program has been killed, so its last words are complete."""
+        self._failure = message
+        words = self._last_words()
+        last = f"its last words were\n{words}" if words else ""
+        why = "\n".join(part for part in (why, last) if part)
+        raise TargetError(message, where=self.name, why=why, hint=hint) from None
+
+    def _last_words(self) -> str:
+        return replies.printable(self._child.last_words())
+
+
+class Session:
+    """An artifact that an agent has opened; made by `Connection.open`.
+
+    Attributes:
+        version: The runtime's version.
+        options: All options in force, the defaults among them.
+        inputs: The inputs, in the artifact's order.
+        outputs: The outputs, in the artifact's order.
+    """
+
+    def __init__(self, connection: Connection, subject: str, opened: replies.Opened) -> None:
+        self.version = opened.version
+        self.options = opened.options
+        self.inputs = opened.inputs
+        self.outputs = opened.outputs
+        self._connection = connection
+        self._subject = subject
+        self._fields = {"session": opened.session}
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def infer(self, inputs: Arrays, *, time_limit: float | None = None) -> list[NDArray[Any]]:
+        """Run the artifact once.
+
+        Args:
+            inputs: Arrays in the artifact's order, or by name; exactly the artifact's types. All may have another
+                batch size than the artifact states.
+            time_limit: Seconds; None for the connection's own.
+
+        Returns:
+            The outputs, in the artifact's order.
+
+        Raises:
+            TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
+        """
+        fields: dict[str, Any] = dict(self._fields)
+        if isinstance(inputs, Mapping):
+            fields["names"] = list(inputs)
+        arrays = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+        parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
+        return self._connection.ask(self._subject, "infer", parse, fields, arrays, time_limit=time_limit)
+
+    def close(self) -> None:
+        """Free the artifact on the agent. Doing it twice, or after the connection has ended, does no harm.
+
+        Raises:
+            TargetError: The runtime crashed or did not answer in time.
+        """
+        if not self._closed and self._connection.alive:
+            self._connection.ask(self._subject, "close", replies.parse_nothing, self._fields)
+        self._closed = True

@@ -1,0 +1,188 @@
+"""A started program: pipes with time limits, its last words, and its certain end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Thread-pool variables (OMP_NUM_THREADS and its like) are the user's: threads are set per session, not here.
+ENVIRONMENT: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
+
+_PIPE = 2**16  # bytes moved at once
+_LAST_LINES = 20
+_LAST_BYTES = 2**16  # of stderr that are kept
+_LONGEST_POLL = 2.0**31 - 1  # milliseconds
+_GRACE = 5.0  # seconds for a program whose output has ended to end itself
+
+
+class Child:
+    """A program in a process group of its own, killed as a whole by `kill`, by garbage collection, or at exit.
+
+    It has what `edgecnn.targets.agent.agent` calls Readable and Writable, so messages go through it directly.
+
+    Args:
+        command: The program and its arguments; no shell reads them.
+        environment: Variables beside this process's own and `ENVIRONMENT`.
+
+    Raises:
+        OSError: The program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **ENVIRONMENT, **environment},
+            start_new_session=True,  # a group to kill, and no Ctrl-C from the terminal: that is for this process
+        )
+        self._words = _LastWords(self._process.stderr)
+        self._end = weakref.finalize(self, _kill_group, self._process, self._words, os.getpid())
+        self._stdin, self._stdout = _descriptor(self._process.stdin), _descriptor(self._process.stdout)
+        self._deadline = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the id of its group too."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether `kill` is still to come. The program itself may have ended already."""
+        return bool(self._end.alive)
+
+    def limit(self, seconds: float) -> None:
+        """Let all reads and writes from now on fail together after so many seconds."""
+        self._deadline = time.monotonic() + seconds
+
+    def read(self, size: int, /) -> bytes:
+        """Return 1 to `size` bytes of the program's stdout, or ``b""`` at its end.
+
+        Raises:
+            TimeoutError: The limit has passed.
+        """
+        self._wait(self._stdout, select.POLLIN)
+        return os.read(self._stdout, min(size, _PIPE))
+
+    def read_now(self) -> bytes:
+        """Return what lies in the program's stdout already, for error messages."""
+        try:
+            return os.read(self._stdout, _PIPE)
+        except BlockingIOError:
+            return b""
+
+    def write(self, data: Any, /) -> None:
+        """Write all of `data` (any buffer) to the program's stdin.
+
+        Raises:
+            TimeoutError: The limit has passed.
+            BrokenPipeError: The program has closed its stdin.
+        """
+        rest = memoryview(data)
+        while rest:
+            self._wait(self._stdin, select.POLLOUT)
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[os.write(self._stdin, rest[:_PIPE]) :]
+
+    def flush(self) -> None:
+        """Do nothing: `write` keeps nothing back."""
+
+    def close(self, seconds: float) -> None:
+        """End stdin, give the program so many seconds to end by itself, and kill what is left."""
+        if self.alive and self._process.stdin:
+            self._process.stdin.close()
+            self._ended_within(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the program and all it has started, and wait for its end. Doing it twice does no harm."""
+        self._end()
+
+    def autopsy(self) -> str:
+        """Wait for the end of a program whose output has ended, and return how it went: ``crashed with SIGSEGV``."""
+        by_itself = self._ended_within(_GRACE)
+        self.kill()
+        if not by_itself:
+            return "closed its output without a whole answer, and was killed"
+        return _how_it_ended(self._process.returncode)
+
+    def last_words(self) -> str:
+        """Return the last lines of stderr; all of them are in once the program has been killed."""
+        return self._words.text()
+
+    def _wait(self, descriptor: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(descriptor, event)
+        remaining = max(0.0, self._deadline - time.monotonic())
+        if not poll.poll(min(remaining * 1000, _LONGEST_POLL)):
+            raise TimeoutError
+
+    def _ended_within(self, seconds: float) -> bool:
+        # WNOWAIT leaves the ended process unreaped, so that its group's id cannot pass to a stranger before the kill.
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here: the system has reaped it
+            while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.002)
+        return True
+
+
+class _LastWords:
+    """Drains a pipe in a thread, so that a chatty program never blocks, and keeps the end of what it said."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._tail = b""
+        self._thread = threading.Thread(target=self._drain, name="last words", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        lines = self._tail.decode("utf-8", "replace").splitlines()
+        return "\n".join(lines[-_LAST_LINES:])
+
+    def close(self) -> None:
+        self._thread.join(1.0)  # longer only where a program has left its group and holds the pipe
+        if not self._thread.is_alive():
+            self._pipe.close()
+
+    def _drain(self) -> None:
+        while chunk := self._pipe.read(_PIPE):
+            self._tail = (self._tail + chunk)[-_LAST_BYTES:]
+
+
+def _kill_group(process: subprocess.Popen[bytes], words: _LastWords, owner: int) -> None:
+    if os.getpid() != owner:  # a fork of this process must not take the program away from it
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    words.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
+
+
+def _descriptor(pipe: Any) -> int:
+    descriptor: int = pipe.fileno()
+    os.set_blocking(descriptor, False)
+    return descriptor
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code} and without a whole answer"
+    try:
+        return f"crashed with {signal.Signals(-code).name}"
+    except ValueError:
+        return f"crashed with signal {-code}"
