@@ -1,0 +1,305 @@
+"""The manifest of a bundle: what the model is, where it came from, and the files that carry it.
+
+Shapes and axes are the model's own (torch's NCHW, batch first and written as 1). An artifact may store a value in
+another order: for each format ``axes`` says which, as a permutation: stored axis ``i`` holds logical axis ``axes[i]``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+
+import msgspec
+
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.errors import BundleError, EdgecnnError
+
+SCHEMA = 1
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_FILE_BYTES = 2**31 - 1
+"""Neither protobuf nor flatbuffers can address more."""
+
+DTYPES = frozenset(("bool", "float16", "float32", "int8", "int16", "int32", "int64", "uint8"))
+Argument = str | int | float | bool | None
+
+_MAX_RANK = 8
+_MAX_ELEMENTS = 2**31 - 1
+_MAX_TEXT = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+# Control characters, line separators, bidirectional overrides and lone surrogates: nothing that can trick a terminal.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class _InvalidError(BundleError, ValueError):
+    """A broken rule. As it is a ValueError too, msgspec's decoder catches it and adds the JSON path."""
+
+
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file the weights were read from: its name without folders, and its SHA-256."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_file_name(self.file)
+        _check_sha256(self.sha256)
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the model came from: what the user named (or the module's class), its weights, its arguments."""
+
+    model: str
+    weights: WeightsFile | None = None
+    arguments: dict[str, Argument] = {}
+
+    def __post_init__(self) -> None:
+        check_text("source.model", self.model)
+        for key, value in self.arguments.items():
+            check_text("argument name", key)
+            if isinstance(value, str):
+                check_text(f"argument {key}", value, may_be_empty=True)
+            _require(not isinstance(value, float) or math.isfinite(value), f"argument {key} is {value}, not finite")
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One input.
+
+    Attributes:
+        name: Its name, in the model and in every artifact.
+        shape: Logical shape, batch first and 1.
+        dtype: One of ``DTYPES``.
+        axes: For each format, the stored order as a permutation of the logical axes.
+        layouts: For each format of ``axes``, the same in letters ("NHWC"), or "" where it is not an image.
+        preprocessing: What is done to raw data before the model sees it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axes: dict[str, tuple[int, ...]]
+    layouts: dict[str, str]
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self) -> None:
+        _check_value(self.name, self.shape, self.dtype, self.axes)
+        _require(set(self.layouts) == set(self.axes), f"{self.name}: layouts and axes are of different formats")
+        for form, layout in self.layouts.items():
+            expected = layout_name(self.axes[form])
+            _require(layout in ("", expected), f"{self.name}: layout {layout!r} for {form}, its axes say {expected!r}")
+        if self.preprocessing is not None:
+            _check_preprocessing(self.preprocessing, self.shape)
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One output; see :class:`InputSpec`. ``class_labels`` are empty where the output is not a score per class."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axes: dict[str, tuple[int, ...]]
+    class_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_value(self.name, self.shape, self.dtype, self.axes)
+        for label in self.class_labels:
+            check_text("class label", label, may_be_empty=True)
+
+
+class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exported file: format and precision, size in bytes, hash, operator counts, and what is worth knowing."""
+
+    file: str
+    format: str
+    precision: str
+    bytes: int
+    sha256: str
+    operators: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_file(self.file, self.bytes, self.sha256)
+        check_tag("format", self.format)
+        check_tag("precision", self.precision)
+        for operator, count in self.operators.items():
+            check_text("operator name", operator)
+            _require(0 < count <= _MAX_ELEMENTS, f"{self.file}: {count} operators {operator}")
+        for note in self.notes:
+            check_text("note", note)
+
+
+class GoldenSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of golden vectors: size in bytes, hash, number of samples, and where the inputs came from."""
+
+    file: str
+    bytes: int
+    sha256: str
+    samples: int
+    origin: str
+
+    def __post_init__(self) -> None:
+        _check_file(self.file, self.bytes, self.sha256)
+        _require(0 < self.samples <= _MAX_ELEMENTS, f"{self.samples} golden samples")
+        check_text("golden.origin", self.origin)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a bundle says about itself. A manifest that breaks a rule cannot be built."""
+
+    schema: int = SCHEMA
+    name: str
+    source: Source
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    batch_resizable: bool
+    artifacts: tuple[ArtifactSpec, ...]
+    golden: GoldenSpec
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        _require(self.schema == SCHEMA, f"schema {self.schema}, and this edgecnn writes {SCHEMA}")
+        _check_file_name(self.name)
+        for what, values in (("inputs", self.inputs), ("outputs", self.outputs), ("artifacts", self.artifacts)):
+            _require(len(values) > 0, f"{what} are empty")
+        _check_unique("input name", (value.name for value in self.inputs))
+        _check_unique("output name", (value.name for value in self.outputs))
+        _check_unique("artifact", (f"{artifact.format} {artifact.precision}" for artifact in self.artifacts))
+        # Two names that differ in case only are one file on macOS.
+        _check_unique("file", (name.casefold() for name in (MANIFEST_FILE, *self.files())))
+        both: tuple[InputSpec | OutputSpec, ...] = (*self.inputs, *self.outputs)
+        for value in both:
+            for artifact in self.artifacts:
+                _require(artifact.format in value.axes, f"{value.name}: no axes for format {artifact.format}")
+        for package, version in self.versions.items():
+            check_text("package", package)
+            check_text(f"version of {package}", version)
+
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that the manifest vouches for: the artifacts, then the golden vectors."""
+        return (*(artifact.file for artifact in self.artifacts), self.golden.file)
+
+
+class _Head(msgspec.Struct, frozen=True):
+    schema: int
+
+
+def layout_name(axes: tuple[int, ...]) -> str:
+    """The usual letters for a stored order of (N, C, H, W): "NHWC" for (0, 2, 3, 1); "" for any other rank."""
+    return "".join("NCHW"[axis] for axis in axes) if len(axes) == 4 else ""
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as JSON: UTF-8, indented, keys sorted, newline at the end. Equal manifests give equal bytes.
+
+    Raises:
+        BundleError: if a value is of a type that JSON has not, or the manifest is too large to be read again.
+    """
+    try:
+        data = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
+    except (TypeError, ValueError) as err:
+        raise BundleError("the manifest cannot be written as JSON", why=str(err)) from err
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"the manifest would have {len(data):,} bytes", why=f"the limit is {MAX_MANIFEST_BYTES:,}")
+    return data
+
+
+def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
+    """Read a manifest, and check all of it.
+
+    Args:
+        data: The JSON text, UTF-8.
+        where: The file it came from, for messages.
+
+    Raises:
+        BundleError: if it is no JSON, of another schema, or breaks a rule; the JSON path is named.
+    """
+    again = "export the model again"
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"the manifest is larger than {MAX_MANIFEST_BYTES:,} bytes", where=where, hint=again)
+    try:
+        _check_schema(msgspec.json.decode(data, type=_Head).schema, where)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise BundleError("the manifest cannot be read", where=where, why=str(err), hint=again) from err
+    except BundleError:
+        raise
+    except EdgecnnError as err:
+        raise BundleError("the manifest has no meaning", where=where, why=str(err), hint=again) from err
+
+
+def _check_schema(schema: int, where: str) -> None:
+    if schema > SCHEMA:
+        raise BundleError(
+            "the bundle was made by a newer edgecnn",
+            where=where,
+            why=f"its schema is {schema}, this edgecnn reads {SCHEMA}",
+            hint="pip install --upgrade edgecnn",
+        )
+    if schema < 1:
+        raise BundleError(f"schema {schema} never existed", where=where, hint="export the model again")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise _InvalidError(message)
+
+
+def _check_file_name(name: str) -> None:
+    check_text("file name", name)
+    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name and name != ".."
+    _require(plain, f"{name!r} is not a plain file name")
+    _require(len(name.encode()) <= 255, f"{name!r} is longer than 255 bytes")
+
+
+def _check_file(name: str, size: int, sha256: str) -> None:
+    _check_file_name(name)
+    _require(0 <= size <= MAX_FILE_BYTES, f"{name}: {size} bytes, and at most {MAX_FILE_BYTES} are possible")
+    _check_sha256(sha256)
+
+
+def _check_sha256(text: str) -> None:
+    _require(_SHA256.fullmatch(text) is not None, f"{text[:80]!r} is not a SHA-256 in lower-case hexadecimal")
+
+
+def check_tag(what: str, text: str) -> None:
+    """Raise BundleError unless a format or precision is a short lower-case word."""
+    _require(_TAG.fullmatch(text) is not None, f"{what} {text[:80]!r} is not a short lower-case word")
+
+
+def check_text(what: str, text: str, *, may_be_empty: bool = False) -> None:
+    """Raise BundleError unless a text is of bounded length and safe to print."""
+    _require(bool(text) or may_be_empty, f"{what} is empty")
+    _require(len(text) <= _MAX_TEXT, f"{what} is longer than {_MAX_TEXT} characters")
+    _require(_UNPRINTABLE.search(text) is None, f"{what} {text[:80]!r} holds a control character")
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        _require(name not in seen, f"{what} {name!r} occurs twice")
+        seen.add(name)
+
+
+def _check_value(name: str, shape: tuple[int, ...], dtype: str, axes: Mapping[str, tuple[int, ...]]) -> None:
+    check_text("name", name)
+    _require(dtype in DTYPES, f"{name}: dtype {dtype[:80]!r} is none of {', '.join(sorted(DTYPES))}")
+    _require(1 <= len(shape) <= _MAX_RANK, f"{name}: rank {len(shape)} is not within 1..{_MAX_RANK}")
+    _require(min(shape) > 0 and math.prod(shape) <= _MAX_ELEMENTS, f"{name}: shape {shape} is not positive and bounded")
+    _require(shape[0] == 1, f"{name}: shape {shape} does not start with a batch of 1")
+    for form, order in axes.items():
+        check_tag("format", form)
+        _require(sorted(order) == list(range(len(shape))), f"{name}: axes {order} for {form} permute not {shape}")
+
+
+def _check_preprocessing(preprocessing: Preprocessing, shape: tuple[int, ...]) -> None:
+    channels = shape[1] if len(shape) > 1 else 1
+    for what, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        _require(len(values) in (1, channels), f"{what} has {len(values)} values for {channels} channels")
+    if preprocessing.resize is not None:
+        size, source = preprocessing.resize.size, preprocessing.resize.source or (1, 1)
+        _require(size == shape[2:], f"images are resized to {size}, and the shape is {shape}")
+        _require(0 < min(source) <= max(source) <= _MAX_ELEMENTS, f"images are resized from {source}")
+        check_text("resize.method", preprocessing.resize.method)
