@@ -338,7 +338,12 @@ def _shapes() -> list[Case]:
         Case("flatten as output", seq(nn.Flatten()), transposes=1),
         Case("flatten of one channel", seq(nn.Flatten()), ((1, 4, 5),)),
         Case("flatten of 1x1", seq(nn.AdaptiveMaxPool2d(1), nn.Flatten())),
-        Case("reshape to an image", seq(linear(8, 24), lambda x: x.view(-1, 2, 3, 4), conv(2, 3, 2)), ((8,),), transposes=1),
+        Case(
+            "reshape to an image",
+            seq(linear(8, 24), lambda x: x.view(-1, 2, 3, 4), conv(2, 3, 2)),
+            ((8,),),
+            transposes=1,
+        ),
         Case("reshape twice", seq(nn.Flatten(), lambda x: x.view(x.size(0), 8, 27), nn.Flatten(), linear(216, 2))),
         Case("reshape mixing the batch", seq(lambda x: x.reshape(9, 24)), batch_free=False, transposes=1),
         Case("cat channels", Fn_(lambda x, y: torch.cat([x, y], 1)), ((3, 4, 5), (2, 4, 5))),
@@ -353,7 +358,9 @@ def _shapes() -> list[Case]:
         Case("pad with a value", seq(lambda x: F.pad(x, (1, 0), value=-2.5))),
         Case("pad channels", seq(lambda x: F.pad(x, (0, 0, 0, 0, 1, 2)), conv(6, 2, 1))),
         Case("zero pad module", seq(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2))),
-        Case("zero pad, max pool of negatives", seq(lambda x: -1 - x.relu(), nn.ZeroPad2d((0, 1, 1, 0)), nn.MaxPool2d(2))),
+        Case(
+            "zero pad, max pool of negatives", seq(lambda x: -1 - x.relu(), nn.ZeroPad2d((0, 1, 1, 0)), nn.MaxPool2d(2))
+        ),
         Case("zero pad, max pool with padding", seq(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2, 1))),
         Case("zero pad, avg pool with padding", seq(nn.ZeroPad2d(1), nn.AvgPool2d(3, 2, 1, count_include_pad=False))),
         Case("slice", seq(lambda x: x[:, 1:, 2:-1, ::2])),
@@ -361,7 +368,7 @@ def _shapes() -> list[Case]:
         Case("contiguous, clone, detach", seq(lambda x: (x + 1).contiguous().clone().detach())),
         Case("two inputs", Fn_(lambda x, y: F.relu(x) * y.mean((2, 3), keepdim=True)), ((3, 4, 5), (3, 2, 2))),
         Case("two outputs", Fn_(lambda x: (x.relu(), x.mean((2, 3))))),
-        Case("one value given out twice", Fn_(lambda x: (lambda y: (y, y))(x.relu()))),
+        Case("one value given out twice", Fn_(lambda x: (x.relu(),) * 2)),
     ]
 
 

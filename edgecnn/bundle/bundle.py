@@ -270,7 +270,9 @@ def _no_folder(folder: Path) -> BundleError:
     if folder.is_file():
         return BundleError(f"{folder} is a file", why="a bundle is a folder", hint=f"the folder: {folder.parent}")
     if interrupted(folder):
-        return BundleError(f"{folder} was being replaced when that run was killed", hint="export the model again")
+        return BundleError(
+            f"{folder} is being replaced, or the run that did so was killed", hint="export the model again"
+        )
     return BundleError(f"there is no folder {folder}", hint="edgecnn export MODEL -o DIR makes a bundle")
 
 

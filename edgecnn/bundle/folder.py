@@ -314,8 +314,10 @@ def _explained(err: OSError, directory: Path, needed: int | None) -> BundleError
             return _no_room(err, directory, needed)
         case errno.EACCES | errno.EPERM | errno.EROFS:
             reason, hint = f"no permission ({err.strerror})", "a folder that you may write to"
-        case errno.EBUSY | errno.EAGAIN:
-            reason, hint = "it is a mount point or in use by another run", "a folder inside it, or try again"
+        case errno.EAGAIN:
+            reason, hint = "another run is writing it", "try again when that run has ended"
+        case errno.EBUSY:
+            reason, hint = "it is a mount point, or the system uses it", "a folder inside it"
         case errno.EXDEV:
             reason, hint = "it belongs to a read-only layer, as in a container image", "remove it first"
         case errno.ENOTDIR | errno.EEXIST:

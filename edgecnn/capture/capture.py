@@ -143,9 +143,15 @@ class _Capture:
         for node in self._program.graph.nodes:
             if node.op == "call_function" and (node.users or _writes_in_place(node)):
                 self._call(node)
+        output = next(n for n in self._program.graph.nodes if n.op == "output")
+        for target in self._program.graph_signature.buffers_to_mutate.values():
+            self._refuse_state(output, target)
         self._refuse_problems()
-        self._place_outputs()
+        self._place_outputs(output)
         return self._builder.build()
+
+    def _refuse_state(self, node: FxNode, name: str) -> None:
+        self._problem(node, f"the model writes to its own {name}", "a model without state")
 
     def _place_inputs(self) -> None:
         tensors = _lifted_tensors(self._program)
@@ -168,7 +174,7 @@ class _Capture:
         inputs = node.all_input_nodes
         if node in self._values or not _holds_tensors(node.meta.get("val")):
             return  # a size or an assertion: shapes are static, nothing to compute
-        if all(i in self._tensors for i in inputs):
+        if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
@@ -209,15 +215,18 @@ class _Capture:
 
     def _write(self, node: FxNode, value: ValueName) -> None:
         """After an in-place operator, every name of the value it wrote to means the result."""
-        target = node.all_input_nodes[0]
-        root = self._written.get(target, target)
+        root = self._root(node.all_input_nodes[0])
         if root in self._tensors:
-            self._problem(
-                node, f"the model writes to its own {self._names.get(root, root.name)}", "a model without state"
-            )
+            self._refuse_state(node, self._names.get(root, root.name))
         self._written[node] = root
         for other in (root, *(n for n, r in self._written.items() if r is root)):
             self._values[other] = value
+
+    def _writes_to_state(self, node: FxNode) -> bool:
+        return _writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
+
+    def _root(self, node: FxNode) -> FxNode:
+        return self._written.get(node, node)
 
     def _fold(self, node: FxNode) -> None:
         """Compute what depends on parameters alone once, by torch itself."""
@@ -253,8 +262,7 @@ class _Capture:
             return self._values[node]
         return None  # a size, which rows take from the result's shape instead
 
-    def _place_outputs(self) -> None:
-        output = next(n for n in self._program.graph.nodes if n.op == "output")
+    def _place_outputs(self, output: FxNode) -> None:
         names = _output_names(self._program)
         for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
             if not isinstance(node, FxNode) or node not in self._values:
@@ -319,18 +327,13 @@ def _holds_tensors(value: Any) -> bool:
 
 
 def program_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The length of the inputs' first axis; None where it is dynamic."""
+    """The length of the inputs' first axis; None where it is dynamic, 1 where inputs differ in it."""
     names = set(program.graph_signature.user_inputs)
-    lengths = {
-        n.meta["val"].shape[0]
-        for n in program.graph.nodes
-        if n.op == "placeholder"
-        and n.name in names
-        and isinstance(n.meta.get("val"), torch.Tensor)
-        and n.meta["val"].dim()
-    }
-    length = lengths.pop() if len(lengths) == 1 else 1
-    return length if isinstance(length, int) else None
+    values = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+    lengths = [v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim()]
+    if lengths and not any(isinstance(n, int) for n in lengths):
+        return None
+    return lengths[0] if len(set(map(str, lengths))) == 1 else 1
 
 
 def _lifted_tensors(program: torch.export.ExportedProgram) -> Mapping[str, tuple[str, torch.Tensor]]:

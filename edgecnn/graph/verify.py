@@ -56,6 +56,8 @@ def _problems(graph: Graph) -> list[str]:
         if name in shapes:
             problems.append(f"two values are named {name}")
         shapes[name] = shape
+    if problems:
+        return problems
     for node in graph.nodes:
         missing = [i for i in node.inputs if i not in shapes]
         if missing:

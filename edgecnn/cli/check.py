@@ -1,0 +1,85 @@
+"""``edgecnn check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.cli.options import MODEL_HELP, data_options, json_option, load_data, load_model
+from edgecnn.cli.state import common_options
+
+if TYPE_CHECKING:
+    from edgecnn.bundle import Bundle
+    from edgecnn.data.dataset import Dataset
+
+
+@click.command("check", epilog=MODEL_HELP)
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@data_options
+@click.option("--model", metavar="MODEL", help="The torch model, to be the reference on the data set.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights.")
+@click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function.")
+@click.option("--time-limit", type=float, default=60.0, show_default=True, help="Seconds for one answer of a runtime.")
+@json_option
+@common_options
+def check_command(bundle: Path, model: str | None, time_limit: float, as_json: bool, **given: Any) -> int:
+    r"""Check every artifact of BUNDLE on the runtimes installed here against the reference.
+
+    The golden inputs are always checked, against what the torch model said at export. With --data the data set is
+    checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.
+
+    Exits 1 when the error of an fp32 artifact exceeds 1e-5 of the output's range, or anything is NaN.
+
+    \b
+    Examples:
+      edgecnn check build/conv_pool
+      edgecnn check build/conv_pool --data digits --model conv_pool --weights weights.pt
+      edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json
+    """
+    from edgecnn.bundle import load_bundle
+    from edgecnn.cli.output import print_json, print_report, progress_bar
+    from edgecnn.parity.check import check_bundle
+
+    loaded = load_bundle(bundle)
+    data = _data(loaded, given)
+    reference = None if model is None else _reference(loaded, model, given)
+    with progress_bar("checking") as progress:
+        report = check_bundle(loaded, data=data, reference=reference, time_limit=time_limit, progress=progress)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        if data is not None and data.note:
+            click.echo(f"note: {data.note}")
+        print_report(report)
+    return 0 if report.passed else 1
+
+
+def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:
+    how = {key: given[key] for key in ("split", "scale", "mean", "std")}
+    if given["data"] is None:
+        from edgecnn.cli.export import refuse_without_data
+
+        refuse_without_data(how)
+        return None
+    inputs = bundle.manifest.inputs
+    return load_data(given["data"], [i.shape[1:] for i in inputs], **how, noted=inputs[0].preprocessing)
+
+
+def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
+    from edgecnn.errors import UsageError
+
+    if given["data"] is None:
+        raise UsageError(
+            "--model without --data has no effect",
+            why="golden inputs are checked against what the model said at export",
+            hint="--data DATA, or leave --model out",
+        )
+    from edgecnn.capture.capture import program_batch
+    from edgecnn.capture.reference import TorchReference
+
+    loaded = load_model(model, given["weights"], given["arguments"])
+    if loaded.program is not None:
+        return TorchReference(loaded.program, program_batch(loaded.program))
+    return TorchReference(loaded.module, None if bundle.manifest.batch_resizable else 1)

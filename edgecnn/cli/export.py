@@ -1,0 +1,173 @@
+"""``edgecnn export``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.cli.options import (
+    MODEL_HELP,
+    Names,
+    data_options,
+    input_shapes,
+    json_option,
+    load_data,
+    load_model,
+    model_options,
+)
+from edgecnn.cli.state import common_options
+from edgecnn.formats import FORMATS, PRECISIONS
+
+if TYPE_CHECKING:
+    from edgecnn.bundle import Bundle, Source
+    from edgecnn.data.dataset import Dataset
+    from edgecnn.samples import Samples
+
+
+@click.command("export", epilog=MODEL_HELP)
+@click.argument("model", metavar="MODEL")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The bundle.")
+@model_options
+@data_options
+@click.option("--formats", type=Names(), default=FORMATS, show_default=",".join(FORMATS), help="Comma-separated.")
+@click.option("--precisions", type=Names(), default=PRECISIONS, show_default=",".join(PRECISIONS), help="Likewise.")
+@click.option("--name", help="Name that the files bear; by default the model's.")
+@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
+@click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
+@click.option("--check/--no-check", default=True, help="Check the artifacts on the runtimes installed here.")
+@json_option
+@common_options
+def export_command(
+    model: str, output: Path, weights: Path | None, name: str | None, check: bool, as_json: bool, **given: Any
+) -> int:
+    r"""Export MODEL to ONNX and TFLite, and check both against torch.
+
+    DIR becomes a bundle: NAME.fp32.onnx, NAME.fp32.tflite, manifest.json, and golden.npz with inputs and the torch
+    model's outputs, so that a device can check itself.
+
+    \b
+    Examples:
+      edgecnn export lenet5 --weights lenet5.pt --data digits -o build/lenet5
+      edgecnn export my_net.py:Net --arg width=16 --input-shape 3x64x64 -o build/net
+      edgecnn export my_package.nets:make_net --weights net.safetensors --data folder:photos -o build/net
+      edgecnn export program.pt2 --formats tflite -o build/program
+    """
+    bundle, reference_notes = _export(model, output, weights, name, given)
+    report = None
+    if check:
+        from edgecnn.cli.output import progress_bar
+        from edgecnn.parity.check import check_bundle
+
+        with progress_bar("checking") as progress:
+            report = check_bundle(bundle, progress=progress)
+    _print(bundle, reference_notes, report, as_json=as_json)
+    return 0 if report is None or report.passed else 1
+
+
+def _export(
+    spec: str, output: Path, weights: Path | None, name: str | None, given: dict[str, Any]
+) -> tuple[Bundle, list[str]]:
+    from edgecnn.bundle import check_destination
+    from edgecnn.formats import check_choice
+
+    # What can be refused without torch is refused before it is loaded.
+    formats = check_choice("--formats", given["formats"], FORMATS)
+    precisions = check_choice("--precisions", given["precisions"], PRECISIONS)
+    check_destination(output, force=given["force"])
+
+    from edgecnn.pipeline import check_name, export_model
+
+    if name is not None:
+        check_name(name)
+    model = load_model(spec, weights, given["arguments"])
+    data, shapes = _data_and_shapes(model, given)
+    bundle = export_model(
+        model.program or model.module,
+        None if model.program else _zeros(shapes),
+        output,
+        formats=formats,
+        precisions=precisions,
+        calibration=None if data is None else _golden(data),
+        name=name or model.name,
+        opset=given["opset"],
+        preprocessing=None if data is None else data.preprocessing,
+        class_labels=() if data is None else data.class_names,
+        source=_source(spec, weights, given["arguments"]),
+        force=given["force"],
+    )
+    return bundle, [*model.notes, *([data.note] if data is not None and data.note else [])]
+
+
+def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None, tuple[tuple[int, ...], ...]]:
+    how = {key: given[key] for key in ("split", "scale", "mean", "std")}
+    if given["data"] is None:
+        refuse_without_data(how)
+        return None, input_shapes(model, given["shapes"])
+    known = input_shapes(model, given["shapes"]) if given["shapes"] or model.input_shapes else None
+    data = load_data(given["data"], known, **how)
+    return data, known or (data.input_shape,)
+
+
+def refuse_without_data(how: dict[str, Any]) -> None:
+    """Refuse options of the data where there is none.
+
+    Raises:
+        UsageError: naming them.
+    """
+    from edgecnn.errors import UsageError
+
+    idle = [f"--{key}" for key, value in how.items() if value is not None]
+    if idle:
+        raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
+
+
+def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
+    import torch
+
+    return tuple(torch.zeros(1, *shape) for shape in shapes)
+
+
+def _golden(data: Dataset) -> Samples:
+    from edgecnn.samples import COUNT, Samples
+
+    places = data.spread(COUNT)
+    labels = None if data.labels is None else data.labels[places]
+    return Samples(inputs=(data.batch(places),), labels=labels, origin=data.name)
+
+
+def _source(spec: str, weights: Path | None, arguments: tuple[str, ...]) -> Source:
+    from edgecnn.bundle import Source, WeightsFile
+    from edgecnn.loading import parse_argument
+
+    noted = {
+        k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in map(parse_argument, arguments)
+    }
+    file = WeightsFile(file=weights.name, sha256=hashlib.sha256(weights.read_bytes()).hexdigest()) if weights else None
+    return Source(model=spec, weights=file, arguments=noted)
+
+
+def _print(bundle: Bundle, notes: list[str], report: Any, *, as_json: bool) -> None:
+    from edgecnn.cli.output import print_bundle, print_json, print_report
+
+    if as_json:
+        artifacts = [
+            {"path": str(a.path), "format": a.format, "precision": a.precision, "bytes": a.bytes, "sha256": a.sha256,
+             "operators": dict(a.operators), "notes": list(a.spec.notes)}
+            for a in bundle.artifacts
+        ]  # fmt: skip
+        check = None if report is None else report.as_json()
+        print_json(
+            {"schema": 1, "bundle": str(bundle.directory), "notes": notes, "artifacts": artifacts, "check": check}
+        )
+        return
+    for note in notes:
+        click.echo(f"note: {note}")
+    shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape[1:]))}" for i in bundle.manifest.inputs)
+    click.echo(f"{bundle.directory}: {bundle.manifest.name}, input {shapes}")
+    print_bundle(bundle)
+    if report is not None:
+        click.echo()
+        print_report(report)

@@ -1,0 +1,69 @@
+"""From arrays that a file held to a raw set: shared by the readers of npz and IDX files."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.data.labels import class_numbers
+from edgecnn.data.layout import as_nchw
+from edgecnn.data.preprocessing import Resize
+from edgecnn.data.raw import RawSet, Shape, by
+from edgecnn.data.resize import ArrayImages
+from edgecnn.errors import DataError
+
+
+def raw_set(
+    title: str,
+    images: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.generic] | None,
+    wanted: Shape | None,
+    *,
+    class_names: tuple[str, ...] = (),
+    scale: float | None = None,
+    where: str,
+) -> RawSet:
+    """Check images and labels against each other and the model.
+
+    Args:
+        title: For people: the file's name.
+        images: Shape (N, H, W), (N, C, H, W) or (N, H, W, C).
+        labels: One number per image, or None.
+        wanted: The model's channels, height and width, or None to keep the images' own.
+        class_names: One name per class, or empty for the numbers themselves.
+        scale: The scale that the raw values have by their source; None for that of their type.
+        where: The file, for errors.
+
+    Raises:
+        DataError: if anything does not fit.
+    """
+    values = as_nchw(images, wanted, where)
+    numbers = None if labels is None else class_numbers(labels, len(values), where)
+    source = (values.shape[2], values.shape[3])
+    size = source if wanted is None else wanted[1:]
+    usual, notes = _usual_scale(images.dtype)
+    return RawSet(
+        title=title,
+        images=ArrayImages(values, size),
+        labels=numbers,
+        class_names=() if numbers is None else _names(class_names, int(numbers.max()), where),
+        scale=usual if scale is None else scale,
+        resize=None if size == source else Resize(source=source, size=size),
+        notes=notes if size == source else (*notes, f"images resized from {by(source)} to {by(size)} (bilinear)"),
+    )
+
+
+def _usual_scale(dtype: np.dtype[np.generic]) -> tuple[float, tuple[str, ...]]:
+    if dtype == np.uint8:
+        return 1 / 255, ()
+    if dtype.kind in "fb":
+        return 1.0, ()
+    return 1.0, (f"{dtype.name} values used as they are, unless --scale says otherwise",)
+
+
+def _names(given: tuple[str, ...], highest: int, where: str) -> tuple[str, ...]:
+    if not given:
+        return tuple(map(str, range(highest + 1)))
+    if len(given) <= highest:
+        raise DataError(f"{len(given)} class names, but labels up to {highest}", where=where)
+    return given

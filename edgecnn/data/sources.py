@@ -1,0 +1,122 @@
+"""From what the user writes after ``--data`` to a data set."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.data.dataset import Dataset, Indices
+from edgecnn.data.folder import read_folder
+from edgecnn.data.idx import read_idx
+from edgecnn.data.npz import read_npz
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.data.raw import RawSet, Shape
+from edgecnn.data.split import Split, is_split, part
+from edgecnn.errors import UsageError
+
+FORMS = ("digits", "npz:FILE", "idx:IMAGES,LABELS", "folder:DIR")
+"""What a specification can look like."""
+
+_DIGITS = Path(__file__).with_name("digits.npz")
+
+
+def load_dataset(
+    spec: str,
+    *,
+    input_shape: Shape | None,
+    split: str | None = None,
+    scale: float | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load a data set and fit it to a model.
+
+    Args:
+        spec: "digits", "npz:FILE", "idx:IMAGES,LABELS", "idx:IMAGES" or "folder:DIR".
+        input_shape: The model's channels, height and width. Images of another height and width are resized, and
+            ``note`` says so. None keeps the images' own.
+        split: "train", "test" (a fifth of each class, held out) or "all". None is "test" for the digits, which the
+            zoo's models are trained on, and "all" for everything else.
+        scale: Multiplied with raw values; None for 1/16 for the digits, 1/255 for bytes, else 1.
+        mean: Subtracted after scaling, one value or one per channel; None for 0.
+        std: Divided by after that, one value or one per channel; None for 1.
+        seed: Which images are held out. Keep it the same in training and testing.
+
+    Raises:
+        UsageError: if ``spec`` or ``split`` is not one of these.
+        DataError: if the data cannot be read, or does not fit the model.
+    """
+    which = _default_split(spec) if split is None else split
+    if not is_split(which):
+        raise UsageError(f"there is no part {which!r} of a data set", hint="train, test or all")
+    raw = _read(spec, input_shape)
+    members = part(which, raw.labels, len(raw.images), seed)
+    return Dataset(
+        name=_name(raw, which, members),
+        spec=spec,
+        class_names=raw.class_names,
+        labels=None if raw.labels is None else raw.labels[members],
+        preprocessing=_preprocessing(raw, scale, mean, std),
+        note="; ".join(raw.notes),
+        source=raw.images,
+        members=members,
+    )
+
+
+def _default_split(spec: str) -> Split:
+    return "test" if spec == "digits" else "all"
+
+
+def _read(spec: str, wanted: Shape | None) -> RawSet:
+    form, _, rest = spec.partition(":")
+    match form:
+        case "digits" if not rest:
+            return read_npz(_DIGITS, wanted, title="digits", scale=1 / 16)
+        case "npz" if rest:
+            return read_npz(Path(rest), wanted)
+        case "idx" if rest:
+            images, _, labels = rest.partition(",")
+            return read_idx(Path(images), Path(labels) if labels else None, wanted)
+        case "folder" if rest:
+            return read_folder(Path(rest), wanted)
+    raise UsageError(f"{spec!r} is not a data set", hint=_suggestion(spec))
+
+
+def _suggestion(spec: str) -> str:
+    path = Path(spec)
+    if spec and path.is_dir():
+        return f"folder:{spec}"
+    if path.suffix == ".npz":
+        return f"npz:{spec}"
+    near = difflib.get_close_matches(spec.partition(":")[0], [form.partition(":")[0] for form in FORMS], n=1)
+    said = [form for form in FORMS if form.partition(":")[0] in near]
+    return (said[0] + ", or " if said else "") + "one of " + ", ".join(form for form in FORMS if form not in said)
+
+
+def _preprocessing(
+    raw: RawSet, scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Preprocessing:
+    done = Preprocessing(
+        scale=raw.scale if scale is None else scale,
+        mean=(0.0,) if mean is None else mean,
+        std=(1.0,) if std is None else std,
+        resize=raw.resize,
+    )
+    done.apply(
+        np.empty((0, *raw.images.input_shape), np.float32)
+    )  # the number of values per channel fits, or it raises
+    return done
+
+
+def _name(raw: RawSet, split: Split, members: Indices) -> str:
+    whole = len(raw.images)
+    match split:
+        case "train":
+            return f"{raw.title} (training part, {len(members):,} of {whole:,})"
+        case "test":
+            return f"{raw.title} (held-out {len(members):,} of {whole:,})"
+        case "all":
+            return f"{raw.title} ({whole:,} images)"

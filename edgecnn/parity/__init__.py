@@ -1,0 +1,1 @@
+"""Does the artifact say what the reference says?"""

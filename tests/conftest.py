@@ -1,0 +1,46 @@
+"""What tests share: agents that run artifacts, one process per runtime for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecnn.export.onnx.export import export_onnx
+from edgecnn.export.tflite.export import export_tflite
+from edgecnn.export.written import Written
+from edgecnn.graph.graph import Graph
+from edgecnn.targets.hosts.local import LocalHost
+
+Infer = Callable[[Graph, Written, Sequence[Any]], list[np.ndarray]]
+EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite}
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+LIMIT = 1e-5
+"""Largest error of fp32 as a share of the output's range."""
+
+
+@pytest.fixture(scope="session")
+def agent() -> Iterator[Any]:
+    """An agent in a process of its own."""
+    with LocalHost().start() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def infer(agent: Any) -> Callable[..., list[np.ndarray]]:
+    """Run an artifact on inputs in torch's layout; outputs come back in it."""
+
+    def run(form: str, graph: Graph, written: Written, inputs: Sequence[Any]) -> list[np.ndarray]:
+        with agent.open(RUNTIMES[form], written.data, f"case.{form}") as session:
+            stored = [
+                np.ascontiguousarray(np.asarray(x).transpose(written.axes[i.name]))
+                for x, i in zip(inputs, graph.inputs, strict=True)
+            ]
+            outputs = session.infer(stored)
+        return [
+            o.transpose(np.argsort(written.axes[name.name])) for o, name in zip(outputs, graph.outputs, strict=True)
+        ]
+
+    return run

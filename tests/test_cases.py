@@ -1,0 +1,66 @@
+"""Every row of the operator table, through capture, the float executor, both formats and their runtimes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, Case
+from conftest import EXPORTERS, LIMIT
+from torch.utils import _pytree as pytree
+
+from edgecnn.capture.capture import capture
+from edgecnn.errors import LoweringError
+from edgecnn.golden.float import execute_float
+from edgecnn.graph.verify import batch_is_free
+from edgecnn.parity.metrics import relative_error
+
+
+def _reference(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [t.numpy() for t in pytree.tree_leaves(module(*inputs))]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_case(case: Case, infer) -> None:
+    module = case.module()
+    graph = capture(module, case.inputs())
+    assert batch_is_free(graph) == case.batch_free
+    written = {}
+    for form, export in EXPORTERS.items():
+        if form in case.refused:
+            with pytest.raises(LoweringError, match=case.refused[form]):
+                export(graph, version="0")
+        else:
+            written[form] = export(graph, version="0")
+    if "tflite" in written:
+        assert written["tflite"].operators.get("TRANSPOSE", 0) == case.transposes
+        assert bool(written["tflite"].notes) == bool(case.transposes)
+    for samples in (1, 3) if case.batch_free else (1,):
+        inputs = case.inputs(samples)
+        reference = _reference(module, inputs)
+        arrays = [x.numpy() for x in inputs]
+        values = execute_float(graph, arrays)
+        _compare("graph", [values[o.value] for o in graph.outputs], reference)
+        for form, w in written.items():
+            _compare(form, infer(form, graph, w, arrays), reference)
+
+
+def _compare(what: str, outputs: list[np.ndarray], reference: list[np.ndarray]) -> None:
+    for output, expected in zip(outputs, reference, strict=True):
+        assert output.shape == expected.shape, what
+        assert relative_error(output, expected) <= LIMIT, what
+
+
+@pytest.mark.parametrize("opset", [13, 18, 21])
+@pytest.mark.parametrize("name", ["residual", "global mean", "slice", "hardtanh odd bounds", "pad with a value"])
+def test_onnx_opsets(name: str, opset: int, infer) -> None:
+    case = next(c for c in CASES if c.name == name)
+    graph = capture(case.module(), case.inputs())
+    inputs = case.inputs(2)
+    outputs = infer("onnx", graph, EXPORTERS["onnx"](graph, version="0", opset=opset), inputs)
+    _compare(f"opset {opset}", outputs, _reference(case.module(), inputs))
+
+
+def test_names_are_unique() -> None:
+    assert len({c.name for c in CASES}) == len(CASES)
