@@ -34,7 +34,6 @@ def _kinds(graph) -> list[str]:
         ("depthwise bn", ["Conv2d"]),
         ("conv relu6", ["Conv2d"]),
         ("conv hardtanh", ["Conv2d"]),
-        ("conv hardtanh", ["Conv2d"]),
         ("hardtanh odd bounds", ["Conv2d", "Clamp"]),
         ("conv relu bn", ["Conv2d", "Mul", "Add"]),
         ("batch norm then relu", ["Mul", "Add"]),
@@ -140,7 +139,7 @@ def test_program_with_dynamic_height_is_refused() -> None:
     program = torch.export.export(
         nn.Conv2d(3, 4, 3).eval(), (torch.zeros(1, 3, 9, 8),), dynamic_shapes=({2: torch.export.Dim("height", min=4)},)
     )
-    with pytest.raises(CaptureError, match="axis 2 of .* has no fixed length"):
+    with pytest.raises(CaptureError, match=r"axis 2 of .* has no fixed length"):
         capture_program(program)
 
 
@@ -195,7 +194,7 @@ def test_control_flow_over_values_is_refused_with_the_line() -> None:
                 return x
             return -x
 
-    with pytest.raises(CaptureError, match="torch.export cannot trace Net") as found:
+    with pytest.raises(CaptureError, match=r"torch\.export cannot trace Net") as found:
         capture(Net(), [torch.ones(1, 1, 4, 4)])
     assert "test_capture.py" in found.value.where
     assert len(found.value.message) < 500 < len(found.value.detail)
@@ -208,7 +207,7 @@ def test_a_model_that_does_not_run_says_so() -> None:
 
 
 def test_inputs_that_are_no_floats_are_refused() -> None:
-    with pytest.raises(CaptureError, match="the input args_0 is int64|the input x is int64"):
+    with pytest.raises(CaptureError, match=r"the input \w+ is int64"):
         capture(Fn(lambda x: x * 2.0), [torch.zeros(1, 3, dtype=torch.int64)])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import re
 import traceback
 import warnings
@@ -53,17 +54,19 @@ def eval_mode(module: torch.nn.Module) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def quiet_torch() -> Iterator[None]:
-    """No gradients, no warnings about torch's own future, and no garbage collection.
+    """No gradients, no warnings about torch's own future, no log (its errors reach us as exceptions), no collection.
 
-    Tracing makes many objects that live on; collecting amid it costs up to a fifth of its time.
+    Tracing makes many objects that live on; collecting garbage amid it costs up to a fifth of its time.
     """
-    enabled = gc.isenabled()
+    enabled, logs = gc.isenabled(), logging.root.manager.disable
     gc.disable()
+    logging.disable(logging.CRITICAL)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(logs)
         if enabled:
             gc.enable()
 

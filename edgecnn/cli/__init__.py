@@ -47,6 +47,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit. The one place that turns errors into messages and exit codes."""
+    STATE.verbose = STATE.debug = False
     try:
         code = cli.main(prog_name="edgecnn", standalone_mode=False)
         sys.stdout.flush()

@@ -1,0 +1,7 @@
+"""From what the user writes for MODEL and ``--weights`` to a module with its weights, in eval mode."""
+
+from edgecnn.loading.arguments import parse_argument, parse_shape
+from edgecnn.loading.model import LoadedModel, load_module
+from edgecnn.loading.weights import load_weights
+
+__all__ = ["LoadedModel", "load_module", "load_weights", "parse_argument", "parse_shape"]

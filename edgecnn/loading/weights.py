@@ -1,0 +1,136 @@
+"""From the file of ``--weights`` into a module."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecnn.errors import ModelError, UsageError
+from edgecnn.loading.files import require_file
+from edgecnn.loading.messages import some
+from edgecnn.loading.misfit import misfit
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_NESTED = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.")
+
+_REFUSED_CODE = re.compile("unsupported (global|class)|blocked|TorchScript", re.IGNORECASE)
+"""What torch says of a file that it would have to run code for."""
+
+
+def load_weights(module: nn.Module, path: Path) -> list[str]:
+    """Load a state dict into ``module``.
+
+    Args:
+        module: Whose parameters and buffers are replaced.
+        path: ``.pt`` or ``.pth``, read with ``weights_only=True``, or ``.safetensors``. A checkpoint that holds the
+            state dict under ``state_dict``, ``model_state_dict`` or ``model`` will do.
+
+    Returns:
+        What was done to the keys or values, for the user.
+
+    Raises:
+        UsageError: if the ending is another one.
+        ModelError: if the file cannot be read, or its keys or shapes are not the module's.
+    """
+    require_file(path)
+    notes: list[str] = []
+    state = _tensors(_read_weights(path), path, notes)
+    wanted = module.state_dict()
+    state = _without_prefixes(state, wanted, notes)
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, KeyError, AttributeError) as error:
+        raise misfit(state, wanted, path, error) from error
+    types_ = sorted({str(v.dtype) for k, v in state.items() if k in wanted and v.dtype != wanted[k].dtype})
+    if types_:
+        notes.append(f"weights stored as {', '.join(types_)} were converted to the model's own type")
+    return notes
+
+
+def _read_weights(path: Path) -> object:
+    import torch
+
+    match path.suffix:
+        case ".safetensors":
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+
+            with _unreadable(path, SafetensorError):
+                return load_file(path)
+        case ".pt" | ".pth":
+            with _unreadable(path, Exception):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    raise UsageError(f"--weights does not read {path.suffix or path.name}", hint=".pt, .pth or .safetensors")
+
+
+@contextlib.contextmanager
+def _unreadable(path: Path, damage: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError("the weights cannot be read", where=str(path), why=error.strerror or str(error)) from error
+    except damage as error:
+        text = str(error)
+        if _REFUSED_CODE.search(text):
+            raise _holds_code(path, text) from error
+        raise ModelError(
+            "not a file of weights, or a damaged one",
+            where=str(path),
+            why=_last_line(text) or type(error).__name__,
+            hint="copy or save it again",
+            detail=traceback.format_exc(),
+        ) from error
+
+
+def _holds_code(path: Path, text: str) -> ModelError:
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    return ModelError(
+        "the file holds Python objects, not only weights",
+        where=str(path),
+        why=f"loading {found[1] if found else 'them'} would run code from the file, so it is refused",
+        hint="where you trained: torch.save(model.state_dict(), 'weights.pt')",
+        detail=text,
+    )
+
+
+def _last_line(text: str) -> str:
+    """The first line that says something: torch wraps what went wrong in advice."""
+    said = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    return said[1] if said else next(iter(text.strip().splitlines()), "")
+
+
+def _tensors(loaded: object, path: Path, notes: list[str]) -> dict[str, torch.Tensor]:
+    import torch
+
+    if isinstance(loaded, Mapping) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        return {str(k): v for k, v in loaded.items()}
+    holders = [k for k in _NESTED if isinstance(loaded, Mapping) and isinstance(loaded.get(k), Mapping)]
+    if isinstance(loaded, Mapping) and len(holders) == 1:
+        notes.append(f"weights taken from {holders[0]!r} of the checkpoint")
+        return _tensors(loaded[holders[0]], path, notes)
+    keys = some([str(k) for k in loaded]) if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+    raise ModelError(
+        "the file holds no state dict",
+        where=str(path),
+        why=f"it holds {keys or 'nothing'}",
+        hint="torch.save(model.state_dict(), 'weights.pt')",
+    )
+
+
+def _without_prefixes(
+    state: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], notes: list[str]
+) -> dict[str, torch.Tensor]:
+    """Take off what DataParallel and torch.compile put before every key, unless the model's keys have it too."""
+    for prefix in _PREFIXES * 2:  # compile(DataParallel(m)) and DataParallel(compile(m)) are both seen
+        if all(k.startswith(prefix) for k in state) and not any(k.startswith(prefix) for k in wanted):
+            state = {k.removeprefix(prefix): v for k, v in state.items()}
+            notes.append(f"prefix {prefix!r} taken off {len(state)} keys")
+    return state

@@ -1,0 +1,189 @@
+"""The command line as a user meets it: output, exit codes, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgecnn import __version__
+from edgecnn.cli import main
+from edgecnn.training import DEFAULT_EPOCHS
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 3, padding=1)
+        self.fc = nn.Linear(width * 64, 10)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv(x)).flatten(1))
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return nn.functional.gelu(x)
+"""
+
+
+@dataclass
+class Result:
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """The command line in this process: its exit code is checked, and no traceback may be seen."""
+    (tmp_path / "net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        result = Result(*capfd.readouterr())
+        assert stop.value.code == code, result
+        assert "Traceback" not in result.stderr or {"--debug", "--verbose"} & set(arguments)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    """The folder that the command runs in."""
+    return tmp_path
+
+
+def test_train_export_check(run, work) -> None:
+    trained = run("train", "lenet5", "--data", "digits", "--epochs", 1, "-o", "w.pt")
+    assert "held-out accuracy" in trained.stdout
+    exported = run("export", "lenet5", "--weights", "w.pt", "--data", "digits", "-o", "out/lenet5")
+    assert "images resized from 8x8 to 28x28" in exported.stdout
+    assert "check: passed, 2 of 2" in exported.stdout
+    assert set(os.listdir(work / "out" / "lenet5")) == {
+        "lenet5.fp32.onnx", "lenet5.fp32.tflite", "manifest.json", "golden.npz",
+    }  # fmt: skip
+    manifest = json.loads((work / "out" / "lenet5" / "manifest.json").read_text())
+    assert manifest["outputs"][0]["class_labels"] == list("0123456789")
+    assert manifest["inputs"][0]["preprocessing"]["scale"] == 1 / 16
+    assert manifest["source"]["weights"]["file"] == "w.pt"
+    checked = run("check", "out/lenet5", "--data", "digits", "--model", "lenet5", "--weights", "w.pt", "--json")
+    report = json.loads(checked.stdout)
+    assert report["passed"]
+    assert {v["samples"] for v in report["verdicts"]} == {32, 360}
+    assert all(v["accuracy"] == v["reference_accuracy"] for v in report["verdicts"])
+
+
+def test_same_seed_same_weights(run, work) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        run("train", "net.py:Net", "--input-shape", "1x8x8", "--data", "digits", "--epochs", 1, "--seed", 5, "-o", name)
+    assert (work / "a.safetensors").read_bytes() == (work / "b.safetensors").read_bytes()
+
+
+def test_own_model_with_arguments(run, work) -> None:
+    result = run("export", "net.py:Net", "--arg", "width=6", "--input-shape", "1x8x8", "-o", "net", "--json")
+    report = json.loads(result.stdout)
+    assert report["check"]["passed"]
+    assert {a["format"] for a in report["artifacts"]} == {"onnx", "tflite"}
+    assert any("random" in n or "weights" in n for n in report["notes"])
+
+
+def test_pt2(run, work) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 8, 8),)), work / "p.pt2")
+    result = run("export", "p.pt2", "--formats", "tflite", "-o", "out")
+    assert "p.fp32.tflite" in result.stdout
+    assert set(os.listdir(work / "out")) == {"p.fp32.tflite", "manifest.json", "golden.npz"}
+
+
+def test_check_fails_with_exit_code_1(run, work) -> None:
+    run("export", "net.py:Net", "--input-shape", "1x8x8", "-o", "a", "--no-check", "--arg", "width=4")
+    # Another model's reference: the bundle's files are whole, but they do not say what it says.
+    result = run("check", "a", "--data", "digits", "--model", "net.py:Net", "--weights", _other_weights(work), code=1)
+    assert "FAILED" in result.stdout
+    assert "failed: Net.fp32.onnx on onnxruntime" in result.stdout
+
+
+def _other_weights(work: Path) -> Path:
+    torch.manual_seed(99)
+    state = {"conv.weight": torch.randn(4, 1, 3, 3), "conv.bias": torch.randn(4),
+             "fc.weight": torch.randn(10, 256), "fc.bias": torch.randn(10)}  # fmt: skip
+    torch.save(state, work / "other.pt")
+    return work / "other.pt"
+
+
+def test_models_and_show(run, work) -> None:
+    assert [m["name"] for m in json.loads(run("models", "--json").stdout)["models"]][0] == "conv_pool"
+    assert "conv_pool" in run("models").stdout
+    shown = json.loads(run("show", "conv_pool", "--json").stdout)
+    assert (shown["parameters"], shown["macs"]) == (50_186, 3_869_824)
+    assert "peak activation memory" in run("show", "net.py:Net", "--input-shape", "1x8x8").stdout
+
+
+def test_version_and_help(run, work) -> None:
+    assert run("--version").stdout.strip() == f"edgecnn {__version__}"
+    assert f"[default: {DEFAULT_EPOCHS}]" in run("train", "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["export", "conv_pol", "-o", "x"], "conv_pool"),
+        (["export", "missing.py:Net", "-o", "x"], "missing.py"),
+        (["export", "net.py:Nett", "-o", "x"], "Net"),
+        (["export", "net.py:Net", "-o", "x"], "--input-shape"),
+        (["export", "net.py:Net", "--input-shape", "1x9x9", "-o", "x"], "does not run on an input of 1x1x9x9"),
+        (["export", "net.py:Net", "--input-shape", "8", "-o", "x"], "does not run"),
+        (["export", "net.py:Net", "--input-shape", "1xtwo", "-o", "x"], "1xtwo"),
+        (["export", "net.py:Odd", "--input-shape", "1x8x8", "-o", "x"], "aten.gelu"),
+        (["export", "lenet5", "--formats", "caffe", "-o", "x"], "caffe"),
+        (["export", "lenet5", "--precisions", "int8", "-o", "x"], "int8"),
+        (["export", "lenet5", "--weights", "none.pt", "-o", "x"], "none.pt"),
+        (["export", "lenet5", "--mean", "0.5", "-o", "x"], "--mean without --data"),
+        (["export", "lenet5", "--mean", "half", "--data", "digits", "-o", "x"], "half"),
+        (["export", "lenet5", "--data", "npz:none.npz", "-o", "x"], "none.npz"),
+        (["export", "lenet5", "--name", "../x", "-o", "x"], "../x"),
+        (["export", "lenet5", "-o", "net.py"], "net.py"),
+        (["export", "lenet5"], "--output"),
+        (["check", "nowhere"], "nowhere"),
+        (["check", "."], "manifest"),
+        (["train", "lenet5", "--data", "digits", "-o", "w.bin"], "w.bin"),
+        (["train", "lenet5", "--data", "digits", "--epochs", "0", "-o", "w.pt"], "--epochs"),
+        (["frobnicate"], "frobnicate"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_input(run, work, arguments: list[str], words: str) -> None:
+    before = sorted(os.listdir(work))
+    result = run(*arguments, code=2)
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert sorted(p for p in os.listdir(work) if p != "__pycache__") == before
+
+
+def test_verbose_tells_more(run, work) -> None:
+    short = run("export", "net.py:Net", "--input-shape", "1x9x9", "-o", "x", code=2)
+    full = run("export", "net.py:Net", "--input-shape", "1x9x9", "-o", "x", "--verbose", code=2)
+    assert len(full.stderr) > 2 * len(short.stderr)
+
+
+def test_a_closed_pipe_is_no_error(run, work) -> None:
+    command = f"{sys.executable} -c 'from edgecnn.cli import main; main()' models | true"
+    path = ":".join(p for p in sys.path if p)
+    result = subprocess.run(
+        command, shell=True, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )  # fmt: skip
+    assert result.stderr == ""
