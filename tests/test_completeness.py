@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -21,7 +22,7 @@ from edgecnn.graph.ops import OPS
 ROOT = Path(__file__).parent.parent
 IN_CHECKOUT = (ROOT / "pyproject.toml").exists()
 # No subpackage on the device side, nor what the command line needs before it starts to work, may need torch.
-WITHOUT_TORCH = ("graph", "export", "targets", "bundle", "parity", "cli", "data")
+WITHOUT_TORCH = ("graph", "export", "targets", "bundle", "parity", "cli", "data", "loading")
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.__name__)
@@ -94,6 +95,14 @@ def test_public_names_exist() -> None:
         assert getattr(edgecnn, name)
     with pytest.raises(AttributeError):
         _ = edgecnn.no_such_name
+
+
+@pytest.mark.skipif(not IN_CHECKOUT, reason="needs the checkout, not an installed wheel")
+@pytest.mark.parametrize("page", ["operators.md", "commands.md"])
+def test_docs_are_up_to_date(page: str) -> None:
+    """`make docs` writes them."""
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"][page]()
+    assert (ROOT / "docs" / page).read_text() == made
 
 
 @pytest.mark.skipif(not IN_CHECKOUT, reason="needs the checkout, not an installed wheel")

@@ -78,7 +78,7 @@ def test_a_module_named_like_the_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("lenet5", 248_460), ("conv_pool", 202_140), ("resnet8", 314_141)], ids=lambda v: str(v)
+    ("name", "limit"), [("lenet5", 248_460), ("conv_pool", 202_140), ("resnet8", 314_141)], ids=str
 )
 def test_size_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
     model = create_model(name)

@@ -49,7 +49,7 @@ def test_operators_of_the_zoo(name: str, operators: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("lenet5", 249_224), ("conv_pool", 202_632), ("resnet8", 315_400)], ids=lambda v: str(v)
+    ("name", "limit"), [("lenet5", 249_224), ("conv_pool", 202_632), ("resnet8", 315_400)], ids=str
 )
 def test_size_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
     assert len(_zoo(name).data) <= limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from importlib import import_module
 
 import click
@@ -32,7 +31,7 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, "--version", "-V", message="edgecnn %(version)s")
 @common_options
 def cli() -> None:
-    r"""Export small torch CNNs to ONNX and TFLite, and prove the files right on the runtimes they will run on.
+    """Export small torch CNNs to ONNX and TFLite, and prove the files right on the runtimes they will run on.
 
     \b
     Examples:
@@ -78,6 +77,8 @@ def _report(err: EdgecnnError) -> int:
     if err.detail and (STATE.verbose or STATE.debug):
         click.echo(f"\n{err.detail.rstrip()}", err=True)
     if STATE.debug:
+        import traceback
+
         traceback.print_exc()
     return err.exit_code
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def check_command(bundle: Path, model: str | None, time_limit: float, as_json: bool, **given: Any) -> int:
-    r"""Check every artifact of BUNDLE on the runtimes installed here against the reference.
+    """Check every artifact of BUNDLE on the runtimes installed here against the reference.
 
     The golden inputs are always checked, against what the torch model said at export. With --data the data set is
     checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 def export_command(
     model: str, output: Path, weights: Path | None, name: str | None, check: bool, as_json: bool, **given: Any
 ) -> int:
-    r"""Export MODEL to ONNX and TFLite, and check both against torch.
+    """Export MODEL to ONNX and TFLite, and check both against torch.
 
     DIR becomes a bundle: NAME.fp32.onnx, NAME.fp32.tflite, manifest.json, and golden.npz with inputs and the torch
     model's outputs, so that a device can check itself.
@@ -139,6 +138,8 @@ def _golden(data: Dataset) -> Samples:
 
 
 def _source(spec: str, weights: Path | None, arguments: tuple[str, ...]) -> Source:
+    import hashlib
+
     from edgecnn.bundle import Source, WeightsFile
     from edgecnn.loading import parse_argument
 

@@ -14,7 +14,7 @@ from edgecnn.cli.state import common_options
 @json_option
 @common_options
 def models_command(as_json: bool) -> None:
-    r"""List the zoo: models that train, export and show take by name.
+    """List the zoo: models that train, export and show take by name.
 
     \b
     Examples:

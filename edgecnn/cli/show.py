@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def show_command(
     model: str, weights: Path | None, arguments: tuple[str, ...], shapes: tuple[str, ...], as_json: bool
 ) -> None:
-    r"""Print the layers of MODEL as they are exported: batch norms folded, activations fused.
+    """Print the layers of MODEL as they are exported: batch norms folded, activations fused.
 
     For each: shape of the result without the batch, parameters, multiply-accumulates, receptive field in rows x columns
     of the input, and the result's size in float32. The peak is the most that results take at one time when each is

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def train_command(model: str, output: Path, arguments: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    r"""Train MODEL, a zoo name or path/to/file.py:callable, on labelled images and write its weights.
+    """Train MODEL, a zoo name or path/to/file.py:callable, on labelled images and write its weights.
 
     A fifth of each class is held out, never trained on, and gives the accuracy that is printed.
 

@@ -148,13 +148,18 @@ def lower_slice(w: OnnxWriter, node: Node, op: ops.Slice) -> None:
 
 
 def _binary(operator: str) -> Lower:
-    return lambda w, node, op: w.emit_activated(operator, node, [w.tensor(op.x), w.tensor(op.y)])
+    def lower(w: OnnxWriter, node: Node, op: ops.Binary) -> None:
+        w.emit_activated(operator, node, [w.tensor(op.x), w.tensor(op.y)])
+
+    lower.__doc__ = f"{operator}."
+    return lower
 
 
 def _unary(operator: str) -> Lower:
     def lower(w: OnnxWriter, node: Node, op: ops.Relu | ops.Sigmoid | ops.Tanh) -> None:
         w.emit(operator, node, [w.tensor(op.x)])
 
+    lower.__doc__ = f"{operator}."
     return lower
 
 

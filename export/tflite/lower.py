@@ -153,6 +153,7 @@ def _unary(operator: str) -> Lower:
         axes = w.layout(op.x)
         w.emit(operator, node, [w.read(op.x, axes, node)], axes)
 
+    lower.__doc__ = f"{operator}."
     return lower
 
 
@@ -187,6 +188,7 @@ def _binary(operator: str, options: str) -> Lower:
         inputs = [_operand(w, node, v, axes) for v in (op.x, op.y)]
         w.emit(operator, node, inputs, axes, (options, {"fusedActivationFunction": FUSED[op.activation]}))
 
+    lower.__doc__ = f"{operator}."
     return lower
 
 

@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up everything in .venv by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test lint types wheel docs check clean
+
+demo: $(VENV)/.installed
+	@mkdir -p build
+	$(BIN)/edgecnn train conv_pool --data digits -o build/conv_pool.pt
+	$(BIN)/edgecnn show conv_pool
+	$(BIN)/edgecnn export conv_pool --weights build/conv_pool.pt --data digits -o build/conv_pool
+	$(BIN)/edgecnn check build/conv_pool --data digits --model conv_pool --weights build/conv_pool.pt
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy -p edgecnn
+
+# The wheel in a venv of its own, tested from outside the checkout.
+wheel: $(VENV)/.installed
+	PYTHON=$(BIN)/python bash .ci/wheel
+
+# docs/operators.md and docs/commands.md, from the tables and the command line themselves.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
+
+# What CI runs.
+check:
+	bash .ci/run
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgecnn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,80 @@
+"""Write docs/operators.md and docs/commands.md from the tables and the command line themselves.
+
+``python docs/generate.py`` writes them; a test says when they are out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).parent
+
+
+def operators_page() -> str:
+    """Which torch operators are taken, and what becomes of each operator of the graph."""
+    from edgecnn.capture.aten import HINTS, ROWS
+    from edgecnn.export.onnx import lower as onnx
+    from edgecnn.export.tflite import lower as tflite
+    from edgecnn.graph.ops import OPS
+
+    lines = [
+        "# Operators",
+        "",
+        "Made by `make docs` from the tables that do the work. An operator that is not here is refused by name, with",
+        "its place in your code; all of them at once.",
+        "",
+        "## From torch",
+        "",
+        "In-place forms (`relu_`) are taken as well. What depends on parameters and constants alone may use any",
+        "operator: it is computed once, at export.",
+        "",
+        *(f"- `{name}`" for name in sorted(ROWS)),
+        "",
+        "## To ONNX and TFLite",
+        "",
+        "| operator | meaning | ONNX | TFLite |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {op.__name__} | {_first(op)} | {_first(onnx.LOWERINGS[op])} | {_first(tflite.LOWERINGS[op])} |"
+            for op in OPS
+        ),
+        "",
+        "## Not taken, and what to try",
+        "",
+        "| torch | try |",
+        "| --- | --- |",
+        *(f"| `{prefix}` | {hint} |" for prefix, hint in HINTS.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _first(thing: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).replace("|", "\\|").replace("``", "`")
+
+
+def commands_page() -> str:
+    """Every command's help."""
+    return "\n".join(["# Commands", "", "Made by `make docs` from the command line itself.", "", *_help()])
+
+
+def _help() -> Iterator[str]:
+    from edgecnn.cli import COMMANDS, cli
+
+    top = click.Context(cli, info_name="edgecnn", terminal_width=100, **cli.context_settings)
+    for name in ("", *COMMANDS):
+        command = cli.get_command(top, name) if name else cli
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=top, terminal_width=100) if name else top
+        yield from (f"## edgecnn {name}".rstrip(), "", "```", command.get_help(context), "```", "")
+
+
+PAGES = {"operators.md": operators_page, "commands.md": commands_page}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        (HERE / file).write_text(page(), encoding="utf-8")
