@@ -54,6 +54,10 @@ class GraphError(EdgecnnError):
     """A graph that breaks the rules of :mod:`edgecnn.graph`."""
 
 
+class QuantizationError(EdgecnnError):
+    """A model that cannot be quantized as asked, or data that it cannot be calibrated with."""
+
+
 class LoweringError(EdgecnnError):
     """A graph that a format cannot express."""
 

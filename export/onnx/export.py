@@ -6,10 +6,12 @@ from edgecnn.errors import UsageError
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.onnx.legalize import RULES
 from edgecnn.export.onnx.lower import LOWERINGS
+from edgecnn.export.onnx.qdq import QdqWriter
 from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, newest_opset
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.quantize import QuantizedGraph, follow
 
 
 def export_onnx(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:
@@ -24,12 +26,25 @@ def export_onnx(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Wr
         UsageError: if the opset is out of range.
         LoweringError: if ONNX cannot express the graph.
     """
+    _check_opset(opset)
+    graph = apply_rules(graph, RULES)
+    writer = OnnxWriter(graph, opset)
+    lower_all(graph, writer, LOWERINGS, "ONNX")
+    return writer.finish(version=version)
+
+
+def export_onnx_int8(quantized: QuantizedGraph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:
+    """Write a quantized graph as ONNX with QuantizeLinear and DequantizeLinear pairs; see :func:`export_onnx`."""
+    _check_opset(opset)
+    graph = apply_rules(quantized.graph, RULES)
+    writer = QdqWriter(graph, opset, follow(quantized, graph))
+    lower_all(graph, writer, LOWERINGS, "ONNX")
+    return writer.finish(version=version)
+
+
+def _check_opset(opset: int) -> None:
     if not OLDEST_OPSET <= opset <= newest_opset():
         raise UsageError(
             f"opset {opset} cannot be written",
             hint=f"an opset from {OLDEST_OPSET} to {newest_opset()}; {DEFAULT_OPSET} runs nearly everywhere",
         )
-    graph = apply_rules(graph, RULES)
-    writer = OnnxWriter(graph, opset)
-    lower_all(graph, writer, LOWERINGS, "ONNX")
-    return writer.finish(version=version)

@@ -25,8 +25,8 @@ def _unless_ones(pair: Pair) -> list[int] | None:
     return None if pair == (1, 1) else list(pair)
 
 
-def _weighted(w: OnnxWriter, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
-    return [x, w.tensor(op.weight), *([w.tensor(op.bias)] if op.bias is not None else [])]
+def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
+    return [x, w.tensor(op.weight), *w.bias(node, op.bias)]
 
 
 def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
@@ -34,7 +34,7 @@ def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
     w.emit_activated(
         "Conv",
         node,
-        _weighted(w, op, w.tensor(op.x)),
+        _weighted(w, node, op, w.tensor(op.x)),
         kernel_shape=list(w.graph.shapes[op.weight][2:]),
         strides=_unless_ones(op.stride),
         pads=_sides(op.padding),
@@ -45,11 +45,11 @@ def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
 
 def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
     """Gemm for rows of features (after Flatten where the operator says so), MatMul and Add for more axes."""
-    x, rank = w.tensor(op.x), len(w.graph.shapes[op.x])
-    if op.flatten and rank != 2:
-        x, rank = w.emit("Flatten", node, [x], step="flatten"), 2
-    if rank == 2:
-        w.emit_activated("Gemm", node, _weighted(w, op, x), transB=1)
+    rank = len(w.graph.shapes[op.x])
+    flatten = op.flatten and rank != 2
+    x = w.flatten(node, op.x) if flatten else w.tensor(op.x)
+    if rank == 2 or flatten:
+        w.emit_activated("Gemm", node, _weighted(w, node, op, x), transB=1)
         return
     weight = w.initializer(f"{op.weight}.T", w.graph.constants[op.weight].T)
     if op.bias is None:

@@ -66,10 +66,25 @@ class OnnxWriter:
         The last step of a graph node bears its name and gives its value. Earlier ones are named by ``step``.
         """
         name = f"{node.name}.{step}" if step else node.name
-        result = name if step else self.tensor(node.name)
+        return self.node(operator, inputs, name if step else self.result(node), name=name, **attributes)
+
+    def node(self, operator: str, inputs: Sequence[str], result: str, *, name: str = "", **attributes: Any) -> str:
+        """Add an ONNX node as it is, attributes that are None left out; gives the name of its tensor."""
         given = {k: v for k, v in attributes.items() if v is not None}
-        self._nodes.append(helper.make_node(operator, list(inputs), [result], name=name, **given))
+        self._nodes.append(helper.make_node(operator, list(inputs), [result], name=name or result, **given))
         return result
+
+    def flatten(self, node: Node, value: ValueName) -> str:
+        """A value with all axes but the batch as one, on the way to a node that reads it so."""
+        return self.emit("Flatten", node, [self.tensor(value)], step="flatten")
+
+    def result(self, node: Node) -> str:
+        """The name of the tensor that holds a node's value."""
+        return self._public.get(node.name, node.name)
+
+    def bias(self, node: Node, bias: ValueName | None) -> list[str]:
+        """The tensor of a node's bias, if it has one."""
+        return [] if bias is None else [self.tensor(bias)]
 
     def emit_activated(self, operator: str, node: Node, inputs: Sequence[str], **attributes: Any) -> None:
         """Add an ONNX node and what its graph node does to the result."""
@@ -121,7 +136,7 @@ class OnnxWriter:
         for output in self.graph.outputs:
             if self._public.get(output.value) != output.name:  # an input, a constant, or a value given out twice
                 tensor = self.tensor(output.value)
-                self._nodes.append(helper.make_node("Identity", [tensor], [output.name], name=output.name))
+                self.node("Identity", [tensor], output.name)
             outputs.append(self._info(output.name, self.graph.shapes[output.value]))
         inputs = [self._info(i.name, i.shape) for i in self.graph.inputs]
         return helper.make_graph(self._nodes, "edgecnn", inputs, outputs, list(self._initializers.values()))

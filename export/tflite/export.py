@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from edgecnn.export.lowering import lower_all
+from edgecnn.export.tflite.int8 import Int8Writer
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS
 from edgecnn.export.tflite.write import TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.quantize import QuantizedGraph, follow
 
 
 def export_tflite(graph: Graph, *, version: str) -> Written:
@@ -23,5 +25,13 @@ def export_tflite(graph: Graph, *, version: str) -> Written:
     """
     graph = apply_rules(graph, RULES)
     writer = TfliteWriter(graph)
+    lower_all(graph, writer, LOWERINGS, "TFLite")
+    return writer.finish(version=version)
+
+
+def export_tflite_int8(quantized: QuantizedGraph, *, version: str) -> Written:
+    """Write a quantized graph as an int8 TFLite model with float32 inputs and outputs; see :func:`export_tflite`."""
+    graph = apply_rules(quantized.graph, RULES)
+    writer = Int8Writer(graph, follow(quantized, graph))
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
@@ -56,8 +57,8 @@ def lower_conv2d(w: TfliteWriter, node: Node, op: ops.Conv2d) -> None:
     axes = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     inputs = [
         w.read(op.x, NHWC, node),
-        w.constant(op.weight, weight.transpose(axes), key=(op.weight, "filter", axes)),
-        _bias(w, op.bias, weight.shape[0]),
+        w.weights(op.weight, lambda a: a.transpose(axes), axes.index(0), key=("filter", axes)),
+        w.bias(node, op.bias, weight.shape[0]),
     ]
     if depthwise:
         options["depthMultiplier"] = weight.shape[0] // channels
@@ -69,13 +70,6 @@ def lower_conv2d(w: TfliteWriter, node: Node, op: ops.Conv2d) -> None:
 def _dilated(op: ops.Conv2d) -> int:
     """DEPTHWISE_CONV_2D has dilation from version 2 on (tensorflow/lite/tools/versioning/op_version.cc)."""
     return 1 if op.dilation == (1, 1) else 2
-
-
-def _bias(w: TfliteWriter, bias: ValueName | None, channels: int) -> int:
-    """The bias, or zeros: older kernels and delegates expect one."""
-    if bias is not None:
-        return w.constant(bias, w.graph.constants[bias])
-    return w.constant(f"zeros:{channels}", np.zeros(channels, np.float32))
 
 
 def _strides(stride: Pair) -> dict[str, int]:
@@ -97,13 +91,16 @@ def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
     axes: Axes = w.layout(op.x) if op.flatten else identity(len(shape))
     if axes[0] != 0:
         axes = identity(len(shape))
-    if op.flatten:
-        order = (0, *axes[1:])
-        weight = weight.reshape(-1, *shape[1:]).transpose(order).reshape(weight.shape)
+
+    def columns(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if not op.flatten:
+            return array
+        return array.reshape(-1, *shape[1:]).transpose(0, *axes[1:]).reshape(array.shape)
+
     inputs = [
         w.read(op.x, axes, node),
-        w.constant(op.weight, weight, key=(op.weight, "columns", shape[1:] if op.flatten else (), axes)),
-        _bias(w, op.bias, weight.shape[0]),
+        w.weights(op.weight, columns, 0, key=("columns", shape[1:] if op.flatten else (), axes)),
+        w.bias(node, op.bias, weight.shape[0]),
     ]
     keeps_axes = len(node.shape) != 2
     options = {"fusedActivationFunction": FUSED[op.activation], "keepNumDims": keeps_axes}
@@ -166,7 +163,7 @@ def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
         return
     steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if math.isfinite(b)]
     for i, (operator, bound) in enumerate(steps):
-        limit = w.constant(f"float:{bound:g}", np.array([bound], np.float32))
+        limit = w.number(node, bound, (1,))
         step = "low" if i + 1 < len(steps) else ""
         x = w.emit(operator, node, [x, limit], axes, ("MaximumMinimumOptions", {}), step=step)
 
@@ -202,9 +199,13 @@ def _operand(w: TfliteWriter, node: Node, value: ValueName, axes: Axes) -> int:
             f"{value} of shape {shape} is broadcast over axes that it does not have",
             hint=f"x.reshape{(1,) * (rank - len(shape)) + shape} before the operation",
         )
-    full = w.graph.constants[value].reshape((1,) * (rank - len(shape)) + shape).transpose(axes)
-    lead = next((i for i, n in enumerate(full.shape) if n != 1), rank - 1)
-    return w.constant(value, full.reshape(full.shape[lead:]), key=(value, axes))
+
+    def spread(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        full = array.reshape((1,) * (rank - len(shape)) + shape).transpose(axes)
+        lead = next((i for i, n in enumerate(full.shape) if n != 1), rank - 1)
+        return full.reshape(full.shape[lead:])
+
+    return w.operand(value, spread, key=(value, axes))
 
 
 def lower_concat(w: TfliteWriter, node: Node, op: ops.Concat) -> None:
@@ -233,7 +234,7 @@ def lower_pad(w: TfliteWriter, node: Node, op: ops.Pad) -> None:
     if op.value == 0:
         w.emit("PAD", node, inputs, axes, ("PadOptions", {}))
     else:
-        value = w.constant(f"float:{op.value:g}", np.array(op.value, np.float32))
+        value = w.number(node, op.value, ())
         w.emit("PADV2", node, [*inputs, value], axes, ("PadV2Options", {}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.written import Written
-from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import Transpose, ValueName, inputs_of
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import batch_is_free
 
 Axes = tuple[int, ...]
+Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 NHWC: Axes = (0, 2, 3, 1)
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -26,6 +27,7 @@ ALIGNMENT = 16
 TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int8): schema.TensorType.INT8,
 }
 
 
@@ -61,9 +63,7 @@ class TfliteWriter:
         self._constants: dict[tuple[Any, ...], int] = {}
         self._notes: list[str] = []
         self._counts: Counter[str] = Counter()
-        for value in graph.inputs:
-            axes = _input_layout(graph, value.name, len(value.shape))
-            self._stored[value.name] = [self._value_tensor(value.name, value.shape, axes, public=True)]
+        self._inputs = [self._place_input(value) for value in graph.inputs]
 
     # What lowerings use.
 
@@ -75,8 +75,7 @@ class TfliteWriter:
     def read(self, value: ValueName, axes: Axes, node: Node) -> int:
         """The tensor that holds a value in the given order, made by a TRANSPOSE or RESHAPE where there is none."""
         if value in self.graph.constants:
-            array = self.graph.constants[value]
-            return self.constant(value, array.transpose(axes), key=(value, axes))
+            return self.operand(value, lambda array: array.transpose(axes), key=(value, axes))
         stored = self._stored[value]
         match = next((t for t in stored if t.axes == axes), None)
         if match is None:
@@ -84,13 +83,35 @@ class TfliteWriter:
             stored.append(match)
         return match.index
 
-    def constant(self, name: str, array: npt.NDArray[Any], *, key: tuple[Any, ...] = ()) -> int:
+    def constant(
+        self, name: str, array: npt.NDArray[Any], *, key: tuple[Any, ...] = (), quantization: Any = None
+    ) -> int:
         """A constant tensor; the same key (default: the name) gives the same tensor, equal bytes share one buffer."""
         key = key or (name,)
         if key not in self._constants:
             data = np.ascontiguousarray(array)
-            self._constants[key] = self._tensor(name, array.shape, data.dtype, self._shared_buffer(data))
+            index = self._tensor(name, array.shape, data.dtype, self._shared_buffer(data))
+            self._model_tensors[index].quantization = quantization
+            self._constants[key] = index
         return self._constants[key]
+
+    def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:  # noqa: ARG002
+        """A layer's weights, arranged as the operator wants them, the output channels then being ``channel_axis``."""
+        return self.constant(name, arrange(self.graph.constants[name]), key=(name, *key))
+
+    def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (int8 needs the node)
+        """The bias, or zeros: older kernels and delegates expect one."""
+        if bias is not None:
+            return self.constant(bias, self.graph.constants[bias])
+        return self.constant(f"zeros:{channels}", np.zeros(channels, np.float32))
+
+    def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
+        """A constant that an operator reads as a value."""
+        return self.constant(name, arrange(self.graph.constants[name]), key=key)
+
+    def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:  # noqa: ARG002  (int8 needs the node)
+        """A constant number of what the node's value is made of."""
+        return self.constant(f"float:{value:g}:{shape}", np.full(shape, value, np.float32))
 
     def integers(self, values: Sequence[int] | npt.NDArray[Any]) -> int:
         """An int32 constant (axes, shapes, paddings), shared by all who need the same one."""
@@ -111,7 +132,7 @@ class TfliteWriter:
         """Add an operator that gives the node's value in the order ``axes``, or with ``step`` one on the way to it."""
         name = f"{node.name}.{step}" if step else node.name
         public = not step and any(o.value == node.name for o in self.graph.outputs)
-        tensor = self._value_tensor(name, node.shape, axes, public=public)
+        tensor = self._value_tensor(name, node.shape, axes, public=public, value=node.name)
         if not step:
             self._stored[node.name] = [tensor]
         self._append(operator, inputs, tensor.index, options, version)
@@ -137,7 +158,7 @@ class TfliteWriter:
     def finish(self, *, version: str) -> Written:
         """Serialize the model."""
         outputs = [self._output_tensor(o.value) for o in self.graph.outputs]
-        inputs = [self._stored[i.name][0] for i in self.graph.inputs]
+        inputs = self._inputs
         names_in, names_out = ([i.name for i in self.graph.inputs], [o.name for o in self.graph.outputs])
         subgraph = schema.SubGraphT(
             tensors=self._model_tensors,
@@ -168,6 +189,13 @@ class TfliteWriter:
             notes=tuple(self._notes),
         )
 
+    def _place_input(self, value: Input) -> Tensor:
+        """The tensor that an input arrives in."""
+        axes = _input_layout(self.graph, value.name, len(value.shape))
+        tensor = self._value_tensor(value.name, value.shape, axes, public=True, value=value.name)
+        self._stored[value.name] = [tensor]
+        return tensor
+
     def _output_tensor(self, value: ValueName) -> Tensor:
         """A tensor for an output: as stored where that is its own order or channels last, else in its own order."""
         shape = self.graph.shapes[value]
@@ -176,14 +204,14 @@ class TfliteWriter:
             given = self._reorder(value, self._stored[value][0], identity(len(shape)), "the output")
         if any(i.name == value for i in self.graph.inputs):  # runtimes want an output that something computes
             to = self._free_shape(shape, given.axes)
-            copy = self._value_tensor(f"{value}:out", shape, given.axes, public=True)
+            copy = self._value_tensor(f"{value}:out", shape, given.axes, public=True, value=value)
             self._append("RESHAPE", [given.index, self.integers(to)], copy.index, _reshape_options(to), 1)
             return copy
         return given
 
     def _reorder(self, value: ValueName, stored: Tensor, axes: Axes, reader: str) -> Tensor:
         shape = self.graph.shapes[value]
-        tensor = self._value_tensor(f"{value}:{''.join(map(str, axes))}", shape, axes, public=False)
+        tensor = self._value_tensor(f"{value}:{''.join(map(str, axes))}", shape, axes, public=False, value=value)
         if _same_elements(shape, stored.axes, axes):
             to = self._free_shape(shape, axes)
             self._append("RESHAPE", [stored.index, self.integers(to)], tensor.index, _reshape_options(to), 1)
@@ -199,11 +227,15 @@ class TfliteWriter:
         """A stored shape, with -1 for the batch where that may have any length."""
         return [-1 if a == 0 and self.batch_free else shape[a] for a in axes]
 
-    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool) -> Tensor:
+    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool, value: ValueName) -> Tensor:
         index = self._tensor(name, [shape[a] for a in axes], np.dtype(np.float32), 0)
+        self._type_value(index, value)
         if public and self.batch_free:
             self._model_tensors[index].shapeSignature = _int32(self._free_shape(shape, axes))
         return Tensor(index, axes)
+
+    def _type_value(self, index: int, value: ValueName) -> None:
+        """Give a computed tensor its type; float32 is what it has."""
 
     def _tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, buffer: int) -> int:
         tensor = schema.TensorT(
@@ -219,7 +251,12 @@ class TfliteWriter:
             self._buffers.append(_buffer(np.frombuffer(data, np.uint8)))
         return self._buffer_of[data]
 
+    def version_of(self, operator: str) -> int:  # noqa: ARG002  (int8 kernels came with later versions)
+        """The least version of an operator that knows the types in use."""
+        return 1
+
     def _append(self, operator: str, inputs: Sequence[int], output: int, options: Any, version: int) -> None:
+        version = max(version, self.version_of(operator))
         code = self._codes.setdefault((operator, version), len(self._codes))
         record = schema.OperatorT(opcodeIndex=code, inputs=_int32(inputs), outputs=_int32([output]))
         if options is not None:

@@ -1,0 +1,143 @@
+"""The quantized graph executed in integers: what int8 runtimes compute, bit for bit where a rule is exact.
+
+Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the two rules that are
+in use are here by name:
+
+- ``half_even_fp32`` (XNNPACK in LiteRT, ONNX Runtime): the float32 accumulator times a float32 multiplier, rounded half
+  to even.
+- ``gemmlowp`` (TFLite's reference kernels, TFLite Micro): a 31-bit fixed-point multiplier, rounded twice
+  (tensorflow/lite/kernels/internal/common.h, ``MultiplyByQuantizedMultiplier``).
+
+Where operators have no accumulator (addition, averages, softmax ...) real arithmetic is rounded half to even once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgecnn.golden.float import EXECUTORS
+from edgecnn.graph import ops
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import Activation, Op, ValueName
+from edgecnn.graph.qparams import Int8, QParams, bounds
+from edgecnn.quantize.quantize import QuantizedGraph, integers_of
+
+Integers = npt.NDArray[np.int64]
+Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
+
+
+def execute_integer(
+    q: QuantizedGraph, inputs: Sequence[Int8], *, rounding: str = "half_even_fp32"
+) -> dict[ValueName, Int8]:
+    """Every value of a quantized graph, by name.
+
+    Args:
+        q: The quantized graph.
+        inputs: One int8 array per graph input, (samples, ...).
+        rounding: ``half_even_fp32`` or ``gemmlowp``.
+    """
+    run = _Run(q, rounding)
+    values: dict[ValueName, Int8] = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
+    for node in q.graph.nodes:
+        values[node.name] = run.node(node, values)
+    return values
+
+
+def execute_node(q: QuantizedGraph, node: Node, inputs: Mapping[ValueName, Int8], *, rounding: str) -> Int8:
+    """One operator alone, on given integers."""
+    return _Run(q, rounding).node(node, inputs)
+
+
+def half_even_fp32(
+    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
+) -> npt.NDArray[np.float64]:
+    """``rint(float32(acc) * (x.scale * weight_scale / y.scale))``, all in float32. Channels are axis 1 or the last."""
+    multiplier = (x.scale * weight_scales) / y.scale
+    return np.rint(acc.astype(np.float32) * multiplier).astype(np.float64)
+
+
+def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams) -> npt.NDArray[np.float64]:
+    """A rounding doubling high multiplication by a Q31 multiplier, then a rounding right shift."""
+    real = float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)
+    fraction, exponent = np.frexp(real)
+    quantized = np.rint(fraction * (1 << 31)).astype(np.int64)
+    exponent = np.where(quantized == 1 << 31, exponent + 1, exponent)
+    quantized = np.where(quantized == 1 << 31, 1 << 30, quantized)
+    left, right = np.maximum(exponent, 0).astype(np.int64), np.maximum(-exponent, 0).astype(np.int64)
+    product = (acc << left) * quantized
+    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    high = _divide(product + nudge)
+    mask = (np.int64(1) << right) - 1
+    threshold = (mask >> 1) + (high < 0)
+    return ((high >> right) + ((high & mask) > threshold)).astype(np.float64)
+
+
+def _divide(values: Integers) -> Integers:
+    """Division by 2^31 that truncates toward zero, as C's does."""
+    quotient: Integers = np.where(values >= 0, values >> 31, -((-values) >> 31))
+    return quotient
+
+
+ROUNDINGS: Mapping[str, Requantize] = MappingProxyType({"half_even_fp32": half_even_fp32, "gemmlowp": gemmlowp})
+
+
+class _Run:
+    def __init__(self, q: QuantizedGraph, rounding: str) -> None:
+        self._q, self._requantize = q, ROUNDINGS[rounding]
+
+    def node(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
+        match node.op:
+            case ops.Conv2d() | ops.Linear():
+                return self._weighted(node, node.op, values[node.op.x])
+            case ops.MaxPool2d() | ops.Reshape() | ops.Transpose() | ops.Slice() | ops.Concat() | ops.Pad():
+                return self._moved(node, [values[i] for i in node.inputs])
+            case _:
+                return self._real(node, values)
+
+    def _weighted(self, node: Node, op: ops.Conv2d | ops.Linear, x: Int8) -> Int8:
+        """Exact accumulators: products and sums of small integers in float64, far below 2^53."""
+        q = self._q
+        weights, x_params, y_params = q.weights[op.weight], q.activations[op.x], q.activations[node.name]
+        centered = torch.from_numpy(x.astype(np.float64) - x_params.zero_point)
+        integers = torch.from_numpy(weights.integers.astype(np.float64))
+        acc = EXECUTORS[type(op)](op, len(x), centered, integers).numpy().astype(np.int64)
+        column = (-1, 1, 1) if isinstance(op, ops.Conv2d) else (-1,)
+        acc = acc + q.biases[node.name].reshape(column)
+        scaled = self._requantize(acc, x_params, weights.scales.reshape(column), y_params)
+        return clamp(scaled + y_params.zero_point, y_params, op.activation)
+
+    def _moved(self, node: Node, inputs: Sequence[Int8]) -> Int8:
+        """Operators that only choose or move integers; padding counts as the zero point, for maxima as the lowest."""
+        params = self._q.activations[node.name]
+        offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
+        op: Op = node.op
+        if isinstance(op, ops.Pad) and op.value:
+            op = ops.Pad(x=op.x, pads=op.pads, value=float(params.quantize(np.array(op.value))) - offset)
+        tensors = [torch.from_numpy(x.astype(np.float64) - offset) for x in inputs]
+        result: Int8 = (EXECUTORS[type(op)](op, len(inputs[0]), *tensors).numpy() + offset).astype(np.int8)
+        return result
+
+    def _real(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
+        """Real arithmetic in float64 on what the integers stand for, rounded once."""
+        q, params = self._q, self._q.activations[node.name]
+        reals = []
+        for name in node.inputs:
+            x = integers_of(q, name) if name in q.graph.constants else values[name]
+            p = q.activations[name]
+            reals.append(torch.from_numpy((x.astype(np.float64) - p.zero_point) * float(p.scale)))
+        samples = next(len(values[i]) for i in node.inputs if i in values)
+        result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
+        rounded = np.rint(result / float(params.scale)) + params.zero_point
+        return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))
+
+
+def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:
+    """Saturate to int8 and to the activation's bounds as TFLite rounds them (``CalculateActivationRangeQuantized``)."""
+    low, high = bounds(params, activation)
+    return np.clip(integers, low, high).astype(np.int8)

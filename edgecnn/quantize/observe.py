@@ -1,0 +1,96 @@
+"""What values a network's activations take on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.errors import DataError
+from edgecnn.graph.graph import Graph
+from edgecnn.graph.ops import ValueName
+
+BINS = 1 << 14
+"""Cells of a histogram. At worst half of them lie on one side of 0 and half of those hold data: 16 per int8 step."""
+
+Array = npt.NDArray[Any]
+
+
+class Observer:
+    """Histogram, minimum and maximum of one value, gathered batch by batch.
+
+    The histogram spans -reach to reach. When a value lies outside, reach doubles and cells merge in pairs, so one pass
+    over the data is enough and no count is lost.
+    """
+
+    def __init__(self) -> None:
+        self.low = np.inf
+        self.high = -np.inf
+        self.reach = 0.0
+        self.counts: npt.NDArray[np.int64] = np.zeros(BINS, np.int64)
+
+    def add(self, values: Array) -> None:
+        """Take in a batch of any shape."""
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        magnitude = max(abs(self.low), abs(self.high))
+        if magnitude == 0:
+            self.counts[BINS // 2] += values.size
+            return
+        if self.reach == 0:
+            self.reach = float(2.0 ** np.ceil(np.log2(magnitude)))
+        while magnitude > self.reach:
+            self._widen()
+        cells = ((values.ravel().astype(np.float64) + self.reach) * (BINS / (2 * self.reach))).astype(np.int64)
+        self.counts += np.bincount(np.minimum(cells, BINS - 1), minlength=BINS)
+
+    @property
+    def centers(self) -> npt.NDArray[np.float64]:
+        """The middle of each cell; that of the cell that begins at 0 is 0, where ReLU puts most values."""
+        width = 2 * self.reach / BINS
+        middles = (np.arange(BINS) + 0.5) * width - self.reach
+        middles[BINS // 2] = 0.0
+        return middles
+
+    def _widen(self) -> None:
+        merged = self.counts.reshape(-1, 2).sum(axis=1)
+        self.counts = np.zeros(BINS, np.int64)
+        self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
+        self.reach *= 2
+
+
+def observe(
+    graph: Graph,
+    batches: Iterable[Sequence[Array]],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> dict[ValueName, Observer]:
+    """Run the graph in float over calibration data, once, and observe every computed value and input.
+
+    Args:
+        graph: The graph.
+        batches: For each batch one array per input, (samples, ...).
+        progress: Told the number of samples done.
+
+    Raises:
+        DataError: if there is no data, or a value becomes NaN or infinite on it.
+    """
+    from edgecnn.golden.float import execute_float
+
+    observers: dict[ValueName, Observer] = {}
+    done = 0
+    for batch in batches:
+        for name, values in execute_float(graph, batch).items():
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"{name} becomes NaN or infinite on the calibration data",
+                    hint="look for outliers in the data, and at the model's weights",
+                )
+            observers.setdefault(name, Observer()).add(values)
+        done += len(batch[0])
+        if progress is not None:
+            progress(done)
+    if not done:
+        raise DataError("there is no calibration data", hint="--data DATA, or calibration=...")
+    return observers

@@ -1,0 +1,98 @@
+"""int8 in ONNX: QuantizeLinear and DequantizeLinear around every value, in the form that ONNX Runtime fuses whole.
+
+Activations are uint8, at the zero point plus 128: the same integers as TFLite's int8, plus 128. With int8 activations
+ONNX Runtime leaves most convolutions in float on x86.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgecnn.export.onnx.write import OnnxWriter
+from edgecnn.graph.qparams import bounds
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Activation, Clamp, Relu, ValueName
+from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams
+from edgecnn.quantize.quantize import QuantizedGraph, integers_of
+
+OFFSET = 128
+"""uint8 = int8 + 128."""
+
+
+class QdqWriter(OnnxWriter):
+    """The float writer with integers inside: lowerings are the same, what they read and give is dequantized."""
+
+    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph) -> None:
+        super().__init__(graph, opset)
+        self._q = quantized
+        self._dequantized: dict[ValueName, str] = {}
+        self._integers: dict[ValueName, str] = {}
+        for value in graph.inputs:
+            self._dequantized[value.name] = self._wrap(value.name, value.name, f"{value.name}.real")
+
+    def tensor(self, value: ValueName) -> str:
+        """The dequantized tensor of a value."""
+        if value not in self._dequantized:
+            self._dequantized[value] = self._constant(value)
+        return self._dequantized[value]
+
+    def bias(self, node: Node, name: ValueName | None) -> list[str]:
+        """The node's bias, int32 at the scale of its accumulator."""
+        op: Any = node.op
+        scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
+        return [self._dequantize(f"{node.name}.bias", self._q.biases[node.name], scales, 0, axis=0)]
+
+    def flatten(self, node: Node, value: ValueName) -> str:
+        """The integers are flattened, so that the pair stays next to the operator that fuses it."""
+        integers = self.node("Flatten", [self._integers[value]], f"{node.name}.flatten.q")
+        return self.node(
+            "DequantizeLinear", [integers, *self._params(self._q.activations[value])], f"{node.name}.flatten"
+        )
+
+    def emit(self, operator: str, node: Node, inputs: Sequence[str], *, step: str = "", **attributes: Any) -> str:
+        """Add an ONNX node, and behind the last of a graph node the pair that makes its value."""
+        if step:
+            return super().emit(operator, node, inputs, step=step, **attributes)
+        real = self.node(operator, inputs, f"{node.name}.real", name=node.name, **attributes)
+        self._dequantized[node.name] = self._wrap(node.name, real, self.result(node), node)
+        return real
+
+    def emit_activated(self, operator: str, node: Node, inputs: Sequence[str], **attributes: Any) -> None:
+        """Add an ONNX node; clamping to the quantized range is the activation, or a Clip of the integers is."""
+        self.emit(operator, node, inputs, **attributes)
+
+    def _wrap(self, name: ValueName, real: str, result: str, node: Node | None = None) -> str:
+        params = self._q.activations[name]
+        scale, zero = self._params(params)
+        integers = self.node("QuantizeLinear", [real, scale, zero], f"{name}.q")
+        activation = Activation.NONE if node is None else getattr(node.op, "activation", Activation.NONE)
+        low, high = bounds(params, activation)
+        if (low, high) != (LOWEST, HIGHEST) and not isinstance(node and node.op, Relu | Clamp):
+            ends = [self.initializer(f"uint8:{v + OFFSET}", np.array(v + OFFSET, np.uint8)) for v in (low, high)]
+            integers = self.node("Clip", [integers, *ends], f"{name}.clip")
+        self._integers[name] = integers
+        return self.node("DequantizeLinear", [integers, scale, zero], result, name=f"{result}.dequantize")
+
+    def _params(self, params: QParams) -> tuple[str, str]:
+        scale = self.initializer(f"scale:{float(params.scale)!r}", np.array(params.scale, np.float32))
+        zero = self.initializer(f"uint8:{params.zero_point + OFFSET}", np.array(params.zero_point + OFFSET, np.uint8))
+        return scale, zero
+
+    def _constant(self, value: ValueName) -> str:
+        if value in self._q.weights:
+            weights = self._q.weights[value]
+            return self._dequantize(value, weights.integers, weights.scales, 0, axis=0)
+        scale, zero = self._params(self._q.activations[value])
+        integers = (integers_of(self._q, value).astype(np.int16) + OFFSET).astype(np.uint8)
+        return self.node("DequantizeLinear", [self.initializer(f"{value}.q", integers), scale, zero], value)
+
+    def _dequantize(self, name: str, integers: Any, scales: Any, zero: int, *, axis: int) -> str:
+        inputs = [
+            self.initializer(f"{name}.q", integers),
+            self.initializer(f"{name}.scale", np.asarray(scales, np.float32)),
+            self.initializer(f"{name}.zero", np.full(len(scales), zero, integers.dtype)),
+        ]
+        return self.node("DequantizeLinear", inputs, name, axis=axis)

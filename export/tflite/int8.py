@@ -1,0 +1,117 @@
+"""int8 in TFLite, by the quantization specification: activations per tensor, weights per output channel, bias int32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter
+from edgecnn.graph.graph import Graph, Input, Node
+from edgecnn.graph.ops import ValueName
+from edgecnn.graph.qparams import QParams
+from edgecnn.quantize.quantize import QuantizedGraph, integers_of
+
+# The first version of each operator with int8 (tensorflow/lite/tools/versioning/op_version.cc).
+VERSIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "ADD": 2,
+        "AVERAGE_POOL_2D": 2,
+        "CONCATENATION": 2,
+        "CONV_2D": 3,
+        "DEPTHWISE_CONV_2D": 3,
+        "DEQUANTIZE": 2,
+        "FULLY_CONNECTED": 4,
+        "LOGISTIC": 2,
+        "MAXIMUM": 2,
+        "MAX_POOL_2D": 2,
+        "MEAN": 2,
+        "MINIMUM": 2,
+        "MUL": 2,
+        "PAD": 2,
+        "PADV2": 2,
+        "RELU": 2,
+        "RELU6": 2,
+        "SOFTMAX": 2,
+        "STRIDED_SLICE": 2,
+        "SUB": 2,
+        "TANH": 2,
+        "TRANSPOSE": 2,
+    }
+)
+
+
+class Int8Writer(TfliteWriter):
+    """The float writer with int8 tensors. Inputs and outputs are float32, quantized and dequantized by operators."""
+
+    def __init__(self, graph: Graph, quantized: QuantizedGraph) -> None:
+        self._q = quantized
+        super().__init__(graph)
+
+    def version_of(self, operator: str) -> int:
+        """The first version of an operator that has int8."""
+        return VERSIONS.get(operator, 1)
+
+    def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
+        """Integer weights, one scale per output channel."""
+        weights = self._q.weights[name]
+        quantization = _quantization(weights.scales, np.zeros(len(weights.scales), np.int64), channel_axis)
+        return self.constant(name, arrange(weights.integers), key=(name, *key), quantization=quantization)
+
+    def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (zeros are a bias here)
+        """The bias as int32 at the accumulator's scales."""
+        op: Any = node.op
+        scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
+        quantization = _quantization(scales, np.zeros(len(scales), np.int64), 0)
+        integers = self._q.biases[node.name]
+        return self.constant(f"{node.name}.bias", integers, key=("bias", node.name), quantization=quantization)
+
+    def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
+        """A constant operand's integers."""
+        params = self._q.activations[name]
+        return self.constant(name, arrange(integers_of(self._q, name)), key=key, quantization=_of(params))
+
+    def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
+        """A number, at the parameters of the node's value."""
+        params = self._q.activations[node.name]
+        integers = np.full(shape, params.quantize(np.array(value)), np.int8)
+        key = ("number", float(params.scale), params.zero_point, integers.tobytes(), shape)
+        return self.constant(f"{node.name}.{value:g}", integers, key=key, quantization=_of(params))
+
+    def _place_input(self, value: Input) -> Tensor:
+        real = super()._place_input(value)
+        self._make_float(real)
+        tensor = self._value_tensor(f"{value.name}.q", value.shape, real.axes, public=False, value=value.name)
+        self._append("QUANTIZE", [real.index], tensor.index, ("QuantizeOptions", {}), 1)
+        self._stored[value.name] = [tensor]
+        return real
+
+    def _output_tensor(self, value: ValueName) -> Tensor:
+        integers = super()._output_tensor(value)
+        self._model_tensors[integers.index].shapeSignature = None
+        name = next(o.name for o in self.graph.outputs if o.value == value)
+        real = self._value_tensor(name, self.graph.shapes[value], integers.axes, public=True, value=value)
+        self._make_float(real)
+        self._append("DEQUANTIZE", [integers.index], real.index, ("DequantizeOptions", {}), 1)
+        return real
+
+    def _type_value(self, index: int, value: ValueName) -> None:
+        self._model_tensors[index].type = schema.TensorType.INT8
+        self._model_tensors[index].quantization = _of(self._q.activations[value])
+
+    def _make_float(self, tensor: Tensor) -> None:
+        self._model_tensors[tensor.index].type = schema.TensorType.FLOAT32
+        self._model_tensors[tensor.index].quantization = None
+
+
+def _of(params: QParams) -> Any:
+    return _quantization(np.array([params.scale]), np.array([params.zero_point], np.int64), 0)
+
+
+def _quantization(scales: Any, zero_points: Any, axis: int) -> Any:
+    return schema.QuantizationParametersT(
+        scale=np.asarray(scales, np.float32), zeroPoint=zero_points, quantizedDimension=axis
+    )
