@@ -1,7 +1,7 @@
 """The quantized graph executed in integers: what int8 runtimes compute, bit for bit where a rule is exact.
 
-Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the two rules that are
-in use are here by name:
+Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the two rules in use
+are here by name:
 
 - ``half_even_fp32`` (XNNPACK in LiteRT, ONNX Runtime): the float32 accumulator times a float32 multiplier, rounded half
   to even.
@@ -140,4 +140,5 @@ class _Run:
 def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:
     """Saturate to int8 and to the activation's bounds as TFLite rounds them (``CalculateActivationRangeQuantized``)."""
     low, high = bounds(params, activation)
-    return np.clip(integers, low, high).astype(np.int8)
+    clamped: Int8 = np.clip(integers, low, high).astype(np.int8)
+    return clamped

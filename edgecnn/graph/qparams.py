@@ -56,11 +56,13 @@ class QParams:
     def quantize(self, real: npt.NDArray[np.floating]) -> Int8:
         """The nearest integers, half to even, clamped: what QuantizeLinear and QUANTIZE give for float32 input."""
         scaled = np.rint(real.astype(np.float32) / self.scale) + np.float32(self.zero_point)
-        return np.clip(scaled, LOWEST, HIGHEST).astype(np.int8)
+        integers: Int8 = np.clip(scaled, LOWEST, HIGHEST).astype(np.int8)
+        return integers
 
     def dequantize(self, integers: npt.NDArray[np.integer]) -> Float:
         """The real values in float32."""
-        return (integers.astype(np.int32) - self.zero_point).astype(np.float32) * self.scale
+        real: Float = (integers.astype(np.int32) - self.zero_point).astype(np.float32) * self.scale
+        return real
 
 
 def from_range(low: float, high: float) -> QParams:

@@ -49,7 +49,7 @@ class Observer:
     def centers(self) -> npt.NDArray[np.float64]:
         """The middle of each cell; that of the cell that begins at 0 is 0, where ReLU puts most values."""
         width = 2 * self.reach / BINS
-        middles = (np.arange(BINS) + 0.5) * width - self.reach
+        middles: npt.NDArray[np.float64] = (np.arange(BINS, dtype=np.float64) + 0.5) * width - self.reach
         middles[BINS // 2] = 0.0
         return middles
 

@@ -76,7 +76,7 @@ def quantize(graph: Graph, observers: Mapping[ValueName, Observer], *, calibrato
         calibrator: A name of :data:`~edgecnn.quantize.calibrate.CALIBRATORS`.
 
     Raises:
-        QuantizationError: if an operator has no int8 form, parameters contradict, or weights or biases leave their range.
+        QuantizationError: if an operator has no int8 form, parameters contradict, or weights or biases do not fit.
     """
     ranges = {name: CALIBRATORS[calibrator](observer) for name, observer in observers.items()}
     activations = _activations(graph, ranges)

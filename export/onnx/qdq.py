@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgecnn.export.onnx.write import OnnxWriter
-from edgecnn.graph.qparams import bounds
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Clamp, Relu, ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams
+from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams, bounds
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 OFFSET = 128
@@ -39,7 +38,7 @@ class QdqWriter(OnnxWriter):
             self._dequantized[value] = self._constant(value)
         return self._dequantized[value]
 
-    def bias(self, node: Node, name: ValueName | None) -> list[str]:
+    def bias(self, node: Node, bias: ValueName | None) -> list[str]:  # noqa: ARG002  (zeros are a bias here)
         """The node's bias, int32 at the scale of its accumulator."""
         op: Any = node.op
         scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales

@@ -82,7 +82,7 @@ class OnnxWriter:
         """The name of the tensor that holds a node's value."""
         return self._public.get(node.name, node.name)
 
-    def bias(self, node: Node, bias: ValueName | None) -> list[str]:
+    def bias(self, node: Node, bias: ValueName | None) -> list[str]:  # noqa: ARG002  (int8 needs the node)
         """The tensor of a node's bias, if it has one."""
         return [] if bias is None else [self.tensor(bias)]
 
