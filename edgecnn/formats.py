@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from edgecnn.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 
 
 def check_choice(what: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:

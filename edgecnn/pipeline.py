@@ -1,15 +1,12 @@
-"""From a module to a bundle: capture, witness, write."""
+"""From a module to a bundle: capture, witness, quantize, write."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edgecnn import __version__
 from edgecnn.bundle import (
@@ -18,27 +15,30 @@ from edgecnn.bundle import (
     InputSpec,
     NewArtifact,
     OutputSpec,
+    QuantizationSpec,
     Source,
+    TensorQuantization,
     check_destination,
     layout_name,
     write_bundle,
 )
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import CaptureError, ModelError, UsageError
+from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.parity.metrics import relative_error
-from edgecnn.samples import Samples, calibration_samples, random_samples
+from edgecnn.parity.exactness import is_exact
+from edgecnn.quantize.program import Program, quantize_graph
+from edgecnn.samples import CALIBRATION, Calibration, random_samples, read_calibration
+from edgecnn.witness import capture_model, reference_outputs
 
 if TYPE_CHECKING:
     import torch
 
-    from edgecnn.capture.reference import TorchReference
     from edgecnn.export.written import Written
 
-WITNESS_LIMIT = 1e-5
-"""How far the graph in float32 may stray from the module, as a share of the output's range."""
+Key = tuple[str, str]
+"""Format and precision."""
 
 
 def export_model(
@@ -47,14 +47,17 @@ def export_model(
     directory: str | Path,
     *,
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = ("fp32",),
     calibration: Any = None,
+    calibration_samples: int = CALIBRATION,
+    recipe: str = "int8",
     name: str | None = None,
     opset: int = 17,
     preprocessing: Preprocessing | None = None,
     class_labels: Sequence[str] = (),
     source: Source | None = None,
     force: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
     """Export a torch model to a bundle: artifacts, manifest and golden vectors in one folder.
 
@@ -65,15 +68,19 @@ def export_model(
             sample's shape is what counts; the artifacts' batch can be resized.
         directory: Where the bundle goes; a bundle or an empty folder there is replaced.
         formats: ``onnx``, ``tflite``.
-        precisions: ``fp32``.
-        calibration: Data as the model sees it; golden inputs are taken from it. An array (samples, ...), or an iterable
-            of batches, or :class:`~edgecnn.samples.Samples`. Without it they are random with a fixed seed.
+        precisions: ``fp32``, ``int8``.
+        calibration: Data as the model sees it: int8 ranges and golden inputs are taken from it. An array (samples,
+            ...), an iterable of batches, :class:`~edgecnn.samples.Calibration`, or ``"random"``. Without it int8 is
+            refused, and golden inputs are random with a fixed seed.
+        calibration_samples: Most samples to calibrate with.
+        recipe: How int8 is made: ``int8``, ``int8-portable``, ``int8-7bit``, or the path of a TOML file.
         name: The model's name, which its files bear; by default the class's in lower case.
         opset: The ONNX opset.
         preprocessing: What makes the first input from a raw image; noted in the manifest.
         class_labels: What the scores of the first output stand for; noted in the manifest.
         source: Where the model comes from; noted in the manifest.
         force: Replace a folder that holds other things too.
+        progress: Told what runs, the calibration samples done and how many there are.
 
     Returns:
         The bundle, as :func:`edgecnn.load_bundle` would read it.
@@ -83,17 +90,29 @@ def export_model(
         ModelError: if the module does not run on the inputs.
         CaptureError: if it cannot be traced, or uses unsupported operators (all of them are listed).
         LoweringError: if a format cannot express it.
+        QuantizationError: if it cannot be quantized, or there is nothing to calibrate with.
         DataError: if calibration data does not fit.
         BundleError: if the folder cannot be replaced or written. Nothing is changed then.
     """
     formats = check_choice("formats", formats, FORMATS)
-    check_choice("precisions", precisions, PRECISIONS)
+    precisions = check_choice("precisions", precisions, PRECISIONS)
     name = check_name(name or _class_name(module))
+    if "int8" in precisions and calibration is None:
+        raise QuantizationError(
+            "int8 needs calibration data: the ranges of the model's values are taken from it",
+            hint="--data DATA (in Python calibration=...), or calibration 'random' to try the mechanics only",
+        )
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
-    samples = calibration if isinstance(calibration, Samples) else _samples(calibration, graph)
+    shapes = [i.shape for i in graph.inputs]
+    data = _calibration(calibration, shapes, calibration_samples)
+    samples = random_samples(shapes) if data is None else data.golden
     outputs = reference_outputs(graph, reference, samples)
-    written = {form: _export(graph, form, opset) for form in formats}
+    program = quantize_graph(graph, data, recipe, progress) if data is not None and "int8" in precisions else None
+    written = {(f, p): _export(graph, program, f, p, opset) for p in precisions for f in formats}
+    golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
+    if program is not None:
+        golden["int8"] = program.golden(samples.inputs)
     return write_bundle(
         directory,
         name=name,
@@ -101,83 +120,16 @@ def export_model(
         inputs=_input_specs(graph, written, preprocessing),
         outputs=_output_specs(graph, written, class_labels),
         batch_resizable=batch_is_free(graph),
-        artifacts=[_artifact(name, form, w) for form, w in written.items()],
+        artifacts=[_artifact(name, key, w, program) for key, w in written.items()],
         golden=Golden(
             inputs={i.name: a for i, a in zip(graph.inputs, samples.inputs, strict=True)},
-            outputs={"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}},
+            outputs=golden,
             labels=samples.labels,
         ),
         golden_origin=samples.origin,
         versions=_versions(formats),
         force=force,
     )
-
-
-def capture_model(
-    module: torch.nn.Module | torch.export.ExportedProgram, example_inputs: Any
-) -> tuple[Graph, TorchReference]:
-    """The graph of a module or exported program, and the thing itself as the reference.
-
-    Raises:
-        ModelError: if the module does not run on the inputs.
-        CaptureError: if it cannot be traced, or uses unsupported operators.
-    """
-    import torch
-
-    from edgecnn.capture.capture import capture, capture_program, program_batch
-    from edgecnn.capture.reference import TorchReference
-
-    if isinstance(module, torch.export.ExportedProgram):
-        return capture_program(module), TorchReference(module, program_batch(module))
-    tensors = _example_tensors(example_inputs)
-    if module.training:
-        warnings.warn("the module is in train mode; it is exported in eval mode", UserWarning, stacklevel=3)
-    graph = capture(module, tensors)
-    return graph, TorchReference(module, None if batch_is_free(graph) else 1)
-
-
-def reference_outputs(graph: Graph, reference: TorchReference, samples: Samples) -> list[Any]:
-    """What the reference says to the samples, once the graph itself has said the same.
-
-    The graph executed in float is the second witness: where it differs from the module, capture is at fault and no file
-    is written. A module that mixes the samples of a batch is asked one sample at a time.
-
-    Raises:
-        CaptureError: if the graph and the module disagree, or the module gives NaN or infinities.
-    """
-    try:
-        outputs = reference(samples.inputs)
-        error = _witness(graph, samples, outputs)
-    except (ModelError, RuntimeError, ValueError):
-        error = np.inf
-    if not error <= WITNESS_LIMIT and reference.batch is None:
-        reference.batch = 1
-        outputs = reference(samples.inputs)
-        error = _witness(graph, samples, outputs)
-    if not all(np.isfinite(o).all() for o in outputs):
-        raise CaptureError(
-            f"the model itself gives NaN or infinities on the golden inputs ({samples.origin})",
-            hint="look at its weights and at the range of its inputs; --data gives it inputs of the right range",
-        )
-    if not error <= WITNESS_LIMIT:
-        raise CaptureError(
-            f"the captured graph differs from the model by {error:.1e} of the output's range",
-            why="a model that is random, keeps state between calls, or meets a fault of edgecnn",
-            hint="run the model twice on one input; if it says the same, please report this with the model",
-        )
-    return outputs
-
-
-def _witness(graph: Graph, samples: Samples, outputs: Sequence[Any]) -> float:
-    from edgecnn.golden.float import execute_float
-
-    if batch_is_free(graph):
-        values = execute_float(graph, samples.inputs)
-    else:
-        rows = [execute_float(graph, [a[i : i + 1] for a in samples.inputs]) for i in range(len(samples.inputs[0]))]
-        values = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
-    errors = [relative_error(values[o.value], ref) for o, ref in zip(graph.outputs, outputs, strict=True)]
-    return float(np.max(errors))
 
 
 def check_name(name: str) -> str:
@@ -200,50 +152,60 @@ def _class_name(module: Any) -> str:
     return re.sub(r"[^a-z0-9_.-]", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).lstrip("_.-") or "model"
 
 
-def _example_tensors(example_inputs: Any) -> list[torch.Tensor]:
-    import torch
-
-    given = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
-    tensors = [t if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t)) for t in given]
-    for i, t in enumerate(tensors):
-        if t.dtype != torch.float32 or t.dim() == 0 or not len(t):
-            raise UsageError(
-                f"example input {i} is {str(t.dtype).removeprefix('torch.')} of shape {tuple(t.shape)}",
-                hint="a float32 tensor with the batch as first axis, such as torch.randn(1, 3, 32, 32)",
-            )
-    return [t[:1].contiguous() for t in tensors]
+def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int) -> Calibration | None:
+    if given is None or isinstance(given, Calibration):
+        return given
+    return read_calibration(given, shapes, count)
 
 
-def _samples(calibration: Any, graph: Graph) -> Samples:
-    shapes = [i.shape for i in graph.inputs]
-    return random_samples(shapes) if calibration is None else calibration_samples(calibration, shapes)
+def _export(graph: Graph, program: Program | None, form: str, precision: str, opset: int) -> Written:
+    from edgecnn.export.onnx.export import export_onnx, export_onnx_int8
+    from edgecnn.export.tflite.export import export_tflite, export_tflite_int8
 
-
-def _export(graph: Graph, form: str, opset: int) -> Written:
+    if precision == "fp32":
+        onnx = form == "onnx"
+        return (
+            export_onnx(graph, version=__version__, opset=opset) if onnx else export_tflite(graph, version=__version__)
+        )
+    assert program is not None
     if form == "onnx":
-        from edgecnn.export.onnx.export import export_onnx
-
-        return export_onnx(graph, version=__version__, opset=opset)
-    from edgecnn.export.tflite.export import export_tflite
-
-    return export_tflite(graph, version=__version__)
+        return export_onnx_int8(program.quantized, version=__version__, opset=opset)
+    return export_tflite_int8(program.quantized, version=__version__)
 
 
-def _artifact(name: str, form: str, written: Written) -> NewArtifact:
+def _artifact(name: str, key: Key, written: Written, program: Program | None) -> NewArtifact:
+    form, precision = key
     return NewArtifact(
-        file=f"{name}.fp32.{form}",
+        file=f"{name}.{precision}.{form}",
         format=form,
-        precision="fp32",
+        precision=precision,
         data=written.data,
         operators=written.operators,
         notes=written.notes,
+        quantization=_quantization_spec(program) if precision == "int8" and program is not None else None,
     )
 
 
-def _input_specs(graph: Graph, written: dict[str, Written], preprocessing: Preprocessing | None) -> list[InputSpec]:
+def _quantization_spec(program: Program) -> QuantizationSpec:
+    graph, params = program.quantized.graph, program.quantized.activations
+
+    def tensor(value: str) -> TensorQuantization:
+        return TensorQuantization(scale=float(params[value].scale), zero_point=params[value].zero_point)
+
+    return QuantizationSpec(
+        recipe=program.recipe,
+        calibration=program.origin,
+        samples=program.samples,
+        inputs={i.name: tensor(i.name) for i in graph.inputs},
+        outputs={o.name: tensor(o.value) for o in graph.outputs},
+        exact=is_exact(program.quantized),
+    )
+
+
+def _input_specs(graph: Graph, written: Mapping[Key, Written], preprocessing: Preprocessing | None) -> list[InputSpec]:
     specs = []
     for i, value in enumerate(graph.inputs):
-        axes = {form: w.axes[value.name] for form, w in written.items()}
+        axes = {form: w.axes[value.name] for (form, _), w in written.items()}
         specs.append(
             InputSpec(
                 name=value.name,
@@ -257,7 +219,7 @@ def _input_specs(graph: Graph, written: dict[str, Written], preprocessing: Prepr
     return specs
 
 
-def _output_specs(graph: Graph, written: dict[str, Written], class_labels: Sequence[str]) -> list[OutputSpec]:
+def _output_specs(graph: Graph, written: Mapping[Key, Written], class_labels: Sequence[str]) -> list[OutputSpec]:
     specs = []
     for i, output in enumerate(graph.outputs):
         shape = graph.shapes[output.value]
@@ -267,7 +229,7 @@ def _output_specs(graph: Graph, written: dict[str, Written], class_labels: Seque
                 name=output.name,
                 shape=shape,
                 dtype="float32",
-                axes={form: w.axes[output.name] for form, w in written.items()},
+                axes={form: w.axes[output.name] for (form, _), w in written.items()},
                 class_labels=tuple(class_labels) if fits else (),
             )
         )

@@ -1,54 +1,108 @@
-"""The golden inputs: a few dozen samples that travel with a bundle."""
+"""Golden inputs, a few dozen samples that travel with a bundle, and calibration data, which does not."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.errors import DataError
+from edgecnn.errors import DataError, UsageError
 
-COUNT = 32
+GOLDEN = 32
+"""Golden inputs of a bundle."""
+CALIBRATION = 256
+"""Calibration samples by default."""
+BATCH = 32
 SEED = 0
+RANDOM = "random"
+
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """Input arrays, one per model input, each (samples, ...); their labels if known; where they come from, in words."""
 
-    inputs: tuple[npt.NDArray[np.float32], ...]
+    inputs: tuple[Array, ...]
     origin: str
     labels: npt.NDArray[np.int64] | None = None
 
+    def __len__(self) -> int:
+        return len(self.inputs[0])
 
-def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What int8 ranges are taken from.
+
+    Attributes:
+        batches: Makes an iterator over batches, each one array per input, (samples, ...).
+        samples: How many samples that are in all.
+        origin: Where they come from, in words.
+        golden: The golden inputs to go with them.
+    """
+
+    batches: Callable[[], Iterator[Sequence[Array]]]
+    samples: int
+    origin: str
+    golden: Samples
+
+
+def random_samples(shapes: Sequence[tuple[int, ...]], count: int = GOLDEN) -> Samples:
     """Seeded samples from the standard normal distribution, for inputs of shapes (1, ...)."""
     rng = np.random.default_rng(SEED)
-    inputs = tuple(rng.standard_normal((COUNT, *s[1:]), dtype=np.float32) for s in shapes)
+    inputs = tuple(rng.standard_normal((count, *s[1:]), dtype=np.float32) for s in shapes)
     return Samples(inputs=inputs, origin=f"random normal, seed {SEED}")
 
 
-def calibration_samples(calibration: Any, shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Samples from what a user calibrates with.
+def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int = CALIBRATION) -> Calibration:
+    """Calibration data in any form that a user may have it.
 
     Args:
-        calibration: One array or tensor (samples, ...) for a model of one input: evenly spread samples are taken. Or an
-            iterable of batches, each an array or, for several inputs, a tuple of arrays: the first samples are taken.
+        given: One array or tensor (samples, ...) for a model of one input: evenly spread samples are taken. An iterable
+            of batches, each an array or, for several inputs, a tuple of arrays: the first samples are taken. The word
+            ``random``: seeded random inputs, whose ranges say little about real ones.
         shapes: The inputs' shapes, (1, ...).
+        count: Most samples to take.
 
     Raises:
         DataError: if it is empty, does not fit the model's inputs, or holds NaN or infinities.
+        UsageError: if it is another word, or the count is no positive number.
     """
-    if hasattr(calibration, "shape"):
-        arrays = [_array(calibration)]
-        count = min(COUNT, len(arrays[0])) if arrays[0].ndim else 0
-        arrays = [a[np.linspace(0, len(a) - 1, count).round().astype(int)] for a in arrays] if count else []
-    else:
-        arrays = _first_of(calibration)
+    if count < 1:
+        raise UsageError(f"{count} calibration samples are not possible", hint="256 or so")
+    if isinstance(given, str):
+        if given != RANDOM:
+            raise UsageError(f"calibration {given!r} is not known", hint=f"data, or {RANDOM!r}")
+        samples = random_samples(shapes, count)
+        return of_samples(samples.inputs, samples.origin)
+    arrays = _spread(_array(given), count) if hasattr(given, "shape") else _first_of(given, count)
+    _check(arrays, shapes)
+    return of_samples(tuple(arrays), "calibration data")
+
+
+def of_samples(inputs: tuple[Array, ...], origin: str) -> Calibration:
+    """Calibration by samples in memory; evenly spread ones of them are the golden inputs."""
+    total = len(inputs[0])
+
+    def batches() -> Iterator[Sequence[Array]]:
+        return ([a[i : i + BATCH] for a in inputs] for i in range(0, total, BATCH))
+
+    places = np.linspace(0, total - 1, min(GOLDEN, total)).round().astype(int)
+    golden = Samples(inputs=tuple(a[places] for a in inputs), origin=origin)
+    return Calibration(batches=batches, samples=total, origin=origin, golden=golden)
+
+
+def _spread(array: Array, count: int) -> list[Array]:
+    if not array.ndim or not len(array):
+        return []
+    return [array[np.linspace(0, len(array) - 1, min(count, len(array))).round().astype(int)]]
+
+
+def _check(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> None:
     if len(arrays) != len(shapes) or not all(len(a) for a in arrays):
         raise DataError(
             f"calibration data holds {len(arrays)} inputs with samples, the model takes {len(shapes)}",
@@ -62,24 +116,23 @@ def calibration_samples(calibration: Any, shapes: Sequence[tuple[int, ...]]) -> 
             )
         if not np.isfinite(array).all():
             raise DataError("calibration data holds NaN or infinities", hint="clean data")
-    return Samples(inputs=tuple(arrays), origin="calibration data")
 
 
-def _first_of(batches: Iterable[Any]) -> list[npt.NDArray[np.float32]]:
-    parts: list[list[npt.NDArray[np.float32]]] = []
-    have: float = 0
+def _first_of(batches: Iterable[Any], count: int) -> list[Array]:
+    parts: list[list[Array]] = []
+    have = 0
     for batch in batches:
         arrays = [_array(a) for a in (batch if isinstance(batch, tuple | list) else (batch,))]
         if parts and len(arrays) != len(parts[0]):
             raise DataError(f"a calibration batch has {len(arrays)} inputs, the one before {len(parts[0])}")
         parts.append(arrays)
-        have += min((len(a) for a in arrays), default=math.inf)
-        if have >= COUNT:
+        have += min((len(a) for a in arrays), default=0)
+        if have >= count:
             break
-    return [np.concatenate(columns)[:COUNT] for columns in zip(*parts, strict=True)]
+    return [np.concatenate(columns)[:count] for columns in zip(*parts, strict=True)]
 
 
-def _array(value: Any) -> npt.NDArray[np.float32]:
+def _array(value: Any) -> Array:
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
     array = np.asarray(value)

@@ -19,6 +19,7 @@ from edgecnn.bundle.manifest import (
     InputSpec,
     Manifest,
     OutputSpec,
+    QuantizationSpec,
     Source,
     decode_manifest,
     encode_manifest,
@@ -38,6 +39,7 @@ class NewArtifact:
     data: bytes
     operators: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    quantization: QuantizationSpec | None = None
 
     def spec(self) -> ArtifactSpec:
         """What the manifest says about it."""
@@ -49,6 +51,7 @@ class NewArtifact:
             sha256=_sha256(self.data),
             operators=dict(sorted(self.operators.items())),
             notes=self.notes,
+            quantization=self.quantization,
         )
 
 

@@ -109,6 +109,46 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             check_text("class label", label, may_be_empty=True)
 
 
+class TensorQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of an int8 or uint8 tensor: ``real = scale * (integer - zero_point)``, the integer as int8."""
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.scale) and self.scale > 0, f"scale {self.scale} is not positive")
+        _require(-(2**15) <= self.zero_point < 2**15, f"zero point {self.zero_point} is out of range")
+
+
+class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an artifact was quantized.
+
+    Attributes:
+        recipe: The recipe's name.
+        calibration: Where the calibration samples came from, in words.
+        samples: How many they were.
+        inputs: Parameters of each input, by name.
+        outputs: Parameters of each output, by name.
+        exact: Whether every operator's rule is the same in every runtime, so that outputs equal the golden ones.
+        float_layers: Layers that the recipe left in float.
+    """
+
+    recipe: str
+    calibration: str
+    samples: int
+    inputs: dict[str, TensorQuantization]
+    outputs: dict[str, TensorQuantization]
+    exact: bool
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_text("recipe", self.recipe)
+        check_text("calibration", self.calibration)
+        _require(0 < self.samples <= _MAX_ELEMENTS, f"{self.samples} calibration samples")
+        for layer in self.float_layers:
+            check_text("float layer", layer)
+
+
 class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One exported file: format and precision, size in bytes, hash, operator counts, and what is worth knowing."""
 
@@ -119,6 +159,7 @@ class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sha256: str
     operators: dict[str, int]
     notes: tuple[str, ...] = ()
+    quantization: QuantizationSpec | None = None
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.bytes, self.sha256)

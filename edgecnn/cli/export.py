@@ -23,7 +23,7 @@ from edgecnn.formats import FORMATS, PRECISIONS
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle, Source
     from edgecnn.data.dataset import Dataset
-    from edgecnn.samples import Samples
+    from edgecnn.samples import Calibration
 
 
 @click.command("export", epilog=MODEL_HELP)
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 @model_options
 @data_options
 @click.option("--formats", type=Names(), default=FORMATS, show_default=",".join(FORMATS), help="Comma-separated.")
-@click.option("--precisions", type=Names(), default=PRECISIONS, show_default=",".join(PRECISIONS), help="Likewise.")
+@click.option(
+    "--precisions", type=Names(), default=("fp32",), show_default="fp32", help=f"Likewise, of {', '.join(PRECISIONS)}."
+)
+@click.option("--recipe", default="int8", show_default=True, help="int8, int8-portable, int8-7bit, or a TOML file.")
+@click.option("--calibration", type=click.Choice(["random"]), help="Calibrate without data: to try the mechanics only.")
+@click.option(
+    "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="Samples for int8 ranges."
+)
 @click.option("--name", help="Name that the files bear; by default the model's.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
 @click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
@@ -83,20 +90,27 @@ def _export(
         check_name(name)
     model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
-    bundle = export_model(
-        model.program or model.module,
-        None if model.program else _zeros(shapes),
-        output,
-        formats=formats,
-        precisions=precisions,
-        calibration=None if data is None else _golden(data),
-        name=name or model.name,
-        opset=given["opset"],
-        preprocessing=None if data is None else data.preprocessing,
-        class_labels=() if data is None else data.class_names,
-        source=_source(spec, weights, given["arguments"]),
-        force=given["force"],
-    )
+    from edgecnn.cli.output import progress_bar
+
+    calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
+    with progress_bar("calibrating") as progress:
+        bundle = export_model(
+            model.program or model.module,
+            None if model.program else _zeros(shapes),
+            output,
+            formats=formats,
+            precisions=precisions,
+            calibration=calibration,
+            calibration_samples=given["calibration_samples"],
+            recipe=given["recipe"],
+            name=name or model.name,
+            opset=given["opset"],
+            preprocessing=None if data is None else data.preprocessing,
+            class_labels=() if data is None else data.class_names,
+            source=_source(spec, weights, given["arguments"]),
+            force=given["force"],
+            progress=progress,
+        )
     return bundle, [*model.notes, *([data.note] if data is not None and data.note else [])]
 
 
@@ -129,12 +143,24 @@ def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
     return tuple(torch.zeros(1, *shape) for shape in shapes)
 
 
-def _golden(data: Dataset) -> Samples:
-    from edgecnn.samples import COUNT, Samples
+def _calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict[str, Any]) -> Calibration:
+    """Golden inputs from the data as asked for; ranges from the training part where digits are split and no part is."""
+    from edgecnn.samples import BATCH, GOLDEN, Calibration, Samples
 
-    places = data.spread(COUNT)
+    places = data.spread(GOLDEN)
     labels = None if data.labels is None else data.labels[places]
-    return Samples(inputs=(data.batch(places),), labels=labels, origin=data.name)
+    golden = Samples(inputs=(data.batch(places),), labels=labels, origin=data.name)
+    source = data
+    if given["data"] == "digits" and given["split"] is None:
+        how = {key: given[key] for key in ("scale", "mean", "std")}
+        source = load_data(given["data"], shapes, split="train", **how)
+    used = source.take(source.spread(given["calibration_samples"]))
+    return Calibration(
+        batches=lambda: ((images,) for images, _ in used.batches(BATCH)),
+        samples=len(used),
+        origin=used.name,
+        golden=golden,
+    )
 
 
 def _source(spec: str, weights: Path | None, arguments: tuple[str, ...]) -> Source:

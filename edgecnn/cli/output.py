@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
-    from edgecnn.parity.check import CheckReport, Verdict
+    from edgecnn.parity.verdict import CheckReport, Verdict
 
 Column = tuple[str, str]
 """Heading, and ``left`` or ``right``."""
@@ -84,11 +84,15 @@ def print_report(report: CheckReport) -> None:
     if len({v.output for v in report.verdicts}) > 1:
         columns.append(("output", "left"))
     columns += [("max abs error", "right"), ("of range", "right")]
+    integers = any(v.lsb_max is not None for v in report.verdicts)
+    if integers:
+        columns.append(("LSB max, mean", "right"))
     scores = any(v.top1_agreement is not None for v in report.verdicts)
     if scores:
         columns += [("top-1 agrees", "right"), ("accuracy", "right"), ("reference", "right")]
     columns.append(("verdict", "left"))
-    print_table(columns, [_row(v, outputs=len(columns) in (7, 10), scores=scores) for v in report.verdicts])
+    outputs = ("output", "left") in columns
+    print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores) for v in report.verdicts])
     for v in (v for v in report.verdicts if not v.passed):
         click.echo(f"failed: {v.artifact} on {v.runtime}, {v.samples_from}, output {v.output}: {v.reason}")
     failed = sum(not v.passed for v in report.verdicts)
@@ -99,10 +103,12 @@ def print_report(report: CheckReport) -> None:
         click.echo(f"check: passed, {len(report.verdicts)} of {len(report.verdicts)} verdicts ({references})")
 
 
-def _row(v: Verdict, *, outputs: bool, scores: bool) -> list[str]:
+def _row(v: Verdict, *, outputs: bool, integers: bool, scores: bool) -> list[str]:
     row = [v.artifact, f"{v.runtime} {v.runtime_version}", v.samples_from]
     row += [v.output] if outputs else []
     row += [f"{v.max_abs_error:.2e}", f"{v.relative_error:.1e}"]
+    if integers:
+        row.append("-" if v.lsb_max is None else f"{v.lsb_max:.0f}, {v.lsb_mean:.3f}")
     if scores:
         row += [_share(v.top1_agreement), _share(v.accuracy), _share(v.reference_accuracy)]
     return [*row, "passed" if v.passed else "FAILED"]

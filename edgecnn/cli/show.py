@@ -36,7 +36,7 @@ def show_command(
     """
     from edgecnn.cli.output import print_json
     from edgecnn.graph.analysis import analyse
-    from edgecnn.pipeline import capture_model
+    from edgecnn.witness import capture_model
 
     loaded = load_model(model, weights, arguments)
     if loaded.program is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ class Difference:
 
     Attributes:
         max_abs: Largest absolute difference so far; NaN where either side has a NaN, or both an infinity.
+        sum_abs: Sum of the absolute differences.
+        elements: How many were compared.
         low: Smallest value of the reference.
         high: Largest value of the reference.
         nans: Values of the output that are NaN or infinite.
@@ -25,6 +27,8 @@ class Difference:
     """
 
     max_abs: float = 0.0
+    sum_abs: float = 0.0
+    elements: int = 0
     low: float = np.inf
     high: float = -np.inf
     nans: int = 0
@@ -42,14 +46,21 @@ class Difference:
         if not output.size:
             return
         with np.errstate(invalid="ignore", over="ignore"):
-            worst = np.abs(output.astype(np.float64) - reference).max()
-        self.max_abs = float(np.maximum(self.max_abs, worst))  # np.maximum keeps a NaN, max() may not
+            apart = np.abs(output.astype(np.float64) - reference)
+        self.max_abs = float(np.maximum(self.max_abs, apart.max()))  # np.maximum keeps a NaN, max() may not
+        self.sum_abs += float(apart.sum())
+        self.elements += output.size
         self.low = float(np.minimum(self.low, reference.min()))
         self.high = float(np.maximum(self.high, reference.max()))
         self.nans += int((~np.isfinite(output)).sum())
         self.samples += len(output)
         if output.ndim == 2:
             self.agreed += int((output.argmax(1) == reference.argmax(1)).sum())
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean absolute difference."""
+        return self.sum_abs / self.elements if self.elements else 0.0
 
     @property
     def relative(self) -> float:
@@ -61,6 +72,54 @@ class Difference:
             return 0.0
         extent = self.high - self.low or abs(self.high) or 1.0
         return self.max_abs / extent
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was seen of one output of an artifact.
+
+    Attributes:
+        difference: From the float reference.
+        integer: From the integer reference, in LSB; None without one.
+        scores: Whether the output is a row of scores per sample.
+        labelled: Samples with a label.
+        right: Samples with a label that the artifact got right.
+        reference_right: Samples with a label that the reference got right.
+    """
+
+    difference: Difference = field(default_factory=Difference)
+    integer: Difference | None = None
+    scores: bool = False
+    labelled: int = 0
+    right: int = 0
+    reference_right: int = 0
+
+    def add_labels(self, output: Array, reference: Array, labels: Array) -> None:
+        """Count right answers of a batch of scores."""
+        self.labelled += len(labels)
+        self.right += int((output.argmax(1) == labels).sum())
+        self.reference_right += int((reference.argmax(1) == labels).sum())
+
+    def add_integers(self, output: Array, reference: Array) -> None:
+        """Compare integers of a batch with the integer reference's."""
+        if self.integer is None:
+            self.integer = Difference()
+        self.integer.add(output, reference)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of samples with the reference's best class; None where the output is no row of scores."""
+        return self.difference.agreed / self.difference.samples if self.scores and self.difference.samples else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labelled samples that the artifact got right."""
+        return self.right / self.labelled if self.labelled else None
+
+    @property
+    def reference_accuracy(self) -> float | None:
+        """Share of labelled samples that the reference got right."""
+        return self.reference_right / self.labelled if self.labelled else None
 
 
 def relative_error(output: Array, reference: Array) -> float:

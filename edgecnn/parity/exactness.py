@@ -1,0 +1,22 @@
+"""Which quantized graphs every runtime computes alike, bit for bit."""
+
+from __future__ import annotations
+
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import Add, Concat, Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Sub, Transpose
+from edgecnn.quantize.quantize import QuantizedGraph
+
+EXACT = (Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Transpose, Concat)
+"""Operators whose int8 result no runtime of those supported computes differently."""
+
+
+def is_exact(quantized: QuantizedGraph) -> bool:
+    """Whether every operator of the graph is one that LiteRT (XNNPACK) and ONNX Runtime compute alike."""
+    return all(node_is_exact(quantized, node) for node in quantized.graph.nodes)
+
+
+def node_is_exact(quantized: QuantizedGraph, node: Node) -> bool:
+    """Additions are exact where all three values share their parameters: then they are integer additions."""
+    if isinstance(node.op, Add | Sub):
+        return len({quantized.activations[v] for v in (*node.inputs, node.name)}) == 1
+    return isinstance(node.op, EXACT)

@@ -1,0 +1,119 @@
+"""An artifact opened on a runtime, fed and read in the model's own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.bundle import Artifact, Bundle
+from edgecnn.errors import TargetError
+from edgecnn.parity.metrics import Measured
+from edgecnn.targets.hosts.connection import Session
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]
+"""Called with what runs, the samples done and the samples in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples and what is known of them.
+
+    Attributes:
+        inputs: One array per input, (samples, ...).
+        expected: What the float reference says, one array per output.
+        labels: The true classes, if known.
+        integers: What the integer reference says, if there is one.
+    """
+
+    inputs: Sequence[Array]
+    expected: Sequence[Array]
+    labels: Array | None = None
+    integers: Sequence[Array] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Samples with what the references say to them. ``batches`` makes them anew at each call, for a precision."""
+
+    name: str
+    reference: str
+    total: int
+    batches: Callable[[str], Iterator[Batch]]
+
+
+class Runner:
+    """Feeds an open artifact.
+
+    Raises:
+        TargetError: if the artifact has other inputs and outputs than its manifest says.
+    """
+
+    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session) -> None:
+        self._manifest, self._artifact, self._session = bundle.manifest, artifact, session
+        expected = (len(self._manifest.inputs), len(self._manifest.outputs))
+        if (len(session.inputs), len(session.outputs)) != expected:
+            raise TargetError(
+                f"{artifact.path.name} has {len(session.inputs)} inputs and {len(session.outputs)} outputs,"
+                f" its manifest says {expected[0]} and {expected[1]}",
+                hint="export the model again",
+            )
+
+    def infer(self, inputs: Sequence[Array]) -> list[Array]:
+        """Outputs (samples, ...) in the model's layout."""
+        if not self._manifest.batch_resizable and len(inputs[0]) != 1:
+            rows = [self.infer([a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]
+            return [np.concatenate(column) for column in zip(*rows, strict=True)]
+        form = self._artifact.format
+        stored = [
+            np.ascontiguousarray(a.transpose(spec.axes[form]))
+            for a, spec in zip(inputs, self._manifest.inputs, strict=True)
+        ]
+        outputs = self._session.infer(stored)
+        return [
+            o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o
+            for o, spec in zip(outputs, self._manifest.outputs, strict=True)
+        ]
+
+    def run(self, trial: Trial, progress: Progress | None) -> list[tuple[str, Measured]]:
+        """For each output its name and what was measured over the whole trial."""
+        specs = self._manifest.outputs
+        found = [Measured(scores=i == 0 and len(s.shape) == 2) for i, s in enumerate(specs)]
+        done = 0
+        for batch in trial.batches(self._artifact.precision):
+            outputs = self.infer(batch.inputs)
+            for i, (output, expected) in enumerate(zip(outputs, batch.expected, strict=True)):
+                self._add(found[i], i, output, expected, batch)
+            done += len(batch.inputs[0])
+            if progress is not None:
+                progress(f"{self._artifact.path.name}, {trial.name}", done, trial.total)
+        return [(s.name, m) for s, m in zip(specs, found, strict=True)]
+
+    def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:
+        name = self._manifest.outputs[i].name
+        try:
+            found.difference.add(output, expected)
+            if batch.integers is not None:
+                found.add_integers(self._integers(name, output), batch.integers[i])
+        except ValueError as err:
+            raise TargetError(
+                f"{self._artifact.path.name} gives another {name} than its manifest says: {err}",
+                hint="export the model again",
+            ) from err
+        if batch.labels is not None and found.scores:
+            found.add_labels(output, expected, batch.labels)
+
+    def _integers(self, name: str, output: Array) -> Array:
+        """The integers behind a dequantized output."""
+        quantization = self._artifact.spec.quantization
+        if quantization is None or name not in quantization.outputs:
+            raise TargetError(
+                f"the manifest has no parameters for output {name} of {self._artifact.path.name}",
+                hint="export the model again",
+            )
+        params = quantization.outputs[name]
+        return np.rint(output.astype(np.float64) / params.scale) + params.zero_point

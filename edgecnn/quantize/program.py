@@ -1,0 +1,67 @@
+"""Calibration data and a recipe in, the integer program out, with what is to be said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.export.legalize import average_divisors
+from edgecnn.graph.graph import Graph
+from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.observe import observe
+from edgecnn.quantize.quantize import QuantizedGraph, quantize
+from edgecnn.samples import Calibration
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A quantized graph, and how it came to be.
+
+    Attributes:
+        quantized: The integer program.
+        recipe: The recipe's name.
+        origin: Where the calibration samples came from, in words.
+        samples: How many they were.
+    """
+
+    quantized: QuantizedGraph
+    recipe: str
+    origin: str
+    samples: int
+
+    def golden(self, inputs: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.int8]]:
+        """The integers of every output, by its public name, for float inputs (samples, ...)."""
+        from edgecnn.golden.integer import execute_integer
+
+        q = self.quantized
+        integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)]
+        values = execute_integer(q, integers)
+        return {o.name: values[o.value] for o in q.graph.outputs}
+
+
+def quantize_graph(graph: Graph, data: Calibration, recipe: str, progress: Progress | None = None) -> Program:
+    """Observe the graph on calibration data, once, and quantize it by a recipe.
+
+    Raises:
+        UsageError: if there is no such recipe.
+        DataError: if a value becomes NaN or infinite on the data.
+        QuantizationError: if an operator, a weight or a bias has no int8 form.
+    """
+    legal = apply_rules(graph, (average_divisors,))
+    observers = observe(legal, _told(data, progress))
+    return Program(quantized=quantize(legal, observers), recipe=recipe, origin=data.origin, samples=data.samples)
+
+
+def _told(data: Calibration, progress: Progress | None) -> Iterator[Sequence[npt.NDArray[Any]]]:
+    done = 0
+    for batch in data.batches():
+        yield batch
+        done += len(batch[0])
+        if progress is not None:
+            progress("calibrating", done, data.samples)

@@ -1,0 +1,104 @@
+"""Capture with a second witness: the graph must say what the module says before anything is written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecnn.errors import CaptureError, ModelError, UsageError
+from edgecnn.graph.graph import Graph
+from edgecnn.graph.verify import batch_is_free
+from edgecnn.parity.metrics import relative_error
+from edgecnn.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgecnn.capture.reference import TorchReference
+
+WITNESS_LIMIT = 1e-5
+"""How far the graph in float32 may stray from the module, as a share of the output's range."""
+
+
+def capture_model(
+    module: torch.nn.Module | torch.export.ExportedProgram, example_inputs: Any
+) -> tuple[Graph, TorchReference]:
+    """The graph of a module or exported program, and the thing itself as the reference.
+
+    Raises:
+        ModelError: if the module does not run on the inputs.
+        CaptureError: if it cannot be traced, or uses unsupported operators.
+    """
+    import torch
+
+    from edgecnn.capture.capture import capture, capture_program, program_batch
+    from edgecnn.capture.reference import TorchReference
+
+    if isinstance(module, torch.export.ExportedProgram):
+        return capture_program(module), TorchReference(module, program_batch(module))
+    tensors = _example_tensors(example_inputs)
+    if module.training:
+        warnings.warn("the module is in train mode; it is exported in eval mode", UserWarning, stacklevel=3)
+    graph = capture(module, tensors)
+    return graph, TorchReference(module, None if batch_is_free(graph) else 1)
+
+
+def reference_outputs(graph: Graph, reference: TorchReference, samples: Samples) -> list[Any]:
+    """What the reference says to the samples, once the graph itself has said the same.
+
+    The graph executed in float is the second witness: where it differs from the module, capture is at fault and no file
+    is written. A module that mixes the samples of a batch is asked one sample at a time.
+
+    Raises:
+        CaptureError: if the graph and the module disagree, or the module gives NaN or infinities.
+    """
+    try:
+        outputs = reference(samples.inputs)
+        error = _witness(graph, samples, outputs)
+    except (ModelError, RuntimeError, ValueError):
+        error = np.inf
+    if not error <= WITNESS_LIMIT and reference.batch is None:
+        reference.batch = 1
+        outputs = reference(samples.inputs)
+        error = _witness(graph, samples, outputs)
+    if not all(np.isfinite(o).all() for o in outputs):
+        raise CaptureError(
+            f"the model itself gives NaN or infinities on the golden inputs ({samples.origin})",
+            hint="look at its weights and at the range of its inputs; --data gives it inputs of the right range",
+        )
+    if not error <= WITNESS_LIMIT:
+        raise CaptureError(
+            f"the captured graph differs from the model by {error:.1e} of the output's range",
+            why="a model that is random, keeps state between calls, or meets a fault of edgecnn",
+            hint="run the model twice on one input; if it says the same, please report this with the model",
+        )
+    return outputs
+
+
+def _witness(graph: Graph, samples: Samples, outputs: Sequence[Any]) -> float:
+    from edgecnn.golden.float import execute_float
+
+    if batch_is_free(graph):
+        values = execute_float(graph, samples.inputs)
+    else:
+        rows = [execute_float(graph, [a[i : i + 1] for a in samples.inputs]) for i in range(len(samples.inputs[0]))]
+        values = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+    errors = [relative_error(values[o.value], ref) for o, ref in zip(graph.outputs, outputs, strict=True)]
+    return float(np.max(errors))
+
+
+def _example_tensors(example_inputs: Any) -> list[torch.Tensor]:
+    import torch
+
+    given = example_inputs if isinstance(example_inputs, tuple | list) else (example_inputs,)
+    tensors = [t if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t)) for t in given]
+    for i, t in enumerate(tensors):
+        if t.dtype != torch.float32 or t.dim() == 0 or not len(t):
+            raise UsageError(
+                f"example input {i} is {str(t.dtype).removeprefix('torch.')} of shape {tuple(t.shape)}",
+                hint="a float32 tensor with the batch as first axis, such as torch.randn(1, 3, 32, 32)",
+            )
+    return [t[:1].contiguous() for t in tensors]
