@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from edgecnn.export.tflite.share import SharingBuilder
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import Transpose, ValueName, inputs_of
@@ -180,7 +180,7 @@ class TfliteWriter:
             buffers=self._buffers,
             signatureDefs=[signature],
         )
-        builder = flatbuffers.Builder(4096 + sum(len(b.data) for b in self._buffers if b.data is not None))
+        builder = SharingBuilder(4096 + sum(len(b.data) for b in self._buffers if b.data is not None))
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return Written(
             data=bytes(builder.Output()),
