@@ -26,7 +26,7 @@ def _unless_ones(pair: Pair) -> list[int] | None:
 
 
 def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
-    return [x, w.tensor(op.weight), *w.bias(node, op.bias)]
+    return [x, w.weights(op.weight), *w.bias(node, op.bias)]
 
 
 def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
@@ -51,7 +51,7 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
     if rank == 2 or flatten:
         w.emit_activated("Gemm", node, _weighted(w, node, op, x), transB=1)
         return
-    weight = w.initializer(f"{op.weight}.T", w.graph.constants[op.weight].T)
+    weight = w.weights(op.weight, transposed=True)
     if op.bias is None:
         w.emit_activated("MatMul", node, [x, weight])
     else:

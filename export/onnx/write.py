@@ -35,6 +35,7 @@ class OnnxWriter:
         self.batch_free = batch_is_free(graph)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
+        self._notes: list[str] = []
         self._public = _public_names(graph)
 
     def tensor(self, value: ValueName) -> str:
@@ -43,6 +44,10 @@ class OnnxWriter:
         if value in self.graph.constants:
             self.initializer(name, self.graph.constants[value])
         return name
+
+    def weights(self, value: ValueName, *, transposed: bool = False) -> str:
+        """The name of the tensor of a layer's weights."""
+        return self.initializer(f"{value}.T", self.graph.constants[value].T) if transposed else self.tensor(value)
 
     def initializer(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add an initializer, once per name."""
@@ -129,6 +134,7 @@ class OnnxWriter:
             operators=dict(sorted(Counter(n.op_type for n in self._nodes).items())),
             axes={v.name: tuple(range(len(v.shape))) for v in self.graph.inputs}
             | {o.name: tuple(range(len(self.graph.shapes[o.value]))) for o in self.graph.outputs},
+            notes=tuple(self._notes),
         )
 
     def _graph_proto(self) -> onnx.GraphProto:

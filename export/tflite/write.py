@@ -26,8 +26,11 @@ SCHEMA_VERSION = 3
 ALIGNMENT = 16
 TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int16): schema.TensorType.INT16,
+    np.dtype(np.int64): schema.TensorType.INT64,
 }
 
 
