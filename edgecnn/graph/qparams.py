@@ -55,8 +55,9 @@ class QParams:
 
     def quantize(self, real: npt.NDArray[np.floating]) -> Int8:
         """The nearest integers, half to even, clamped: what QuantizeLinear and QUANTIZE give for float32 input."""
-        scaled = np.rint(real.astype(np.float32) / self.scale) + np.float32(self.zero_point)
-        integers: Int8 = np.clip(scaled, LOWEST, HIGHEST).astype(np.int8)
+        with np.errstate(over="ignore"):  # infinity is clamped too
+            scaled = np.rint(np.asarray(real, np.float32) / self.scale) + np.float32(self.zero_point)
+        integers: Int8 = np.asarray(np.clip(scaled, LOWEST, HIGHEST), np.int8)
         return integers
 
     def dequantize(self, integers: npt.NDArray[np.integer]) -> Float:
@@ -76,6 +77,11 @@ def from_range(low: float, high: float) -> QParams:
     scale = np.float32((high - low) / (HIGHEST - LOWEST))
     zero_point = int(np.clip(np.rint(LOWEST - low / float(scale)), LOWEST, HIGHEST))
     return QParams(scale, zero_point)
+
+
+def from_magnitude(magnitude: float) -> QParams:
+    """Parameters with zero point 0 that cover -magnitude to magnitude; for 0 as :func:`from_range`."""
+    return QParams(np.float32(magnitude / HIGHEST), 0) if magnitude else from_range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

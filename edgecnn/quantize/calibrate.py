@@ -1,4 +1,8 @@
-"""From what was observed to the range that an int8 tensor covers. One function per method."""
+"""From what was observed to the range that an int8 tensor covers. One function per method.
+
+``mse`` and ``entropy`` try many ranges. A range cuts the histogram into 256 levels, and what a level costs follows from
+sums over its cells alone, so that with running sums a range costs 256 differences, however fine the histogram.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,23 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecnn.graph.qparams import HIGHEST, LOWEST
-from edgecnn.quantize.observe import Observer
+from edgecnn.quantize.observe import BINS, Observer
 
 Range = tuple[float, float]
 Calibrator = Callable[[Observer], Range]
+Reals = npt.NDArray[np.float64]
+Cells = npt.NDArray[np.int64]
 
 PERCENTILE = 99.99
 """Share of values, in percent, that the percentile calibrator leaves unclipped."""
 SHARES = np.linspace(0.2, 1.0, 65)
 """Shares of the observed range that the mse and entropy calibrators try, on each side of 0."""
 STEPS = HIGHEST - LOWEST
+LOST = 30.0
+"""What entropy charges, in nats, for a cell that holds values and is given no probability."""
 
 
 def min_max(observer: Observer) -> Range:
@@ -38,11 +47,14 @@ def percentile(observer: Observer) -> Range:
 def mse(observer: Observer) -> Range:
     """The range with the least squared error of quantization, searched on both sides in turn until neither moves."""
     low, high = min(observer.low, 0.0), max(observer.high, 0.0)
+    if low == high:
+        return low, high
+    sums = _Sums(observer)
     best_low, best_high = low, high
     for _ in range(4):
         before = best_low, best_high
-        best_high = min((high * s for s in SHARES), key=lambda h: _squared_error(observer, best_low, h))
-        best_low = min((low * s for s in SHARES), key=lambda v: _squared_error(observer, v, best_high))
+        best_high = _least(sums, np.full(len(SHARES), best_low), high * SHARES)[1]
+        best_low = _least(sums, low * SHARES, np.full(len(SHARES), best_high))[0]
         if (best_low, best_high) == before:
             break
     return best_low, best_high
@@ -54,39 +66,105 @@ def entropy(observer: Observer) -> Range:
     Migacz, "8-bit inference with TensorRT" (2017), on both sides of 0 by the same share.
     """
     low, high = min(observer.low, 0.0), max(observer.high, 0.0)
-    share = min(SHARES, key=lambda s: _divergence(observer, low * s, high * s))
-    return low * float(share), high * float(share)
+    if low == high:
+        return low, high
+    best = SHARES[int(np.argmin(divergences(observer, low * SHARES, high * SHARES)))]
+    return low * float(best), high * float(best)
 
 
-def _squared_error(observer: Observer, low: float, high: float) -> float:
-    if high <= low:
-        return np.inf
-    used = observer.counts > 0
-    values, counts = observer.centers[used], observer.counts[used]
-    step = (high - low) / STEPS
-    zero = np.rint(-low / step)
-    restored = (np.clip(np.rint(values / step) + zero, 0, STEPS) - zero) * step
-    return float(((values - restored) ** 2 * counts).sum())
+def squared_errors(observer: Observer, lows: Reals, highs: Reals) -> Reals:
+    """For each range, the sum of squared errors over all values, each taken for the middle of its cell."""
+    return _Sums(observer).errors(lows, highs)
 
 
-def _divergence(observer: Observer, low: float, high: float) -> float:
-    if high <= low:
-        return np.inf
-    centers, counts = observer.centers, observer.counts.astype(np.float64)
-    inside = (centers >= low) & (centers <= high)
-    reference = counts[inside].copy()
-    if not reference.sum():
-        return np.inf
-    reference[0] += counts[centers < low].sum()
-    reference[-1] += counts[centers > high].sum()
-    levels = np.rint((centers[inside] - low) / ((high - low) / STEPS)).astype(int)
-    used = counts[inside] > 0
-    mass = np.bincount(levels, counts[inside], STEPS + 1)
-    cells = np.bincount(levels, used, STEPS + 1)
-    quantized = np.where(used, mass[levels] / np.maximum(cells[levels], 1), 0)
-    p, q = reference / reference.sum(), quantized / max(quantized.sum(), 1e-300)
-    both = (p > 0) & (q > 0)
-    return float((p[both] * np.log(p[both] / q[both])).sum() + p[(p > 0) & (q == 0)].sum() * 30.0)
+class _Sums:
+    """Running sums over a histogram: of counts, of values and of their squares, each beginning with 0."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.reach = observer.reach
+        centers, counts = observer.centers, observer.counts
+        self.counts, self.values, self.squares = (_running(counts * centers**power) for power in range(3))
+
+    def errors(self, lows: Reals, highs: Reals) -> Reals:
+        edges, reals = _levels(self.reach, lows, highs)
+        counts, values, squares = (np.diff(s[edges], axis=1) for s in (self.counts, self.values, self.squares))
+        total: Reals = (squares - 2 * reals * values + reals**2 * counts).sum(axis=1)
+        return total
+
+
+def _running(amounts: Reals) -> Reals:
+    return np.concatenate([[0.0], np.cumsum(amounts)])
+
+
+def _least(sums: _Sums, lows: Reals, highs: Reals) -> Range:
+    usable = highs > lows
+    errors = np.full(len(lows), np.inf)
+    errors[usable] = sums.errors(lows[usable], highs[usable])
+    best = int(np.argmin(errors))
+    return float(lows[best]), float(highs[best])
+
+
+def _levels(reach: float, lows: Reals, highs: Reals) -> tuple[Cells, Reals]:
+    """For each range, the cells at which its 256 levels begin (and the end), and the real values of the levels.
+
+    Values beyond the range belong to the outermost levels. The zero point is a whole number, as in the file.
+    """
+    step = ((highs - lows) / STEPS)[:, None]
+    zero = np.clip(np.rint(-lows[:, None] / step), 0, STEPS)
+    levels = np.arange(STEPS + 1) - zero
+    starts = np.ceil(((levels[:, 1:] - 0.5) * step + reach) * (BINS / (2 * reach)) - 0.5)
+    ends = np.full((len(lows), 1), BINS)
+    edges = np.hstack([np.zeros_like(ends), np.clip(starts, 0, BINS).astype(np.int64), ends])
+    return edges, levels * step
+
+
+def divergences(observer: Observer, lows: Reals, highs: Reals) -> Reals:
+    """For each range, how far (in nats) the quantized histogram is from the observed one clipped to the range.
+
+    The observed one has the counts beyond the range in its outermost cells. The quantized one spreads each level's
+    own counts evenly over those of its cells that hold any.
+    """
+    counts = observer.counts.astype(np.float64)
+    cells = (np.stack([lows, highs]) + observer.reach) * (BINS / (2 * observer.reach))
+    first = np.clip(np.ceil(cells[0] - 0.5), 0, BINS - 1).astype(np.int64)
+    last = np.maximum(np.clip(np.floor(cells[1] - 0.5), 0, BINS - 1).astype(np.int64), first)
+    edges, _ = _levels(observer.reach, lows, highs)
+    edges = np.clip(edges, first[:, None], last[:, None] + 1)
+    edges[:, 0], edges[:, -1] = first, last + 1
+    mass, used, information = map(_running, (counts, np.sign(counts), _n_log_n(counts)))
+    below, above = mass[first], mass[-1] - mass[last + 1]
+    own = np.diff(mass[edges], axis=1)
+    height = own / np.maximum(np.diff(used[edges], axis=1), 1)
+    total, inside = mass[-1], mass[last + 1] - mass[first]
+    # Sum of p log p: every cell's own, the two outermost ones with what lies beyond the range.
+    entropies = information[last + 1] - information[first]
+    entropies += sum(_n_log_n(counts[at] + more) - _n_log_n(counts[at]) for at, more in ((first, below), (last, above)))
+    # Sum of p log q: a level's counts at the level's height; a cell with p and no q is charged for.
+    crosses = (own * _log(height)).sum(axis=1)
+    lost = np.zeros(len(lows))
+    for at, more, level in ((first, below, _filled(edges, first)), (last, above, _filled(edges, last))):
+        known = counts[at] > 0
+        crosses += np.where(known, more * _log(np.take_along_axis(height, level[:, None], 1)[:, 0]), 0)
+        lost += np.where(known, 0, more)
+        entropies -= np.where(known, 0, _n_log_n(more))
+    kept = total - lost
+    ratio = np.where(kept > 0, kept * np.log(np.maximum(inside, 1) / total), 0)
+    result: Reals = (entropies - crosses + ratio) / total + lost / total * LOST
+    return np.where(inside > 0, result, np.inf)
+
+
+def _filled(edges: Cells, cell: Cells) -> Cells:
+    """The level that each range's cell belongs to."""
+    level: Cells = np.maximum((edges[:, :-1] <= cell[:, None]).sum(axis=1) - 1, 0)
+    return level
+
+
+def _log(values: Reals) -> Reals:
+    return np.log(np.where(values > 0, values, 1.0))
+
+
+def _n_log_n(values: Reals) -> Reals:
+    return values * _log(values)
 
 
 CALIBRATORS: Mapping[str, Calibrator] = MappingProxyType(

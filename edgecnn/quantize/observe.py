@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,9 +12,15 @@ import numpy.typing as npt
 from edgecnn.errors import DataError
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
+from edgecnn.quantize.checks import check_batch, check_observed
 
 BINS = 1 << 14
 """Cells of a histogram. At worst half of them lie on one side of 0 and half of those hold data: 16 per int8 step."""
+
+CHUNK = 1 << 16
+"""Values counted at a time: what fits the processor's cache."""
+SMALLEST = 2.0**-100
+"""Magnitudes below it count as 0: no scale for them could be multiplied with another in float32."""
 
 Array = npt.NDArray[Any]
 
@@ -32,17 +39,30 @@ class Observer:
         self.counts: npt.NDArray[np.int64] = np.zeros(BINS, np.int64)
 
     def add(self, values: Array) -> None:
-        """Take in a batch of any shape."""
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        """Take in a batch of any shape.
+
+        Raises:
+            DataError: if it holds NaN or infinities.
+        """
+        low, high = float(values.min()), float(values.max())  # NaN wins both
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise DataError("a value is NaN or infinite")
+        self.low, self.high = min(self.low, low), max(self.high, high)
         magnitude = max(abs(self.low), abs(self.high))
-        if magnitude == 0:
+        if magnitude < SMALLEST:
             self.counts[BINS // 2] += values.size
             return
         if self.reach == 0:
             self.reach = float(2.0 ** np.ceil(np.log2(magnitude)))
         while magnitude > self.reach:
             self._widen()
-        cells = ((values.ravel().astype(np.float64) + self.reach) * (BINS / (2 * self.reach))).astype(np.int64)
+        flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+        for start in range(0, flat.size, CHUNK):
+            self._count(flat[start : start + CHUNK])
+
+    def _count(self, values: npt.NDArray[np.float32]) -> None:
+        # Cells are powers of two wide, so that the division is exact in float32.
+        cells = np.floor(values * np.float32(BINS / (2 * self.reach))).astype(np.int64) + BINS // 2
         self.counts += np.bincount(np.minimum(cells, BINS - 1), minlength=BINS)
 
     @property
@@ -74,23 +94,26 @@ def observe(
         progress: Told the number of samples done.
 
     Raises:
-        DataError: if there is no data, or a value becomes NaN or infinite on it.
+        DataError: if there is no data, it does not fit the inputs or is all zero, or a value becomes NaN or infinite.
     """
     from edgecnn.golden.float import execute_float
 
     observers: dict[ValueName, Observer] = {}
     done = 0
     for batch in batches:
+        check_batch(graph, batch)
         for name, values in execute_float(graph, batch).items():
-            if not np.isfinite(values).all():
+            try:
+                observers.setdefault(name, Observer()).add(values)
+            except DataError as err:
                 raise DataError(
                     f"{name} becomes NaN or infinite on the calibration data",
                     hint="look for outliers in the data, and at the model's weights",
-                )
-            observers.setdefault(name, Observer()).add(values)
+                ) from err
         done += len(batch[0])
         if progress is not None:
             progress(done)
     if not done:
         raise DataError("there is no calibration data", hint="--data DATA, or calibration=...")
+    check_observed(graph, observers)
     return observers

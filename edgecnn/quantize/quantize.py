@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -32,9 +32,11 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
-from edgecnn.graph.qparams import Float, Int8, QParams, QWeights, from_range
-from edgecnn.quantize.calibrate import CALIBRATORS, DEFAULT, Range
+from edgecnn.graph.qparams import SMALLEST_SCALE, Float, Int8, QParams, QWeights, from_magnitude, from_range
+from edgecnn.quantize.calibrate import CALIBRATORS, Range
+from edgecnn.quantize.checks import suspicions
 from edgecnn.quantize.observe import Observer
+from edgecnn.quantize.recipe import INT8, Recipe, settings_of
 
 SAME_PARAMETERS = (MaxPool2d, AvgPool2d, Reshape, Transpose, Pad, Slice, Concat)
 """Operators whose inputs and output share their parameters, by TFLite's quantization specification."""
@@ -48,6 +50,12 @@ FIXED: Mapping[type, QParams] = MappingProxyType(
 """Output parameters that the specification prescribes."""
 INT32_MAX = 2**31 - 1
 WEIGHT_MAX = 127
+SMALLEST_RANGE = 2.0**-100
+"""A range that lies this close to 0 is taken for 0: products with its scale would underflow float32."""
+BIAS_BUDGET = 2**30
+"""Largest integer bias that a weight scale is chosen for; the rest of int32 is for the products."""
+MULTIPLIERS = (2.0**-31, 2.0**8)
+"""What ``input scale * weight scale / output scale`` may be: XNNPACK takes less than 256, gemmlowp's shift 31 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,92 +67,232 @@ class QuantizedGraph:
         activations: Parameters of every input, computed value and constant operand.
         weights: By constant name, the integer weights of convolutions and linear layers.
         biases: By node name, their biases as int32 at the scales ``input scale * weight scales``.
+        skipped: Nodes that stay float: they read dequantized values (or what another such node gives, as it is) and
+            give float32, which is quantized by ``activations`` where int8 operators read it.
+        weight_limit: Largest magnitude of an integer weight.
+        notes: What is worth knowing about how it came to be, in words.
     """
 
     graph: Graph
     activations: Mapping[ValueName, QParams]
     weights: Mapping[ValueName, QWeights]
     biases: Mapping[ValueName, npt.NDArray[np.int32]]
+    skipped: frozenset[ValueName] = frozenset()
+    weight_limit: int = WEIGHT_MAX
+    notes: tuple[str, ...] = ()
 
 
-def quantize(graph: Graph, observers: Mapping[ValueName, Observer], *, calibrator: str = DEFAULT) -> QuantizedGraph:
+def quantize(graph: Graph, observers: Mapping[ValueName, Observer], recipe: Recipe = INT8) -> QuantizedGraph:
     """Quantize a graph to int8 by what was observed on calibration data.
 
     Args:
         graph: The graph, its average poolings legalized.
         observers: What each value was seen to be.
-        calibrator: A name of :data:`~edgecnn.quantize.calibrate.CALIBRATORS`.
+        recipe: How; :data:`~edgecnn.quantize.recipe.RECIPES` or :func:`~edgecnn.quantize.recipe.load_recipe`.
 
     Raises:
+        UsageError: if an override of the recipe matches no layer.
         QuantizationError: if an operator has no int8 form, parameters contradict, or weights or biases do not fit.
     """
-    ranges = {name: CALIBRATORS[calibrator](observer) for name, observer in observers.items()}
-    activations = _activations(graph, ranges)
+    settings = settings_of(recipe, graph)
+    notes = list(suspicions(graph, observers))
+    ranges = {name: CALIBRATORS[s.calibrator](observers[name]) for name, s in settings.items()}
+    skipped = _skipped(graph, frozenset(name for name, s in settings.items() if s.skip))
+    groups = _shared(graph, skipped, recipe.portable, notes)
+    symmetric = {groups.root(name) for name, s in settings.items() if s.symmetric}
+    activations = _activations(graph, ranges, skipped, groups, symmetric)
+    weights, biases = _weights(graph, activations, skipped, recipe.weight_limit, notes)
+    return QuantizedGraph(
+        graph=graph,
+        activations=activations,
+        weights=weights,
+        biases=biases,
+        skipped=skipped,
+        weight_limit=recipe.weight_limit,
+        notes=tuple(notes),
+    )
+
+
+def _skipped(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]:
+    """The nodes that stay float. What only moves or renames elements is float where its input is, whatever was chosen.
+
+    Raises:
+        QuantizationError: if a division is to be int8, which has no form for it.
+    """
+    skipped: set[ValueName] = set()
+    for node in graph.nodes:
+        if isinstance(node.op, Reshape | Transpose):
+            skipped.update([node.name] if node.inputs[0] in skipped else [])
+        elif node.name in chosen:
+            skipped.add(node.name)
+        elif isinstance(node.op, Div):
+            raise QuantizationError(
+                f"{node.describe()}: division by a computed value has no int8 form",
+                hint='a multiplication, or a recipe with precision = "float" for this layer',
+            )
+    return frozenset(skipped)
+
+
+def _weights(
+    graph: Graph,
+    activations: Mapping[ValueName, QParams],
+    skipped: frozenset[ValueName],
+    limit: int,
+    notes: list[str],
+) -> tuple[dict[ValueName, QWeights], dict[ValueName, npt.NDArray[np.int32]]]:
+    """Integer weights, one set per constant however many layers read it, and biases per layer."""
+    nodes = [n for n in graph.nodes if isinstance(n.op, Conv2d | Linear) and n.name not in skipped]
+    floors: dict[ValueName, npt.NDArray[np.float64]] = {}
+    for node in nodes:
+        name = _weighted(node).weight
+        floor = _smallest_scales(graph, node, activations)
+        floors[name] = np.maximum(floors.get(name, floor), floor)
     weights: dict[ValueName, QWeights] = {}
     biases: dict[ValueName, npt.NDArray[np.int32]] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Conv2d | Linear):
-            weights.setdefault(node.op.weight, quantize_weights(node, graph.constants[node.op.weight]))
-            bias = None if node.op.bias is None else graph.constants[node.op.bias]
-            biases[node.name] = _quantize_bias(node, bias, activations[node.op.x], weights[node.op.weight])
-    return QuantizedGraph(graph=graph, activations=activations, weights=weights, biases=biases)
+    for node in nodes:
+        op = _weighted(node)
+        if op.weight not in weights:
+            weights[op.weight] = quantize_weights(node, graph.constants[op.weight], limit, floors[op.weight])
+            _note_raised(node, graph.constants[op.weight], weights[op.weight], limit, notes)
+        bias = None if op.bias is None else graph.constants[op.bias]
+        biases[node.name] = _quantize_bias(node, bias, activations, weights[op.weight])
+    return weights, biases
 
 
-def quantize_weights(node: Node, weight: Float) -> QWeights:
-    """Symmetric int8 in [-127, 127], one scale per output channel. A channel of zeros gets the scale 1.
+def _weighted(node: Node) -> Conv2d | Linear:
+    assert isinstance(node.op, Conv2d | Linear)
+    return node.op
+
+
+def _smallest_scales(graph: Graph, node: Node, activations: Mapping[ValueName, QParams]) -> npt.NDArray[np.float64]:
+    """Per channel, the weight scale below which the bias leaves int32 or the multiplier underflows.
+
+    Such channels have weights near 0, so coarser weights cost nothing that int8 could show.
+    """
+    op, channels = _weighted(node), len(graph.constants[_weighted(node).weight])
+    x, y = float(activations[op.x].scale), float(activations[node.name].scale)
+    bias = np.zeros(channels) if op.bias is None else np.abs(graph.constants[op.bias].astype(np.float64))
+    least = max(MULTIPLIERS[0] * y / x, 2 * float(SMALLEST_SCALE) / min(x, 1.0))
+    scales: npt.NDArray[np.float64] = np.maximum(bias / (x * BIAS_BUDGET), least)
+    return scales
+
+
+def _note_raised(node: Node, weight: Float, weights: QWeights, limit: int, notes: list[str]) -> None:
+    largest = _largest(weight)
+    dead = int((largest == 0).sum())
+    raised = int(((largest > 0) & (weights.scales > 1.001 * largest / limit)).sum())
+    if dead:
+        notes.append(f"{node.describe()}: the weights of {dead} of {len(largest)} channels are all 0")
+    if raised:
+        notes.append(
+            f"{node.describe()}: the weight scales of {raised} of {len(largest)} channels were raised, because their"
+            " weights are nearly 0 beside bias and output"
+        )
+
+
+def _largest(weight: Float) -> npt.NDArray[np.float64]:
+    """The largest magnitude of each output channel."""
+    largest: npt.NDArray[np.float64] = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float64)
+    return largest
+
+
+def quantize_weights(
+    node: Node, weight: Float, limit: int = WEIGHT_MAX, floor: npt.NDArray[np.float64] | None = None
+) -> QWeights:
+    """Symmetric int8 in [-limit, limit], one scale per output channel, none below ``floor``.
+
+    A channel of zeros gets the scale 1, or its floor where that is more.
 
     Raises:
         QuantizationError: if a channel's largest weight is too small for a normal float32 scale.
     """
-    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float64)
-    scales = np.where(largest > 0, largest / WEIGHT_MAX, 1.0).astype(np.float32)
-    if (scales < np.finfo(np.float32).tiny).any():
+    largest = _largest(weight)
+    exact = np.where(largest > 0, largest / limit, 1.0)
+    scales = (exact if floor is None else np.maximum(exact, floor)).astype(np.float32)
+    if (scales < SMALLEST_SCALE).any():
         raise QuantizationError(
             f"{node.describe()}: the weights of channel {int(scales.argmin())} are too small to be quantized",
             why=f"the largest is {largest[scales.argmin()]:.1e}",
             hint="set them to 0, or scale the layer up",
         )
     column = scales.reshape(-1, *(1,) * (weight.ndim - 1))
-    integers = np.clip(np.rint(weight / column), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+    integers = np.clip(np.rint(weight / column), -limit, limit).astype(np.int8)
     return QWeights(integers, scales)
 
 
-def _quantize_bias(node: Node, bias: Float | None, x: QParams, weights: QWeights) -> npt.NDArray[np.int32]:
-    if bias is None:
-        return np.zeros(len(weights.scales), np.int32)
-    real = np.rint(bias.astype(np.float64) / (weights.scales.astype(np.float64) * float(x.scale)))
+def _quantize_bias(
+    node: Node, bias: Float | None, activations: Mapping[ValueName, QParams], weights: QWeights
+) -> npt.NDArray[np.int32]:
+    x, y = activations[_weighted(node).x].scale, activations[node.name].scale
+    with np.errstate(under="ignore", over="ignore"):
+        multipliers = (x * weights.scales) / y
+    if not (multipliers < MULTIPLIERS[1]).all():
+        worst = int(np.argmax(multipliers))
+        raise QuantizationError(
+            f"{node.describe()}: channel {worst} cannot be requantized",
+            why=f"its accumulator's scale is {multipliers[worst]:.3g} times the output's, and runtimes take less than"
+            f" {MULTIPLIERS[1]:g}",
+            hint="look at the layer's range on the calibration data: it is tiny beside its inputs and weights",
+        )
+    real = np.zeros(len(weights.scales))
+    if bias is not None:
+        real = np.rint(bias.astype(np.float64) / (weights.scales.astype(np.float64) * float(x)))
     reach = np.abs(weights.integers.reshape(len(real), -1).astype(np.int64)).sum(axis=1) * 255
     worst = int(np.argmax(np.abs(real) + reach))
     if abs(real[worst]) + reach[worst] > INT32_MAX:
         raise QuantizationError(
-            f"{node.describe()}: the bias of channel {worst} does not fit an int32 accumulator",
-            why=f"it is {bias[worst]:.3g} at a scale of {float(weights.scales[worst] * x.scale):.1e}",
-            hint="look for a channel whose weights are nearly 0 but whose bias is not",
+            f"{node.describe()}: channel {worst} does not fit an int32 accumulator",
+            why=f"its bias is {real[worst]:.3g} and its products add up to {reach[worst]:.3g}",
+            hint='a smaller layer, or a recipe with precision = "float" for this one',
         )
     return real.astype(np.int32)
 
 
-def _activations(graph: Graph, ranges: Mapping[ValueName, Range]) -> dict[ValueName, QParams]:
+def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> _Groups:
+    """Which values share their parameters."""
     groups = _Groups()
     for node in graph.nodes:
-        if isinstance(node.op, Div):
-            raise QuantizationError(
-                f"{node.describe()}: division by a computed value has no int8 form", hint="a multiplication"
-            )
-        if isinstance(node.op, SAME_PARAMETERS):
+        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS):
             for x in node.inputs:
                 groups.join(node.name, x)
+    if not portable:
+        return groups
+    fixed = {groups.root(n.name): n for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped}
+    for node in graph.nodes:
+        if node.name in skipped or not isinstance(node.op, Add | Sub):
+            continue
+        prescribed = next((fixed[r] for v in (*node.inputs, node.name) if (r := groups.root(v)) in fixed), None)
+        if prescribed is not None:
+            notes.append(
+                f"{node.describe()} keeps parameters of its own, since those of {prescribed.describe()} are"
+                " prescribed: runtimes may differ there by 1"
+            )
+            continue
+        for x in node.inputs:
+            groups.join(node.name, x)
+    return groups
+
+
+def _activations(
+    graph: Graph,
+    ranges: Mapping[ValueName, Range],
+    skipped: frozenset[ValueName],
+    groups: _Groups,
+    symmetric: set[ValueName],
+) -> dict[ValueName, QParams]:
     found: dict[ValueName, QParams] = {}
-    fixed = {groups.root(n.name): (n, FIXED[type(n.op)]) for n in graph.nodes if type(n.op) in FIXED}
+    nodes = [n for n in graph.nodes if n.name not in skipped]
+    fixed = {groups.root(n.name): (n, FIXED[type(n.op)]) for n in nodes if type(n.op) in FIXED}
     spans: dict[ValueName, Range] = {}
     values = {i.name: ranges[i.name] for i in graph.inputs}
     values |= {n.name: _clamped(n, ranges[n.name]) for n in graph.nodes}
+    values |= {name: _extent(graph.constants[name]) for n in nodes for name in _operands(graph, n)}
     for name, (low, high) in values.items():
         before = spans.get(groups.root(name), (low, high))
         spans[groups.root(name)] = min(before[0], low), max(before[1], high)
     for name in values:
         root = groups.root(name)
-        found[name] = fixed[root][1] if root in fixed else from_range(*spans[root])
+        found[name] = fixed[root][1] if root in fixed else _params(name, spans[root], root in symmetric)
     for root, (node, params) in fixed.items():
         low, high = spans[root]
         if high > params.high + float(params.scale) or low < params.low - float(params.scale):
@@ -152,8 +300,20 @@ def _activations(graph: Graph, ranges: Mapping[ValueName, Range]) -> dict[ValueN
                 f"{node.describe()} has prescribed parameters, and shares them with values of {low:.3g} to {high:.3g}",
                 hint="concatenate before the activation, not after it",
             )
-    found |= {name: _constant_params(graph.constants[name]) for n in graph.nodes for name in _operands(graph, n)}
     return found
+
+
+def _params(name: ValueName, span: Range, symmetric: bool) -> QParams:
+    """Parameters for a range; one that is as good as 0 is taken for 0.
+
+    Raises:
+        QuantizationError: if the range is too wide for float32.
+    """
+    low, high = (0.0 if abs(end) < SMALLEST_RANGE else end for end in span)
+    try:
+        return from_magnitude(max(-low, high)) if symmetric else from_range(low, high)
+    except QuantizationError as err:
+        raise QuantizationError(f"{name} cannot be quantized: its range is {low:.3g} to {high:.3g}") from err
 
 
 def _operands(graph: Graph, node: Node) -> list[ValueName]:
@@ -163,8 +323,8 @@ def _operands(graph: Graph, node: Node) -> list[ValueName]:
     return []
 
 
-def _constant_params(array: Float) -> QParams:
-    return from_range(float(array.min()), float(array.max()))
+def _extent(array: Float) -> Range:
+    return float(array.min()), float(array.max())
 
 
 def _clamped(node: Node, observed: Range) -> Range:
@@ -205,18 +365,31 @@ def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
     Raises:
         QuantizationError: if a new value is neither.
     """
-    activations, weights, biases = dict(q.activations), dict(q.weights), dict(q.biases)
+    activations, skipped = dict(q.activations), _follow_skipped(q, graph)
     for node in graph.nodes:
         if node.name not in activations:
             activations[node.name] = _followed(q, graph, node, activations)
         for name in _operands(graph, node):
-            activations.setdefault(name, _constant_params(graph.constants[name]))
-        if isinstance(node.op, Conv2d | Linear):
-            weights.setdefault(node.op.weight, quantize_weights(node, graph.constants[node.op.weight]))
-            if node.name not in biases:
-                bias = None if node.op.bias is None else graph.constants[node.op.bias]
-                biases[node.name] = _quantize_bias(node, bias, activations[node.op.x], weights[node.op.weight])
-    return QuantizedGraph(graph=graph, activations=activations, weights=weights, biases=biases)
+            activations.setdefault(name, _params(name, _extent(graph.constants[name]), False))
+    weights, biases = _weights(graph, activations, skipped, q.weight_limit, [])
+    return replace(
+        q,
+        graph=graph,
+        activations=activations,
+        weights={**weights, **q.weights},
+        biases={**biases, **q.biases},
+        skipped=skipped,
+    )
+
+
+def _follow_skipped(q: QuantizedGraph, graph: Graph) -> frozenset[ValueName]:
+    """New nodes stand before the one they were made for, and are float where that is."""
+    known = {n.name for n in q.graph.nodes}
+    skipped = set(q.skipped)
+    for node in reversed(graph.nodes):
+        if node.name not in known and any(node.name in n.inputs and n.name in skipped for n in graph.nodes):
+            skipped.add(node.name)
+    return frozenset(skipped & {n.name for n in graph.nodes})
 
 
 def _followed(q: QuantizedGraph, graph: Graph, node: Node, known: Mapping[ValueName, QParams]) -> QParams:
