@@ -286,7 +286,7 @@ def test_tables_agree():
     theirs = {name: (row.module, row.distribution, tuple(row.options)) for name, row in agent.RUNTIMES.items()}
     assert theirs == {name: (row.module, row.distribution, row.options) for name, row in RUNTIMES.items()}
     assert [row.name for row in runtimes_for("onnx")] == ["onnxruntime"]
-    assert [row.name for row in runtimes_for("tflite")] == ["litert", "tflite-runtime"]
+    assert [row.name for row in runtimes_for("tflite")] == ["litert", "tflite-runtime", "tflite-micro"]
     assert runtimes_for("c") == ()
 
 
@@ -324,6 +324,7 @@ def fake(script):
             f"""{PREAMBLE}
 class Fake:
     version = "1"
+    arena_bytes = None
     inputs = [agent.Tensor("x", [None], "float32", None)]
     outputs = [agent.Tensor("y", [None], "float32", None)]
     def __init__(self, module, artifact, options):
@@ -433,7 +434,7 @@ def test_what_a_runtime_started_is_killed_with_it(fake, tmp_path):
 def test_environment_and_modules_of_the_child(script, runtime):
     source = f"""{PREAMBLE}
 class Spy:
-    inputs, outputs = [], []
+    inputs, outputs, arena_bytes = [], [], None
     def __init__(self, module, artifact, options):
         agent.importlib.import_module(module)
         import {RUNTIMES[runtime].module}{".interpreter" if runtime == "litert" else ""}

@@ -31,6 +31,7 @@ import json
 import math
 import os
 import platform
+import re
 import struct
 import sys
 import traceback
@@ -309,6 +310,7 @@ class Session(Protocol):
     version: str
     inputs: List[Tensor]
     outputs: List[Tensor]
+    arena_bytes: Optional[int]  # of memory for tensors, where the runtime tells
 
     def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
         """Return the outputs for inputs that match `inputs` in number, type and rank; both in the artifact's order."""
@@ -329,6 +331,8 @@ _ONNX_LEVELS = {
 
 class OnnxSession:
     """ONNX Runtime on its CPU provider, with nothing left to a default that depends on the machine."""
+
+    arena_bytes: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         ort = importlib.import_module(module)
@@ -368,6 +372,8 @@ class OnnxSession:
 class TfliteSession:
     """A TFLite interpreter: LiteRT's or tflite-runtime's, which differ in nothing used here but the module's name."""
 
+    arena_bytes: Optional[int] = None
+
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         package = importlib.import_module(module)
         api = importlib.import_module(module + ".interpreter")
@@ -380,8 +386,8 @@ class TfliteSession:
         self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         signature = self._signature()
-        self.inputs = [self._tensor(item, name) for item, name in _named(inputs, signature.get("inputs", {}))]
-        self.outputs = [self._tensor(item, name) for item, name in _named(outputs, signature.get("outputs", {}))]
+        self.inputs = [self.describe(item, name) for item, name in _named(inputs, signature.get("inputs", {}))]
+        self.outputs = [self.describe(item, name) for item, name in _named(outputs, signature.get("outputs", {}))]
         self._input_indices = [int(item["index"]) for item in inputs]
         self._output_indices = [int(item["index"]) for item in outputs]
         self._allocated: Optional[List[Tuple[int, ...]]] = [tuple(item["shape"].tolist()) for item in inputs]
@@ -422,7 +428,8 @@ class TfliteSession:
         return signatures.get("serving_default", {})
 
     @staticmethod
-    def _tensor(details: Mapping[str, Any], name: str) -> Tensor:
+    def describe(details: Mapping[str, Any], name: str) -> Tensor:
+        """Return what an interpreter says of an input or output."""
         dtype = np.dtype(details["dtype"]).name
         if dtype not in DTYPES:
             raise RefusalError("input", f"{name} has the type {dtype}, which is not supported")
@@ -444,6 +451,87 @@ def _named(details: List[Mapping[str, Any]], signature: Mapping[str, int]) -> Li
     return [(item, names[index]) for item, index in zip(details, indices)]
 
 
+class MicroSession:
+    """TFLite Micro's interpreter. Its shapes are fixed: a longer batch is run in pieces of the artifact's own size."""
+
+    def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
+        _check_micro(artifact, options)
+        self.version = str(importlib.import_module(module).__version__)
+        api = importlib.import_module(module + ".python.tflite_micro.runtime")
+        self._interpreter = api.Interpreter.from_bytes(artifact, arena_size=options["arena_bytes"])
+        self.arena_bytes = _arena(self._interpreter.print_allocations)
+        model = api.convert_bytearray_to_object(artifact)  # the interpreter itself tells no names
+        graph, signature = model.subgraphs[0], _micro_signature(model.signatureDefs or [])
+        self.inputs = self._tensors(graph, graph.inputs, self._interpreter.get_input_details, signature)
+        self.outputs = self._tensors(graph, graph.outputs, self._interpreter.get_output_details, signature)
+        self._batch = {int(graph.tensors[index].shape[0]) for index in graph.inputs if len(graph.tensors[index].shape)}
+
+    def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        """Return the outputs, those of pieces joined; see `Session`."""
+        count = self._pieces([array.shape for array in arrays])
+        if count == 1:
+            return self._invoke(arrays)
+        pieces = [self._invoke(piece) for piece in zip(*(np.split(array, count) for array in arrays))]
+        return [np.concatenate(parts) for parts in zip(*pieces)]
+
+    def _invoke(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        for index, array in enumerate(arrays):
+            self._interpreter.set_input(array, index)
+        self._interpreter.invoke()
+        return [self._interpreter.get_output(index) for index in range(len(self.outputs))]
+
+    def _pieces(self, shapes: List[Tuple[int, ...]]) -> int:
+        lengths = {shape[0] for shape in shapes if shape}
+        if any(size == 0 for shape in shapes for size in shape):
+            raise RefusalError("input", f"TFLite cannot run on empty inputs (shapes {shapes})")
+        if lengths == self._batch:
+            return 1
+        if len(lengths) != 1 or len(self._batch) != 1 or min(lengths) % min(self._batch):
+            raise RefusalError("input", f"batches of {sorted(lengths)} do not divide into the artifact's {self._batch}")
+        return min(lengths) // min(self._batch)
+
+    @staticmethod
+    def _tensors(graph: Any, indices: Sequence[int], details: Any, signature: Mapping[int, str]) -> List[Tensor]:
+        items: List[Mapping[str, Any]] = []
+        for position, index in enumerate(int(i) for i in indices):
+            tensor = graph.tensors[index]
+            signed = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+            name = bytes(tensor.name or b"").decode("utf-8", "replace")
+            items.append({**details(position), "shape_signature": np.array(signed), "index": index, "name": name})
+        named = {name: index for index, name in signature.items() if index in {item["index"] for item in items}}
+        return [TfliteSession.describe(item, name) for item, name in _named(items, named)]
+
+
+def _check_micro(artifact: bytes, options: Mapping[str, Any]) -> None:
+    if options["threads"] != 1:
+        raise RefusalError("input", f"TFLite Micro has one thread, not {options['threads']}")
+    if not 0 < options["arena_bytes"] <= MAX_PAYLOAD:
+        raise RefusalError("input", f"arena_bytes is {options['arena_bytes']}, not from 1 to {MAX_PAYLOAD}")
+    if artifact[4:8] != b"TFL3":  # the interpreter would read on, wherever that leads
+        raise RefusalError("input", f"the artifact is no TFLite file: it begins with {artifact[:8]!r}")
+
+
+def _micro_signature(definitions: Sequence[Any]) -> Dict[int, str]:
+    """Return names by tensor index, of the same signature that `TfliteSession` reads."""
+    chosen = definitions if len(definitions) == 1 else [d for d in definitions if d.signatureKey == b"serving_default"]
+    return {int(item.tensorIndex): item.name.decode() for d in chosen[:1] for item in [*d.inputs, *d.outputs]}
+
+
+def _arena(print_allocations: Callable[[], None]) -> Optional[int]:
+    """Return the arena bytes in use, which TFLite Micro tells stderr and nobody else; None where it says nothing."""
+    kept, (reader, writer) = os.dup(2), os.pipe()
+    try:
+        os.dup2(writer, 2)
+        print_allocations()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        found = re.search(rb"Arena allocation total (\d+) bytes", pipe.read())
+    return int(found[1]) if found else None
+
+
 class Runtime(NamedTuple):
     """How a runtime is found and opened; the type of an option's default is the option's type."""
 
@@ -455,10 +543,12 @@ class Runtime(NamedTuple):
 
 _ONNX_OPTIONS = {"threads": 1, "graph_optimization": "all", "spinning": False}
 _TFLITE_OPTIONS = {"threads": 1, "xnnpack": True, "reference_kernels": False}
+_MICRO_OPTIONS = {"threads": 1, "arena_bytes": 2**24}
 RUNTIMES: Dict[str, Runtime] = {
     "onnxruntime": Runtime("onnxruntime", "onnxruntime", _ONNX_OPTIONS, OnnxSession),
     "litert": Runtime("ai_edge_litert", "ai-edge-litert", _TFLITE_OPTIONS, TfliteSession),
     "tflite-runtime": Runtime("tflite_runtime", "tflite-runtime", _TFLITE_OPTIONS, TfliteSession),
+    "tflite-micro": Runtime("tflite_micro", "tflite-micro", _MICRO_OPTIONS, MicroSession),
 }
 
 
@@ -523,6 +613,7 @@ class Agent:
             "options": options,
             "inputs": [tensor._asdict() for tensor in session.inputs],
             "outputs": [tensor._asdict() for tensor in session.outputs],
+            "arena_bytes": session.arena_bytes,
         }, []
 
     def _infer(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:

@@ -226,6 +226,7 @@ class Session:
         options: All options in force, the defaults among them.
         inputs: The inputs, in the artifact's order.
         outputs: The outputs, in the artifact's order.
+        arena_bytes: Memory for tensors, where the runtime tells (TFLite Micro does), else None.
     """
 
     def __init__(self, connection: Connection, subject: str, opened: replies.Opened) -> None:
@@ -233,6 +234,7 @@ class Session:
         self.options = opened.options
         self.inputs = opened.inputs
         self.outputs = opened.outputs
+        self.arena_bytes = opened.arena_bytes
         self._connection = connection
         self._subject = subject
         self._fields = {"session": opened.session}

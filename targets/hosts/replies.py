@@ -62,13 +62,18 @@ class AgentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The reply to ``open``: the session's number, the runtime's version, all options in force, inputs and outputs."""
+    """The reply to ``open``: the session's number, the runtime's version, all options in force, inputs and outputs.
+
+    Attributes:
+        arena_bytes: Memory for tensors, where the runtime tells: TFLite Micro does.
+    """
 
     session: int
     version: str
     options: Mapping[str, Option]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,7 @@ def parse_opened(message: agent.Message) -> Opened:
         options=MappingProxyType(options),
         inputs=tuple(_tensor(item) for item in _field(fields, "inputs", list)),
         outputs=tuple(_tensor(item) for item in _field(fields, "outputs", list)),
+        arena_bytes=None if fields.get("arena_bytes") is None else _field(fields, "arena_bytes", int),
     )
 
 

@@ -49,6 +49,13 @@ _ROWS = (
         distribution="tflite-runtime",
         options=_TFLITE_OPTIONS,
     ),
+    Runtime(
+        name="tflite-micro",
+        formats=("tflite",),
+        module="tflite_micro",
+        distribution="tflite-micro",
+        options=("threads", "arena_bytes"),
+    ),
 )
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType({row.name: row for row in _ROWS})
 
