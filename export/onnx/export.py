@@ -6,7 +6,8 @@ from edgecnn.errors import UsageError
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.onnx.legalize import RULES
 from edgecnn.export.onnx.lower import LOWERINGS
-from edgecnn.export.onnx.qdq import QdqWriter
+from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
+from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, newest_opset
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
@@ -37,8 +38,8 @@ def export_onnx_int8(quantized: QuantizedGraph, *, version: str, opset: int = DE
     """Write a quantized graph as ONNX with QuantizeLinear and DequantizeLinear pairs; see :func:`export_onnx`."""
     _check_opset(opset)
     graph = apply_rules(quantized.graph, RULES)
-    writer = QdqWriter(graph, opset, follow(quantized, graph))
-    lower_all(graph, writer, LOWERINGS, "ONNX")
+    writer = MixedQdqWriter(graph, opset, follow(quantized, graph))
+    lower_all(graph, writer, MIXED, "ONNX")
     return writer.finish(version=version)
 
 

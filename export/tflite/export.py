@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.tflite.int8 import Int8Writer
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS
+from edgecnn.export.tflite.mixed import LOWERINGS as MIXED
+from edgecnn.export.tflite.mixed import MixedInt8Writer
 from edgecnn.export.tflite.write import TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
@@ -32,6 +33,6 @@ def export_tflite(graph: Graph, *, version: str) -> Written:
 def export_tflite_int8(quantized: QuantizedGraph, *, version: str) -> Written:
     """Write a quantized graph as an int8 TFLite model with float32 inputs and outputs; see :func:`export_tflite`."""
     graph = apply_rules(quantized.graph, RULES)
-    writer = Int8Writer(graph, follow(quantized, graph))
-    lower_all(graph, writer, LOWERINGS, "TFLite")
+    writer = MixedInt8Writer(graph, follow(quantized, graph))
+    lower_all(graph, writer, MIXED, "TFLite")
     return writer.finish(version=version)

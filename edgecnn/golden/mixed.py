@@ -1,0 +1,47 @@
+"""Layers that a recipe leaves in float, in the golden executor: what they give is held as float32, the rest as int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgecnn.golden.float import EXECUTORS
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import Activation, ValueName
+from edgecnn.graph.qparams import Int8
+from edgecnn.quantize.quantize import QuantizedGraph
+
+Value = npt.NDArray[Any]
+
+
+def as_integers(q: QuantizedGraph, name: ValueName, value: Value) -> Int8:
+    """A value's integers, whatever it is held in."""
+    return q.activations[name].quantize(value) if value.dtype == np.float32 else value.astype(np.int8, copy=False)
+
+
+def as_real(q: QuantizedGraph, name: ValueName, value: Value) -> npt.NDArray[np.float32]:
+    """A value's real numbers in float32, whatever it is held in: what a file with float outputs gives."""
+    return value if value.dtype == np.float32 else q.activations[name].dequantize(value)
+
+
+def integers_read(q: QuantizedGraph, node: Node, values: Mapping[ValueName, Value]) -> Mapping[ValueName, Int8]:
+    """What an int8 node reads: results of float nodes are quantized by their parameters."""
+    return {name: as_integers(q, name, values[name]) for name in node.inputs if name in values}
+
+
+def run_skipped(q: QuantizedGraph, node: Node, values: Mapping[ValueName, Value]) -> Value:
+    """A float node on float32, its activation applied. Runtimes sum in another order: the last bits are theirs."""
+    reads = [
+        np.array(q.graph.constants[name]) if name in q.graph.constants else as_real(q, name, values[name])
+        for name in node.inputs
+    ]
+    samples = next(len(values[name]) for name in node.inputs if name in values)
+    with torch.no_grad():
+        result = EXECUTORS[type(node.op)](node.op, samples, *map(torch.from_numpy, reads))
+        activation: Activation = getattr(node.op, "activation", Activation.NONE)
+    real: Value = (result if activation is Activation.NONE else result.clamp(*activation.bounds)).numpy()
+    return real
