@@ -40,7 +40,7 @@ def average_divisors(graph: Graph) -> Graph:
 def corrected_average(r: Rewriter, node: Node, pool: AvgPool2d) -> ValueName:
     """Any average pooling: padding with 0, a pooling of whole windows, and a factor where that is not it."""
     x = pad_image(r, node, pool.x, pool.reach, 0.0)
-    factor = _divisor_factor(pool, r.shape(pool.x)[2:], node.shape[2:])
+    factor = divisor_factor(pool, r.shape(pool.x)[2:], node.shape[2:])
     whole = AvgPool2d(x=x, kernel=pool.kernel, stride=pool.stride)
     if np.all(factor == 1):
         return r.emit(whole, node)
@@ -55,7 +55,7 @@ def pad_image(r: Rewriter, node: Node, x: ValueName, padding: Padding, value: fl
     return r.emit(Pad(x=x, pads=((0, 0), (0, 0), padding.rows, padding.columns), value=value), node, "padded")
 
 
-def _divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> Array:
+def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> Array:
     """``cells / divisor`` for each place of the result, (1, 1, rows, columns); (1, 1, 1, 1) where they are alike."""
     cells = pool.kernel[0] * pool.kernel[1]
     if pool.divisor is not None:

@@ -13,6 +13,7 @@ Where operators have no accumulator (addition, averages, softmax ...) real arith
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import torch
 
 from edgecnn.golden.float import EXECUTORS
+from edgecnn.golden.mixed import integers_read, run_skipped
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
@@ -35,7 +37,7 @@ Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt
 def execute_integer(
     q: QuantizedGraph, inputs: Sequence[Int8], *, rounding: str = "half_even_fp32"
 ) -> dict[ValueName, Int8]:
-    """Every value of a quantized graph, by name.
+    """Every value of a quantized graph, by name; those of nodes that stay float are float32.
 
     Args:
         q: The quantized graph.
@@ -64,11 +66,19 @@ def half_even_fp32(
 
 def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams) -> npt.NDArray[np.float64]:
     """A rounding doubling high multiplication by a Q31 multiplier, then a rounding right shift."""
-    real = float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)
+    return multiplied(acc, *fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)))
+
+
+def fixed_point(real: npt.NDArray[np.float64] | float) -> tuple[Integers, Integers]:
+    """A real multiplier as 31 bits and an exponent (``QuantizeMultiplier``)."""
     fraction, exponent = np.frexp(real)
-    quantized = np.rint(fraction * (1 << 31)).astype(np.int64)
-    exponent = np.where(quantized == 1 << 31, exponent + 1, exponent)
-    quantized = np.where(quantized == 1 << 31, 1 << 30, quantized)
+    quantized = np.rint(np.asarray(fraction) * (1 << 31)).astype(np.int64)
+    full = quantized == 1 << 31
+    return np.where(full, 1 << 30, quantized), (exponent + full).astype(np.int64)
+
+
+def multiplied(acc: Integers, quantized: Integers, exponent: Integers) -> npt.NDArray[np.float64]:
+    """``MultiplyByQuantizedMultiplier``, rounding twice."""
     left, right = np.maximum(exponent, 0).astype(np.int64), np.maximum(-exponent, 0).astype(np.int64)
     product = (acc << left) * quantized
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
@@ -76,6 +86,15 @@ def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], 
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
     return ((high >> right) + ((high & mask) > threshold)).astype(np.float64)
+
+
+def single_rounding(
+    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
+) -> npt.NDArray[np.float64]:
+    """The same 31-bit multiplier, rounded once, half up."""
+    quantized, exponent = fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale))
+    shift = 31 - exponent
+    return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
 
 
 def _divide(values: Integers) -> Integers:
@@ -90,15 +109,28 @@ ROUNDINGS: Mapping[str, Requantize] = MappingProxyType({"half_even_fp32": half_e
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
         self._q, self._requantize = q, ROUNDINGS[rounding]
+        self._fixed_point = self._requantize is gemmlowp
 
     def node(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
+        if node.name in self._q.skipped:
+            return run_skipped(self._q, node, values)
+        values = integers_read(self._q, node, values)
         match node.op:
             case ops.Conv2d() | ops.Linear():
                 return self._weighted(node, node.op, values[node.op.x])
             case ops.MaxPool2d() | ops.Reshape() | ops.Transpose() | ops.Slice() | ops.Concat() | ops.Pad():
-                return self._moved(node, [values[i] for i in node.inputs])
+                return self._moved(node, [self._integers(i, values) for i in node.inputs])
+            case ops.Mul() if self._fixed_point:
+                return self._product(node, node.op, values)
+            case ops.AvgPool2d() if self._fixed_point:
+                return self._average(node, node.op, values[node.op.x])
+            case ops.Mean():
+                return self._mean(node, node.op, values[node.op.x])
             case _:
                 return self._real(node, values)
+
+    def _integers(self, name: ValueName, values: Mapping[ValueName, Int8]) -> Int8:
+        return np.asarray(integers_of(self._q, name)) if name in self._q.graph.constants else values[name]
 
     def _weighted(self, node: Node, op: ops.Conv2d | ops.Linear, x: Int8) -> Int8:
         """Exact accumulators: products and sums of small integers in float64, far below 2^53."""
@@ -109,32 +141,70 @@ class _Run:
         acc = EXECUTORS[type(op)](op, len(x), centered, integers).numpy().astype(np.int64)
         column = (-1, 1, 1) if isinstance(op, ops.Conv2d) else (-1,)
         acc = acc + q.biases[node.name].reshape(column)
-        scaled = self._requantize(acc, x_params, weights.scales.reshape(column), y_params)
+        once = self._fixed_point and isinstance(op, ops.Linear)
+        requantize = single_rounding if once else self._requantize
+        scaled = requantize(acc, x_params, weights.scales.reshape(column), y_params)
         return clamp(scaled + y_params.zero_point, y_params, op.activation)
 
     def _moved(self, node: Node, inputs: Sequence[Int8]) -> Int8:
-        """Operators that only choose or move integers; padding counts as the zero point, for maxima as the lowest."""
+        """Operators that only choose or move integers; padding counts as the zero point, for maxima as the lowest.
+
+        A concatenation first gives its own parameters to values that have others.
+        """
         params = self._q.activations[node.name]
         offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
         op: Op = node.op
+        if isinstance(op, ops.Concat):
+            inputs = [requantized(x, self._q.activations[i], params) for i, x in zip(op.xs, inputs, strict=True)]
         if isinstance(op, ops.Pad) and op.value:
             op = ops.Pad(x=op.x, pads=op.pads, value=float(params.quantize(np.array(op.value))) - offset)
         tensors = [torch.from_numpy(x.astype(np.float64) - offset) for x in inputs]
         result: Int8 = (EXECUTORS[type(op)](op, len(inputs[0]), *tensors).numpy() + offset).astype(np.int8)
         return result
 
+    def _product(self, node: Node, op: ops.Mul, values: Mapping[ValueName, Int8]) -> Int8:
+        """The reference kernel's multiplication: an accumulator of products."""
+        x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
+        a, b = (self._integers(i, values).astype(np.int64) for i in (op.x, op.y))
+        multiplier = fixed_point(float(x.scale) * float(y.scale) / float(params.scale))
+        scaled = multiplied((a - x.zero_point) * (b - y.zero_point), *multiplier)
+        return clamp(scaled + params.zero_point, params, op.activation)
+
+    def _average(self, node: Node, op: ops.AvgPool2d, x: Int8) -> Int8:
+        """AVERAGE_POOL_2D: integers that hold their zero point, rounded half away from zero."""
+        average = EXECUTORS[type(op)](op, len(x), torch.from_numpy(x.astype(np.float64))).numpy()
+        rounded: Int8 = (np.sign(average) * np.floor(np.abs(average) + 0.5)).astype(np.int8)
+        return rounded
+
+    def _mean(self, node: Node, op: ops.Mean, x: Int8) -> Int8:
+        """One accumulator per mean, its multiplier divided by the number of elements."""
+        given, params = self._q.activations[op.x], self._q.activations[node.name]
+        acc = (x.astype(np.int64) - given.zero_point).sum(axis=op.axes, keepdims=op.keepdim)
+        count = math.prod(x.shape[a] for a in op.axes)
+        if not self._fixed_point:
+            multiplier = given.scale / (params.scale * np.float32(count))
+            return clamp(np.rint(acc.astype(np.float32) * multiplier) + params.zero_point, params, Activation.NONE)
+        quantized, exponent = fixed_point(float(given.scale) / float(params.scale))
+        shift = min(count.bit_length() - 1, 32, 31 + int(exponent))
+        scaled = multiplied(acc, (quantized << shift) // count, exponent - shift)
+        return clamp(scaled + params.zero_point, params, Activation.NONE)
+
     def _real(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
         """Real arithmetic in float64 on what the integers stand for, rounded once."""
         q, params = self._q, self._q.activations[node.name]
         reals = []
         for name in node.inputs:
-            x = integers_of(q, name) if name in q.graph.constants else values[name]
-            p = q.activations[name]
-            reals.append(torch.from_numpy((x.astype(np.float64) - p.zero_point) * float(p.scale)))
+            x, p = self._integers(name, values), q.activations[name]
+            reals.append(torch.from_numpy(np.asarray((x.astype(np.float64) - p.zero_point) * float(p.scale))))
         samples = next(len(values[i]) for i in node.inputs if i in values)
         result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
         rounded = np.rint(result / float(params.scale)) + params.zero_point
         return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))
+
+
+def requantized(x: Int8, given: QParams, wanted: QParams) -> Int8:
+    """The integers of the same real values under other parameters: dequantized to float32 and quantized again."""
+    return x if given == wanted else wanted.quantize(given.dequantize(x))
 
 
 def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.export.legalize import average_divisors
 from edgecnn.graph.graph import Graph
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.observe import observe
+from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
 from edgecnn.samples import Calibration
 
@@ -53,7 +52,7 @@ def quantize_graph(graph: Graph, data: Calibration, recipe: str, progress: Progr
         DataError: if a value becomes NaN or infinite on the data.
         QuantizationError: if an operator, a weight or a bias has no int8 form.
     """
-    legal = apply_rules(graph, (average_divisors,))
+    legal = prepare(graph)
     observers = observe(legal, _told(data, progress))
     return Program(quantized=quantize(legal, observers), recipe=recipe, origin=data.origin, samples=data.samples)
 

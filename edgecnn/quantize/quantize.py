@@ -39,7 +39,10 @@ from edgecnn.quantize.observe import Observer
 from edgecnn.quantize.recipe import INT8, Recipe, settings_of
 
 SAME_PARAMETERS = (MaxPool2d, AvgPool2d, Reshape, Transpose, Pad, Slice, Concat)
-"""Operators whose inputs and output share their parameters, by TFLite's quantization specification."""
+"""Operators whose inputs and output share their parameters, by TFLite's quantization specification.
+
+A concatenation's inputs whose parameters are prescribed keep them, and are requantized where they are read.
+"""
 FIXED: Mapping[type, QParams] = MappingProxyType(
     {
         Softmax: QParams(np.float32(1 / 256), -128),
@@ -252,9 +255,11 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
     """Which values share their parameters."""
     groups = _Groups()
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS):
-            for x in node.inputs:
-                groups.join(node.name, x)
+        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS) and not isinstance(node.op, Concat):
+            groups.join(node.name, node.inputs[0])
+    for node in graph.nodes:
+        if node.name not in skipped and isinstance(node.op, Concat):
+            _join_parts(graph, groups, node, skipped)
     if not portable:
         return groups
     fixed = {groups.root(n.name): n for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped}
@@ -271,6 +276,17 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
         for x in node.inputs:
             groups.join(node.name, x)
     return groups
+
+
+def _join_parts(graph: Graph, groups: _Groups, node: Node, skipped: frozenset[ValueName]) -> None:
+    """Let a concatenation and its parts share parameters; prescribed ones only where all parts have the same."""
+    fixed = {
+        groups.root(n.name): FIXED[type(n.op)] for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped
+    }
+    alike = len({fixed.get(groups.root(x)) for x in node.inputs}) == 1
+    for x in node.inputs:
+        if alike or groups.root(x) not in fixed:
+            groups.join(node.name, x)
 
 
 def _activations(
@@ -318,7 +334,7 @@ def _params(name: ValueName, span: Range, symmetric: bool) -> QParams:
 
 def _operands(graph: Graph, node: Node) -> list[ValueName]:
     """Constants that a node reads as values, not as weights."""
-    if isinstance(node.op, Add | Sub | Mul):
+    if isinstance(node.op, Add | Sub | Mul | Concat):
         return [i for i in node.inputs if i in graph.constants]
     return []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph import ops
-from edgecnn.graph.graph import Node
+from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, Pair
 from edgecnn.graph.shapes import Padding
 
@@ -44,9 +44,12 @@ def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
 
 
 def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
-    """Gemm for rows of features (after Flatten where the operator says so), MatMul and Add for more axes."""
+    """Gemm for rows of features (after Flatten where the operator says so), MatMul and Add for more axes.
+
+    In integers it is always Gemm: ONNX Runtime's integer MatMul has no bias.
+    """
     rank = len(w.graph.shapes[op.x])
-    flatten = op.flatten and rank != 2
+    flatten = rank != 2 and (op.flatten or w.in_integers)
     x = w.flatten(node, op.x) if flatten else w.tensor(op.x)
     if rank == 2 or flatten:
         w.emit_activated("Gemm", node, _weighted(w, node, op, x), transB=1)
@@ -94,8 +97,16 @@ def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
     )
 
 
+def over_image(graph: Graph, op: ops.Mean) -> bool:
+    """Whether a mean is that of whole images."""
+    return len(graph.shapes[op.x]) == 4 and sorted(op.axes) == [2, 3]
+
+
 def lower_mean(w: OnnxWriter, node: Node, op: ops.Mean) -> None:
-    """ReduceMean, whose axes are an input from opset 18 on."""
+    """ReduceMean, whose axes are an input from opset 18 on; in integers GlobalAveragePool where it is one."""
+    if w.in_integers and over_image(w.graph, op):
+        w.emit("GlobalAveragePool", node, [w.tensor(op.x)])
+        return
     keepdims = None if op.keepdim else 0
     if w.opset >= 18:
         w.emit("ReduceMean", node, [w.tensor(op.x), w.integers(op.axes)], keepdims=keepdims)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.export.onnx.lower import over_image
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Activation, Clamp, Relu, ValueName
+from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams, bounds
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
@@ -23,6 +24,8 @@ OFFSET = 128
 
 class QdqWriter(OnnxWriter):
     """The float writer with integers inside: lowerings are the same, what they read and give is dequantized."""
+
+    in_integers = True
 
     def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph) -> None:
         super().__init__(graph, opset)
@@ -46,7 +49,8 @@ class QdqWriter(OnnxWriter):
 
     def flatten(self, node: Node, value: ValueName) -> str:
         """The integers are flattened, so that the pair stays next to the operator that fuses it."""
-        integers = self.node("Flatten", [self._integers[value]], f"{node.name}.flatten.q")
+        axis = 1 if node.op.flatten else len(self.graph.shapes[value]) - 1  # type: ignore[union-attr]
+        integers = self.node("Flatten", [self._integers[value]], f"{node.name}.flatten.q", axis=axis)
         return self.node(
             "DequantizeLinear", [integers, *self._params(self._q.activations[value])], f"{node.name}.flatten"
         )
@@ -72,8 +76,20 @@ class QdqWriter(OnnxWriter):
         if (low, high) != (LOWEST, HIGHEST) and not isinstance(node and node.op, Relu | Clamp):
             ends = [self.initializer(f"uint8:{v + OFFSET}", np.array(v + OFFSET, np.uint8)) for v in (low, high)]
             integers = self.node("Clip", [integers, *ends], f"{name}.clip")
+        if node is not None and self._flat(node):
+            to = (-1, *node.shape[1:]) if self.batch_free else node.shape
+            integers = self.node("Reshape", [integers, self.integers(to)], f"{name}.shaped")
         self._integers[name] = integers
         return self.node("DequantizeLinear", [integers, scale, zero], result, name=f"{result}.dequantize")
+
+    def _flat(self, node: Node) -> bool:
+        """Whether an operator's integers still lack axes of its value: rows of a Gemm, or have some: pooled images."""
+        match node.op:
+            case Linear():
+                return len(node.shape) != 2
+            case Mean(keepdim=False) as op:
+                return over_image(self.graph, op)
+        return False
 
     def _params(self, params: QParams) -> tuple[str, str]:
         scale = self.initializer(f"scale:{float(params.scale)!r}", np.array(params.scale, np.float32))

@@ -29,6 +29,9 @@ def newest_opset() -> int:
 class OnnxWriter:
     """Collects nodes and initializers. Every tensor bears the name of its value, so names lead back to module paths."""
 
+    in_integers = False
+    """Whether operators take the forms that ONNX Runtime has integer kernels for."""
+
     def __init__(self, graph: Graph, opset: int) -> None:
         self.graph = graph
         self.opset = opset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import ValueName
-from edgecnn.graph.qparams import QParams
+from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 # The first version of each operator with int8 (tensorflow/lite/tools/versioning/op_version.cc).
@@ -80,6 +81,21 @@ class Int8Writer(TfliteWriter):
         integers = np.full(shape, params.quantize(np.array(value)), np.int8)
         key = ("number", float(params.scale), params.zero_point, integers.tobytes(), shape)
         return self.constant(f"{node.name}.{value:g}", integers, key=key, quantization=_of(params))
+
+    def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
+        """A value under the parameters of the node's value, by a QUANTIZE of integers where its own differ."""
+        index = self.read(value, axes, node)
+        if self._q.activations[value] == self._q.activations[node.name]:
+            return index
+        name = f"{node.name}.from.{value}"
+        tensor = self._value_tensor(name, self.graph.shapes[value], axes, public=False, value=node.name)
+        self._append("QUANTIZE", [index], tensor.index, ("QuantizeOptions", {}), 1)
+        return tensor.index
+
+    def bites(self, node: Node, operator: str, bound: float) -> bool:
+        """A bound at or beyond its end of the parameters' range is kept by saturation."""
+        end = LOWEST if operator == "MAXIMUM" else HIGHEST
+        return math.isfinite(bound) and self._q.activations[node.name].quantize(np.array(bound)) != end
 
     def _place_input(self, value: Input) -> Tensor:
         real = super()._place_input(value)

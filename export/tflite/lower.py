@@ -157,11 +157,13 @@ def _unary(operator: str) -> Lower:
 def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
     """RELU and its kin where the bounds are theirs, else MAXIMUM and MINIMUM."""
     axes = w.layout(op.x)
-    x = w.read(op.x, axes, node)
     if (op.low, op.high) in CLAMPS:
-        w.emit(CLAMPS[op.low, op.high], node, [x], axes)
+        w.emit(CLAMPS[op.low, op.high], node, [w.read(op.x, axes, node)], axes)
         return
-    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if math.isfinite(b)]
+    x = w.read_as(op.x, axes, node)
+    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if w.bites(node, name, b)]
+    if not steps:
+        w.place(node, x, axes)
     for i, (operator, bound) in enumerate(steps):
         limit = w.number(node, bound, (1,))
         step = "low" if i + 1 < len(steps) else ""
@@ -211,7 +213,7 @@ def _operand(w: TfliteWriter, node: Node, value: ValueName, axes: Axes) -> int:
 def lower_concat(w: TfliteWriter, node: Node, op: ops.Concat) -> None:
     """CONCATENATION, in the order of the first value."""
     axes = w.layout(op.xs[0])
-    inputs = [w.read(x, axes, node) for x in op.xs]
+    inputs = [w.read_as(x, axes, node) for x in op.xs]
     w.emit("CONCATENATION", node, inputs, axes, ("ConcatenationOptions", {"axis": axes.index(op.axis)}))
 
 

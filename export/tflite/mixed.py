@@ -53,9 +53,10 @@ class MixedInt8Writer(Int8Writer):
         """A value under the parameters of the node's value, of which a float one has none."""
         return self.read(value, axes, node) if self._in_float else super().read_as(value, axes, node)
 
-    def bites(self, node: Node, bound: float) -> bool:
+    def bites(self, node: Node, operator: str, bound: float) -> bool:
         """Whether a bound is still to be applied."""
-        return TfliteWriter.bites(self, node, bound) if self._in_float else super().bites(node, bound)
+        given = TfliteWriter if self._in_float else Int8Writer
+        return given.bites(self, node, operator, bound)
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
         """A layer's weights, as integers or in float."""

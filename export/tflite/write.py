@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,14 @@ class TfliteWriter:
             stored.append(match)
         return match.index
 
+    def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
+        """The same, with the quantization of the node's value where tensors have one."""
+        return self.read(value, axes, node)
+
+    def bites(self, node: Node, operator: str, bound: float) -> bool:  # noqa: ARG002  (int8 needs the node)
+        """Whether MAXIMUM or MINIMUM with that bound changes anything that the node's value can hold."""
+        return math.isfinite(bound)
+
     def constant(
         self, name: str, array: npt.NDArray[Any], *, key: tuple[Any, ...] = (), quantization: Any = None
     ) -> int:
@@ -140,6 +149,10 @@ class TfliteWriter:
             self._stored[node.name] = [tensor]
         self._append(operator, inputs, tensor.index, options, version)
         return tensor.index
+
+    def place(self, node: Node, index: int, axes: Axes) -> None:
+        """Let the node's value be a tensor that is there already."""
+        self._stored[node.name] = [Tensor(index, axes)]
 
     def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
         """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""

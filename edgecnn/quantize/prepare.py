@@ -1,0 +1,78 @@
+"""What a graph becomes before it is observed and quantized: one form that every runtime computes alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecnn.export.legalize import divisor_factor
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, ValueName
+from edgecnn.graph.qparams import SMALLEST_SCALE
+from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
+
+
+def average_of_images(graph: Graph) -> Graph:
+    """Write the average of a whole image as a mean.
+
+    TFLite's AVERAGE_POOL_2D rounds half away from zero on integers that still hold their zero point; MEAN and ONNX
+    Runtime's GlobalAveragePool round half to even, and may have output parameters of their own. Does not apply where
+    windows are smaller than the image, or padded, or divided by another number.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case AvgPool2d(x=x, kernel=kernel, divisor=None) as pool if kernel == r.shape(x)[2:] and not any(pool.reach):
+                return r.emit(Mean(x=x, axes=(2, 3), keepdim=True), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+def average_of_windows(graph: Graph) -> Graph:
+    """Write an average pooling as a depthwise convolution with equal weights.
+
+    Equal weights are exact in int8, and a convolution's accumulator is rounded alike everywhere; pooling kernels are
+    not (TFLite's rounds half away from zero, ONNX Runtime's sums floats). Where windows are divided by different
+    numbers, since padding is not counted, a multiplication by ``cells / number`` for each place follows.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case AvgPool2d(x=x, kernel=kernel) as pool:
+                channels = r.shape(x)[1]
+                factor = divisor_factor(pool, r.shape(x)[2:], node.shape[2:])
+                even = factor.size == 1
+                share = (float(factor.flat[0]) if even else 1.0) / (kernel[0] * kernel[1])
+                weight = r.add_constant(f"{node.name}.weight", np.full((channels, 1, *kernel), share, np.float32))
+                conv = Conv2d(x=x, weight=weight, bias=None, stride=pool.stride, padding=pool.reach, groups=channels)
+                if even:
+                    return r.emit(conv, node)
+                summed = r.emit(conv, node, "pooled")
+                return r.emit(Mul(x=summed, y=r.add_constant(f"{node.name}.factor", factor)), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+def division_by_constants(graph: Graph) -> Graph:
+    """Multiply by the reciprocal instead. Does not apply to computed divisors, nor where a reciprocal overflows."""
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case Div(x=x, y=y, activation=activation) if (divisor := r.constant(y)) is not None:
+                with np.errstate(divide="ignore", over="ignore"):
+                    reciprocal = np.asarray(np.float32(1) / divisor)
+                if np.isfinite(reciprocal).all() and (np.abs(reciprocal) >= SMALLEST_SCALE).all():
+                    name = r.add_constant(f"{node.name}.reciprocal", reciprocal)
+                    return r.emit(Mul(x=x, y=name, activation=activation), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+RULES: tuple[Rule, ...] = (average_of_images, average_of_windows, division_by_constants)
+
+
+def prepare(graph: Graph) -> Graph:
+    """Rewrite a graph so that both formats, and all their runtimes, execute the same integer program."""
+    return apply_rules(graph, RULES)
