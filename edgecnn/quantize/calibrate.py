@@ -122,9 +122,11 @@ def divergences(observer: Observer, lows: Reals, highs: Reals) -> Reals:
     """For each range, how far (in nats) the quantized histogram is from the observed one clipped to the range.
 
     The observed one has the counts beyond the range in its outermost cells. The quantized one spreads each level's
-    own counts evenly over those of its cells that hold any.
+    own counts evenly over those of its cells that hold any. The cell at 0 is left out: 0 is a level whatever the range,
+    and behind a ReLU half of all values, which spread over a level would outweigh all else.
     """
     counts = observer.counts.astype(np.float64)
+    counts[BINS // 2] = 0
     cells = (np.stack([lows, highs]) + observer.reach) * (BINS / (2 * observer.reach))
     first = np.clip(np.ceil(cells[0] - 0.5), 0, BINS - 1).astype(np.int64)
     last = np.maximum(np.clip(np.floor(cells[1] - 0.5), 0, BINS - 1).astype(np.int64), first)
