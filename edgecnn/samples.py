@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,13 +66,15 @@ def calibration_samples(calibration: Any, shapes: Sequence[tuple[int, ...]]) -> 
 
 def _first_of(batches: Iterable[Any]) -> list[npt.NDArray[np.float32]]:
     parts: list[list[npt.NDArray[np.float32]]] = []
-    have: float = 0
+    have = 0
     for batch in batches:
         arrays = [_array(a) for a in (batch if isinstance(batch, tuple | list) else (batch,))]
         if parts and len(arrays) != len(parts[0]):
             raise DataError(f"a calibration batch has {len(arrays)} inputs, the one before {len(parts[0])}")
+        if len({len(a) for a in arrays}) != 1:
+            raise DataError(f"a calibration batch has inputs of {[len(a) for a in arrays]} samples")
         parts.append(arrays)
-        have += min((len(a) for a in arrays), default=math.inf)
+        have += len(arrays[0])
         if have >= COUNT:
             break
     return [np.concatenate(columns)[:COUNT] for columns in zip(*parts, strict=True)]

@@ -43,14 +43,14 @@ ALIASING = frozenset(
         "unbind",
         "detach",
         "alias",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
         "contiguous",
         "to",
         "_unsafe_view",
     ]
 )
+
+# Operators that in eval mode give back the very tensor they are given.
+SAME_TENSOR = frozenset(["dropout", "feature_dropout", "alpha_dropout"])
 
 
 def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
@@ -100,6 +100,16 @@ def _base_name(node: FxNode) -> str:
 def _writes_in_place(node: FxNode) -> bool:
     base = _base_name(node)
     return base.endswith("_") and not base.endswith("__") and not base.startswith("_")
+
+
+class _Size:
+    """A number computed from the batch's length. Rows take shapes from the result; nothing else may use it."""
+
+    def __float__(self) -> float:
+        raise Unsupported("it computes with the length of the batch", "a program exported with a batch of 1")
+
+    def __index__(self) -> int:
+        raise Unsupported("it computes with the length of the batch", "a program exported with a batch of 1")
 
 
 class _Capture:
@@ -181,6 +191,7 @@ class _Capture:
             row = ROWS.get(_operator(node))
             if row is None:
                 raise Unsupported("edgecnn has no such operator", hint_for(_operator(node)))
+            _check_dtype(node)
             value = row(self, self._bind(node))
             if self._builder.shapes[value] != self.result_shape:
                 raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
@@ -191,6 +202,8 @@ class _Capture:
             self._problem(node, err.message, err.hint)
             value = self._fake(node)
         self._give(node, value)
+        if _base_name(node) in SAME_TENSOR:
+            self._written[node] = self._root(node.all_input_nodes[0])
         if _writes_in_place(node):
             self._write(node, value)
 
@@ -209,14 +222,12 @@ class _Capture:
 
     def _fake(self, node: FxNode) -> ValueName:
         """A stand-in for a value that cannot be had, so that the search for problems goes on behind it."""
-        value = node.meta["val"]
-        shape = tuple(map(int, value.shape)) if isinstance(value, torch.Tensor) else (1,)
-        return self._builder.input(self._builder.free_name(f"{node.name}?"), shape)
+        return self._builder.input(self._builder.free_name(f"{node.name}?"), self._shape_of(node))
 
     def _write(self, node: FxNode, value: ValueName) -> None:
-        """After an in-place operator, every name of the value it wrote to means the result."""
+        """After an in-place operator, every name of the value it wrote to means the result, aliases among them."""
         root = self._root(node.all_input_nodes[0])
-        if root in self._tensors:
+        if root.op == "placeholder" and root in self._tensors:
             self._refuse_state(node, self._names.get(root, root.name))
         self._written[node] = root
         for other in (root, *(n for n, r in self._written.items() if r is root)):
@@ -260,17 +271,24 @@ class _Capture:
                 raise Unsupported(f"the constant {name} is {tensor.dtype}", "float32")
             self._values[node] = self._builder.constant(name, tensor.detach().cpu().double().numpy())
             return self._values[node]
-        return None  # a size, which rows take from the result's shape instead
+        return _Size()
 
     def _place_outputs(self, output: FxNode) -> None:
         names = _output_names(self._program)
+        taken = {i.name for i in self._builder.inputs}
+        for i in range(len(names)):  # a name of its own for each, other than every input's
+            names[i] = names[i] or "output"
+            while names[i] in taken:
+                names[i] += "_out"
+            taken.add(names[i])
         for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
-            if not isinstance(node, FxNode) or node not in self._values:
+            value = self._values.get(node) if isinstance(node, FxNode) else None
+            if value is None or value in self._builder.constants:
                 raise CaptureError(
                     f"output {name} does not depend on the input",
                     hint="leave constants out of what forward returns",
                 )
-            self._builder.output(name, self._values[node])
+            self._builder.output(name, value)
 
     def _problem(self, node: FxNode, reason: str, hint: str = "") -> None:
         place = ", ".join(p for p in (_module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
@@ -320,6 +338,14 @@ def _operator(node: FxNode) -> str:
         return str(getattr(node.target, "__name__", node.target))
     text = str(node.target)
     return text.replace("_.", ".", 1) if _writes_in_place(node) else text
+
+
+def _check_dtype(node: FxNode) -> None:
+    value = node.meta["val"]
+    tensor = value[0] if isinstance(value, list | tuple) else value
+    if tensor.dtype != torch.float32:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -99,7 +99,7 @@ def fold_affine(graph: Graph) -> Graph:
     """Fold a per-channel factor or summand (a batch norm, say) into the convolution or linear layer before it.
 
     Does not apply where something else reads the layer's result, where an activation comes between, or where the
-    constant varies along another axis than the channels.
+    constant varies along another axis than the channels, or where a weight would leave float32's range.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -113,8 +113,10 @@ def fold_affine(graph: Graph) -> Graph:
         if layer.op.activation is not Activation.NONE:
             return None
         axis = 1 if isinstance(layer.op, Conv2d) else len(layer.shape) - 1
+        if node.shape != layer.shape:
+            return None
         gains, shifts = (_per_channel(c, layer.shape, axis) for c in (gain, shift))
-        if gains is None or shifts is None or node.shape != layer.shape:
+        if gains is None or shifts is None:
             return None
         return _fold(r, layer, layer.op, gains, shifts)
 
@@ -157,6 +159,8 @@ def _fold(r: Rewriter, layer: Node, op: Conv2d | Linear, gain: Doubles, shift: D
         return None
     scaled = weight.astype(np.float64) * gain.reshape(-1, *(1,) * (weight.ndim - 1))
     shifted = (0 if bias is None else bias.astype(np.float64)) * gain + shift
+    if not all(np.isfinite(c.astype(np.float32)).all() for c in (scaled, shifted)):
+        return None
     new_weight = op.weight if np.all(gain == 1) else r.add_constant(f"{layer.name}.weight", scaled, instead=op.weight)
     if bias is None and not shifted.any():
         new_bias = None

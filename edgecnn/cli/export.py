@@ -16,6 +16,7 @@ from edgecnn.cli.options import (
     load_data,
     load_model,
     model_options,
+    refuse_without_data,
 )
 from edgecnn.cli.state import common_options
 from edgecnn.formats import FORMATS, PRECISIONS
@@ -108,19 +109,6 @@ def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None,
     known = input_shapes(model, given["shapes"]) if given["shapes"] or model.input_shapes else None
     data = load_data(given["data"], known, **how)
     return data, known or (data.input_shape,)
-
-
-def refuse_without_data(how: dict[str, Any]) -> None:
-    """Refuse options of the data where there is none.
-
-    Raises:
-        UsageError: naming them.
-    """
-    from edgecnn.errors import UsageError
-
-    idle = [f"--{key}" for key, value in how.items() if value is not None]
-    if idle:
-        raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
 
 
 def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:

@@ -87,8 +87,9 @@ def print_report(report: CheckReport) -> None:
     scores = any(v.top1_agreement is not None for v in report.verdicts)
     if scores:
         columns += [("top-1 agrees", "right"), ("accuracy", "right"), ("reference", "right")]
+    outputs = ("output", "left") in columns
     columns.append(("verdict", "left"))
-    print_table(columns, [_row(v, outputs=len(columns) in (7, 10), scores=scores) for v in report.verdicts])
+    print_table(columns, [_row(v, outputs=outputs, scores=scores) for v in report.verdicts])
     for v in (v for v in report.verdicts if not v.passed):
         click.echo(f"failed: {v.artifact} on {v.runtime}, {v.samples_from}, output {v.output}: {v.reason}")
     failed = sum(not v.passed for v in report.verdicts)

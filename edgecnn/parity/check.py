@@ -279,7 +279,9 @@ def _verdict(
     reference_right: int | None,
 ) -> Verdict:
     relative, n = found.relative, found.samples
-    if found.nans:
+    if not n:
+        reason = "there were no samples to compare"
+    elif found.nans:
         reason = f"{found.nans} values are NaN or infinite"
     elif not relative <= FP32_LIMIT:
         reason = f"the error is {relative:.1e} of the range, the limit is {FP32_LIMIT:.0e}"
@@ -297,8 +299,8 @@ def _verdict(
         relative_error=relative,
         limit=FP32_LIMIT,
         top1_agreement=found.agreed / n if right is not None and n else None,
-        accuracy=None if right is None else right / n,
-        reference_accuracy=None if reference_right is None else reference_right / n,
+        accuracy=None if right is None or not n else right / n,
+        reference_accuracy=None if reference_right is None or not n else reference_right / n,
         passed=not reason,
         reason=reason,
     )

@@ -166,7 +166,7 @@ def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
         return
     steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if math.isfinite(b)]
     for i, (operator, bound) in enumerate(steps):
-        limit = w.constant(f"float:{bound:g}", np.array([bound], np.float32))
+        limit = w.constant(f"float:{bound!r}", np.array([bound], np.float32))
         step = "low" if i + 1 < len(steps) else ""
         x = w.emit(operator, node, [x, limit], axes, ("MaximumMinimumOptions", {}), step=step)
 
@@ -233,7 +233,7 @@ def lower_pad(w: TfliteWriter, node: Node, op: ops.Pad) -> None:
     if op.value == 0:
         w.emit("PAD", node, inputs, axes, ("PadOptions", {}))
     else:
-        value = w.constant(f"float:{op.value:g}", np.array(op.value, np.float32))
+        value = w.constant(f"float:{op.value!r}", np.array(op.value, np.float32))
         w.emit("PADV2", node, [*inputs, value], axes, ("PadV2Options", {}))
 
 

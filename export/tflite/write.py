@@ -121,6 +121,10 @@ class TfliteWriter:
         """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
         self._stored[node.name] = [Tensor(self._stored[value][0].index, axes)]
 
+    def give_up(self, node: Node) -> None:
+        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
+        self._stored[node.name] = [Tensor(0, identity(len(node.shape)))]
+
     def reshape(self, node: Node, x: ValueName) -> None:
         """Add a RESHAPE that gives the node's value, its axes in their own order."""
         shape = self.graph.shapes[x]
@@ -174,6 +178,8 @@ class TfliteWriter:
         given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC)), None)
         if given is None:
             given = self._reorder(value, self._stored[value][0], identity(len(shape)), "the output")
+        if self.batch_free:
+            self._model_tensors[given.index].shapeSignature = _int32(self._free_shape(shape, given.axes))
         if any(i.name == value for i in self.graph.inputs):  # runtimes want an output that something computes
             to = self._free_shape(shape, given.axes)
             copy = self._value_tensor(f"{value}:out", shape, given.axes, public=True)
