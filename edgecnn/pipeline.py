@@ -24,7 +24,7 @@ from edgecnn.bundle import (
     write_bundle,
 )
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import CaptureError, ModelError, UsageError
+from edgecnn.errors import CaptureError, DataError, ModelError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
@@ -93,6 +93,7 @@ def export_model(
     graph, reference = capture_model(module, example_inputs)
     samples = calibration if isinstance(calibration, Samples) else _samples(calibration, graph)
     outputs = reference_outputs(graph, reference, samples)
+    _check_labels(samples, outputs[0])
     written = {form: _export(graph, form, opset) for form in formats}
     return write_bundle(
         directory,
@@ -110,6 +111,15 @@ def export_model(
         golden_origin=samples.origin,
         versions=_versions(formats),
         force=force,
+    )
+
+
+def _check_labels(samples: Samples, output: Any) -> None:
+    if samples.labels is None or output.ndim != 2 or samples.labels.max() < output.shape[1]:
+        return
+    raise DataError(
+        f"the data has the label {samples.labels.max()}, the model has {output.shape[1]} outputs",
+        hint="labels from 0 to one less than the model's outputs, or data without labels",
     )
 
 

@@ -302,7 +302,7 @@ def _elementwise() -> list[Case]:
         Case("conv relu bn", seq(conv(3, 4, 3), nn.ReLU(), bn(4))),
         Case("depthwise bn", seq(conv(3, 6, 3, groups=3), bn(6))),
         Case("linear bn", seq(nn.Flatten(), linear(216, 5), _Later(nn.BatchNorm1d, 5), nn.ReLU())),
-        Case("flatten bn linear", seq(nn.Flatten(), _Later(nn.BatchNorm1d, 216), linear(216, 5)), transposes=1),
+        Case("flatten bn linear", seq(nn.Flatten(), _Later(nn.BatchNorm1d, 216), linear(216, 5))),
         Case("dropout", seq(conv(3, 4, 3), nn.Dropout(), nn.Dropout2d(), nn.Identity())),
         Case("squeeze and excite", lambda: SqueezeExcite(3)),
         Case("residual", lambda: Residual(3)),
@@ -402,7 +402,17 @@ def _shapes() -> list[Case]:
             seq(conv(3, 4, 3), bn(4), nn.Flatten(), nn.ReLU(inplace=True), linear(flat, 2)),
         ),
         Case("written into zeros", seq(lambda x: torch.zeros(x.shape).add_(x) * 2)),
-        Case("step names that a module has too", StepNames, ((3, 9, 8),)),
+        Case("step names that a module has too", StepNames, transposes=1),
+        Case(
+            "bn flatten bn linear", seq(nn.MaxPool2d(2), bn(3), nn.Flatten(), _Later(nn.BatchNorm1d, 48), linear(48, 5))
+        ),
+        Case("bn then conv without padding", seq(bn(3), conv(3, 4, 3))),
+        Case(
+            "scale then conv with padding",
+            seq(lambda x: x * torch.arange(1.0, 4.0)[:, None, None], conv(3, 4, 3, 1, 1)),
+        ),
+        Case("x / 255 - mean / std", seq(lambda x: (x / 255 - 0.4) / 0.2, conv(3, 4, 3, 1, 1))),
+        Case("flatten, mean of positions", seq(lambda x: x.flatten(2).mean(-1), linear(3, 2))),
         Case("slice", seq(lambda x: x[:, 1:, 2:-1, ::2])),
         Case("unsqueeze squeeze", seq(lambda x: x.unsqueeze(1).squeeze(1))),
         Case("contiguous, clone, detach", seq(lambda x: (x + 1).contiguous().clone().detach())),

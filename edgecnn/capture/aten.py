@@ -448,12 +448,32 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "aten.hardswish": "ReLU or ReLU6",
         "aten.hardsigmoid": "Sigmoid",
         "aten.elu": "ReLU or ReLU6",
+        "aten.log_softmax": "leave log_softmax to the training loss and return the scores before it",
+        "aten.expand": "leave it out: arithmetic broadcasts by itself",
+        "aten.chunk": "slices, such as x[:, :k] and x[:, k:]",
+        "aten.split": "slices, such as x[:, :k] and x[:, k:]",
+        "aten.unbind": "slices, such as x[:, 0:1]",
+        "aten.neg": "0 - x",
+        "aten.pow.Tensor_Scalar": "x * x for a square",
+        "aten.square": "x * x",
+        "aten.sum": "x.mean(...) times the number of elements",
+        "aten.upsample": "upsampling outside the model",
+        "aten.pixel_shuffle": "reshape, permute and reshape",
+        "aten.prelu": "ReLU or ReLU6",
+        "aten.group_norm": "BatchNorm2d",
+        "aten.instance_norm": "BatchNorm2d",
+        "aten.layer_norm": "BatchNorm2d",
+        "aten.where": "relu or clamp, where one of them says the same",
+        "aten.index": "slices",
+        "aten.amax": "AdaptiveMaxPool2d(1) for the largest over height and width",
         "aten.max_pool1d": "MaxPool2d with a kernel of height 1",
         "aten.avg_pool1d": "AvgPool2d with a kernel of height 1",
         "aten.rand": "a model whose output does not depend on chance",
     }
 )
-DEFAULT_HINT = "an operator that `edgecnn` knows (docs/operators.md lists them)"
+DEFAULT_HINT = (
+    "convolution, pooling, linear, batch norm, ReLU, sigmoid, tanh, softmax, + - * /, cat, reshape or permute"
+)
 
 
 def hint_for(operator: str) -> str:

@@ -13,6 +13,7 @@ from edgecnn.cli.options import (
     json_option,
     load_data,
     load_model,
+    prints_to_stderr,
     refuse_without_data,
 )
 from edgecnn.cli.state import common_options
@@ -54,14 +55,15 @@ def check_command(bundle: Path, model: str | None, time_limit: float, as_json: b
         raise UsageError("--weights and --arg belong to --model", hint="--model MODEL, or leave them out")
     loaded = load_bundle(bundle)
     data = _data(loaded, given)
-    reference = None if model is None else _reference(loaded, model, given)
-    with progress_bar("checking") as progress:
+    with prints_to_stderr():
+        reference = None if model is None else _reference(loaded, model, given)
+    with prints_to_stderr(), progress_bar("checking") as progress:
         report = check_bundle(loaded, data=data, reference=reference, time_limit=time_limit, progress=progress)
     if as_json:
         print_json(report.as_json())
     else:
         if data is not None and data.note:
-            click.echo(f"note: {data.note}")
+            click.echo(f"note: {data.note}", err=True)
         print_report(report)
     return 0 if report.passed else 1
 

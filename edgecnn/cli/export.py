@@ -16,6 +16,7 @@ from edgecnn.cli.options import (
     load_data,
     load_model,
     model_options,
+    prints_to_stderr,
     refuse_without_data,
 )
 from edgecnn.cli.state import common_options
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The bundle.")
 @model_options
 @data_options
-@click.option("--formats", type=Names(), default=FORMATS, show_default=",".join(FORMATS), help="Comma-separated.")
-@click.option("--precisions", type=Names(), default=PRECISIONS, show_default=",".join(PRECISIONS), help="Likewise.")
+@click.option("--formats", type=Names(), default=FORMATS, help=f"Of {','.join(FORMATS)}.  [default: all]")
+@click.option("--precisions", type=Names(), default=PRECISIONS, help=f"Of {','.join(PRECISIONS)}.  [default: fp32]")
 @click.option("--name", help="Name that the files bear; by default the model's.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
 @click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
@@ -82,22 +83,24 @@ def _export(
 
     if name is not None:
         check_name(name)
-    model = load_model(spec, weights, given["arguments"])
+    with prints_to_stderr():
+        model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
-    bundle = export_model(
-        model.program or model.module,
-        None if model.program else _zeros(shapes),
-        output,
-        formats=formats,
-        precisions=precisions,
-        calibration=None if data is None else _golden(data),
-        name=name or model.name,
-        opset=given["opset"],
-        preprocessing=None if data is None else data.preprocessing,
-        class_labels=() if data is None else data.class_names,
-        source=_source(spec, weights, given["arguments"]),
-        force=given["force"],
-    )
+    with prints_to_stderr():
+        bundle = export_model(
+            model.program or model.module,
+            None if model.program else _zeros(shapes),
+            output,
+            formats=formats,
+            precisions=precisions,
+            calibration=None if data is None else _golden(data),
+            name=name or model.name,
+            opset=given["opset"],
+            preprocessing=None if data is None else data.preprocessing,
+            class_labels=() if data is None else data.class_names,
+            source=_source(spec, weights, given["arguments"]),
+            force=given["force"],
+        )
     return bundle, [*model.notes, *([data.note] if data is not None and data.note else [])]
 
 
@@ -153,8 +156,8 @@ def _print(bundle: Bundle, notes: list[str], report: Any, *, as_json: bool) -> N
         )
         return
     for note in notes:
-        click.echo(f"note: {note}")
-    shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape[1:]))}" for i in bundle.manifest.inputs)
+        click.echo(f"note: {note}", err=True)
+    shapes = " and ".join("x".join(map(str, i.shape[1:])) for i in bundle.manifest.inputs)
     click.echo(f"{bundle.directory}: {bundle.manifest.name}, input {shapes}")
     print_bundle(bundle)
     if report is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -97,6 +99,11 @@ def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def prints_to_stderr() -> contextlib.redirect_stdout[Any]:
+    """While the user's own code runs: what it prints is no part of the result."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def load_model(model: str, weights: Path | None, arguments: Sequence[str], *, seed: int = 0) -> LoadedModel:

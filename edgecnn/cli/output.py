@@ -75,7 +75,7 @@ def print_bundle(bundle: Bundle) -> None:
     print_table([("artifact", "left"), ("bytes", "right"), ("operators", "left")], rows)
     for artifact in bundle.artifacts:
         for note in artifact.spec.notes:
-            click.echo(f"note: {artifact.path.name}: {note}")
+            click.echo(f"note: {artifact.path.name}: {note}", err=True)
 
 
 def print_report(report: CheckReport) -> None:

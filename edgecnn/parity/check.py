@@ -189,7 +189,12 @@ class _Runner:
             outputs = self.infer(inputs)
             for i, (output, wanted) in enumerate(zip(outputs, expected, strict=True)):
                 self._add(differences[i], names[i], output, wanted)
-                if labels is not None and output.ndim == 2:
+                if labels is not None and output.ndim == 2 and i == 0:
+                    if labels.max() >= output.shape[1]:
+                        raise DataError(
+                            f"{trial.name} has the label {labels.max()}, the model has {output.shape[1]} outputs",
+                            hint="labels from 0 to one less than the model's outputs, or data without labels",
+                        )
                     labelled = True
                     right[i][0] += int((output.argmax(1) == labels).sum())
                     right[i][1] += int((wanted.argmax(1) == labels).sum())
