@@ -23,13 +23,13 @@ from edgecnn.bundle import (
     write_bundle,
 )
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import QuantizationError, UsageError
+from edgecnn.errors import DataError, QuantizationError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.parity.exactness import is_exact
 from edgecnn.quantize.program import Program, quantize_graph
-from edgecnn.samples import CALIBRATION, Calibration, random_samples, read_calibration
+from edgecnn.samples import CALIBRATION, Calibration, Samples, random_samples, read_calibration
 from edgecnn.witness import capture_model, reference_outputs
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def export_model(
     data = _calibration(calibration, shapes, calibration_samples)
     samples = random_samples(shapes) if data is None else data.golden
     outputs = reference_outputs(graph, reference, samples)
+    _check_labels(samples, outputs[0])
     program = quantize_graph(graph, data, recipe, progress) if data is not None and "int8" in precisions else None
     written = {(f, p): _export(graph, program, f, p, opset) for p in precisions for f in formats}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
@@ -129,6 +130,15 @@ def export_model(
         golden_origin=samples.origin,
         versions=_versions(formats),
         force=force,
+    )
+
+
+def _check_labels(samples: Samples, output: Any) -> None:
+    if samples.labels is None or output.ndim != 2 or samples.labels.max() < output.shape[1]:
+        return
+    raise DataError(
+        f"the data has the label {samples.labels.max()}, the model has {output.shape[1]} outputs",
+        hint="labels from 0 to one less than the model's outputs, or data without labels",
     )
 
 

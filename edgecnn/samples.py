@@ -125,8 +125,10 @@ def _first_of(batches: Iterable[Any], count: int) -> list[Array]:
         arrays = [_array(a) for a in (batch if isinstance(batch, tuple | list) else (batch,))]
         if parts and len(arrays) != len(parts[0]):
             raise DataError(f"a calibration batch has {len(arrays)} inputs, the one before {len(parts[0])}")
+        if len({len(a) for a in arrays}) != 1:
+            raise DataError(f"a calibration batch has inputs of {[len(a) for a in arrays]} samples")
         parts.append(arrays)
-        have += min((len(a) for a in arrays), default=0)
+        have += len(arrays[0])
         if have >= count:
             break
     return [np.concatenate(columns)[:count] for columns in zip(*parts, strict=True)]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from edgecnn.errors import LoweringError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op
 
-Writer = TypeVar("Writer")
+
+class GivesUp(Protocol):
+    """What every writer can do."""
+
+    def give_up(self, node: Node) -> None:
+        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
+
+
+Writer = TypeVar("Writer", bound=GivesUp)
 
 
 def lower_all(
@@ -27,6 +35,7 @@ def lower_all(
         except LoweringError as err:
             err.where = err.where or ", ".join(p for p in (node.describe(), node.origin.source) if p)
             problems.append(err)
+            writer.give_up(node)
     if len(problems) == 1:
         raise problems[0]
     if problems:

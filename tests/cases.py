@@ -302,7 +302,7 @@ def _elementwise() -> list[Case]:
         Case("conv relu bn", seq(conv(3, 4, 3), nn.ReLU(), bn(4))),
         Case("depthwise bn", seq(conv(3, 6, 3, groups=3), bn(6))),
         Case("linear bn", seq(nn.Flatten(), linear(216, 5), _Later(nn.BatchNorm1d, 5), nn.ReLU())),
-        Case("flatten bn linear", seq(nn.Flatten(), _Later(nn.BatchNorm1d, 216), linear(216, 5)), transposes=1),
+        Case("flatten bn linear", seq(nn.Flatten(), _Later(nn.BatchNorm1d, 216), linear(216, 5))),
         Case("dropout", seq(conv(3, 4, 3), nn.Dropout(), nn.Dropout2d(), nn.Identity())),
         Case("squeeze and excite", lambda: SqueezeExcite(3)),
         Case("residual", lambda: Residual(3)),
@@ -312,6 +312,27 @@ def _elementwise() -> list[Case]:
 
 def Fn_(function: Callable[..., object]) -> Callable[[], nn.Module]:
     return lambda: Fn(function)
+
+
+def _sigmoid_behind_dropout(x: Tensor) -> Tensor:
+    y = F.dropout(x * 1.0, training=False)
+    z = y * 1.0
+    v = F.dropout(z, training=False)
+    v.sigmoid_()
+    return z
+
+
+class StepNames(nn.Module):
+    """A container named like a step on the way to a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3, 3, 1, 1))
+        self.conv2d = nn.Module()
+        self.conv2d.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2d.linear(F.relu(F.conv2d(x, self.w)))
 
 
 def _write_through_view(y: Tensor) -> Tensor:
@@ -363,6 +384,35 @@ def _shapes() -> list[Case]:
         ),
         Case("zero pad, max pool with padding", seq(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2, 1))),
         Case("zero pad, avg pool with padding", seq(nn.ZeroPad2d(1), nn.AvgPool2d(3, 2, 1, count_include_pad=False))),
+        Case("zero pad, avg pool of kernel 1", seq(lambda x: F.avg_pool2d(F.pad(x, (1, 0, 1, 1)), 1, (2, 3)))),
+        Case(
+            "zero pad, avg pool padded on its own",
+            seq(lambda x: F.avg_pool2d(F.pad(x, (1, 1, 2, 1)), (4, 1), 1, (2, 0))),
+        ),
+        Case("bounds that differ in the 8th digit", seq(lambda x: (x * 1000).clamp(1000.001, 1000.004) - 1000)),
+        Case("channels broadcast up", seq(conv(3, 1, 1), lambda x: x * torch.arange(1.0, 4.0)[:, None, None])),
+        Case("features broadcast up", seq(linear(8, 1), lambda x: x + torch.arange(4.0)), ((8,),)),
+        Case("add alpha times a constant", seq(lambda x: torch.add(x, torch.arange(8.0), alpha=0.3))),
+        Case("relu in place on the input", seq(nn.ReLU(inplace=True), conv(3, 4, 3))),
+        Case("write in place to the input", seq(lambda x: x.sub_(0.5).div_(0.25), conv(3, 4, 3))),
+        Case("conv bn dropout relu in place", seq(conv(3, 4, 3), bn(4), nn.Dropout(), nn.ReLU(inplace=True))),
+        Case("in place behind dropout", Fn_(_sigmoid_behind_dropout)),
+        Case(
+            "conv bn flatten relu in place",
+            seq(conv(3, 4, 3), bn(4), nn.Flatten(), nn.ReLU(inplace=True), linear(flat, 2)),
+        ),
+        Case("written into zeros", seq(lambda x: torch.zeros(x.shape).add_(x) * 2)),
+        Case("step names that a module has too", StepNames, transposes=1),
+        Case(
+            "bn flatten bn linear", seq(nn.MaxPool2d(2), bn(3), nn.Flatten(), _Later(nn.BatchNorm1d, 48), linear(48, 5))
+        ),
+        Case("bn then conv without padding", seq(bn(3), conv(3, 4, 3))),
+        Case(
+            "scale then conv with padding",
+            seq(lambda x: x * torch.arange(1.0, 4.0)[:, None, None], conv(3, 4, 3, 1, 1)),
+        ),
+        Case("x / 255 - mean / std", seq(lambda x: (x / 255 - 0.4) / 0.2, conv(3, 4, 3, 1, 1))),
+        Case("flatten, mean of positions", seq(lambda x: x.flatten(2).mean(-1), linear(3, 2))),
         Case("slice", seq(lambda x: x[:, 1:, 2:-1, ::2])),
         Case("unsqueeze squeeze", seq(lambda x: x.unsqueeze(1).squeeze(1))),
         Case("contiguous, clone, detach", seq(lambda x: (x + 1).contiguous().clone().detach())),

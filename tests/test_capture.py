@@ -172,12 +172,15 @@ def test_unsupported_operators_are_listed_at_once() -> None:
         (Fn(lambda x: torch.div(x, 2, rounding_mode="floor")), "rounding_mode"),
         (Fn(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")), "padding mode"),
         (Fn(lambda x: F.pad(x, (-1, 0))), "negative padding"),
-        (Fn(lambda x: x.double()), "cast to"),
-        (Fn(lambda x: nn.functional.max_pool2d(x[0], 2)), "without a batch axis"),
+        (Fn(lambda x: x.double()), "gives float64"),
+        (Fn(lambda x: nn.functional.max_pool2d(x.squeeze(0), 2)), "without a batch axis"),
         (nn.LSTM(4, 3), "recurrent"),
         (Fn(lambda x: F.max_pool2d(x, 2, return_indices=True)), "result 1"),
         (Fn(lambda x: x + torch.tensor(float("nan"))), "NaN or infinite"),
         (Fn(lambda x: (x, torch.ones(2))), "does not depend on the input"),
+        (Fn(lambda x: None), "returns None|returns nothing"),
+        (Fn(lambda x: x > 0), "aten.gt"),
+        (Fn(lambda x: F.conv2d(x, torch.ones(1, 1, 2, 2), x.mean((1, 2, 3)))), "bias is computed"),
     ],
     ids=str,
 )
@@ -185,6 +188,43 @@ def test_refused_with_the_reason(module: nn.Module, message: str) -> None:
     shape = (1, 4, 4) if isinstance(module, nn.LSTM) else (1, 1, 4, 4)
     with pytest.raises(CaptureError, match=message):
         capture(module, [torch.zeros(*shape)])
+
+
+def test_nothing_is_said_of_what_follows_an_unsupported_operator() -> None:
+    def shuffle(x):
+        a, b = x.chunk(2, 1)
+        return torch.cat([b, a], 1) + F.gelu(x)
+
+    with pytest.raises(CaptureError) as found:
+        capture(Fn(shuffle), [torch.zeros(1, 4, 3, 3)])
+    assert "2 operations" in str(found.value)
+    assert "aten.chunk" in str(found.value)
+    assert "getitem" not in str(found.value)
+
+
+def test_numbers_computed_from_a_dynamic_batch_are_refused() -> None:
+    program = torch.export.export(
+        Fn(lambda x: x.clamp(max=x.size(0) * 0.25)),
+        (torch.ones(3, 4),),
+        dynamic_shapes=(({0: torch.export.Dim("b")},),),
+    )
+    with pytest.raises(CaptureError, match="length of the batch"):
+        capture_program(program)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (Fn(lambda x: {"x": x * 2}), ["x"]),
+        (Fn(lambda x: {"a": {"b": x * 2}, "a_b": x * 3}), ["a_b", "a_b_out"]),
+        (Fn(lambda x: {"": x * 2}), ["output"]),
+    ],
+    ids=["like the input", "like each other", "empty"],
+)
+def test_output_names_are_their_own(module, names: list[str]) -> None:
+    graph = capture(module, [torch.zeros(1, 3)])
+    assert [o.name for o in graph.outputs] == names
+    assert not {o.name for o in graph.outputs} & {i.name for i in graph.inputs}
 
 
 def test_control_flow_over_values_is_refused_with_the_line() -> None:

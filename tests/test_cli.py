@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -75,7 +76,7 @@ def test_train_export_check(run, work) -> None:
     trained = run("train", "lenet5", "--data", "digits", "--epochs", 1, "-o", "w.pt")
     assert "held-out accuracy" in trained.stdout
     exported = run("export", "lenet5", "--weights", "w.pt", "--data", "digits", "-o", "out/lenet5")
-    assert "images resized from 8x8 to 28x28" in exported.stdout
+    assert "images resized from 8x8 to 28x28" in exported.stderr
     assert "check: passed, 2 of 2" in exported.stdout
     assert _names(work / "out" / "lenet5") == {
         "lenet5.fp32.onnx", "lenet5.fp32.tflite", "manifest.json", "golden.npz",
@@ -182,6 +183,33 @@ def test_verbose_tells_more(run, work) -> None:
     short = run("export", "net.py:Net", "--input-shape", "1x9x9", "-o", "x", code=2)
     full = run("export", "net.py:Net", "--input-shape", "1x9x9", "-o", "x", "--verbose", code=2)
     assert len(full.stderr) > 2 * len(short.stderr)
+
+
+def test_output_that_cannot_be_written(work) -> None:
+    program = f"{sys.executable} -c 'from edgecnn.cli import main; main()' models"
+    environment = {**os.environ, "PYTHONPATH": ":".join(p for p in sys.path if p)}
+    for redirect, code, words in (
+        (">/dev/full", 2, "cannot be written: No space left"),
+        (">&-", 2, "no standard output"),
+    ):
+        result = subprocess.run(
+            f"{program} {redirect}", shell=True, cwd=work, capture_output=True, text=True, check=False, env=environment
+        )
+        assert (result.returncode, words in result.stderr) == (code, True), result.stderr
+
+
+def test_what_a_model_prints_is_no_result(run) -> None:
+    loud = NET.replace("    def forward(self, x):", "    def forward(self, x):\n        print('loud')", 1)
+    Path("loud.py").write_text(loud)
+    result = run("export", "loud.py:Net", "--input-shape", "1x8x8", "-o", "x", "--json")
+    assert json.loads(result.stdout)["check"]["passed"]
+    assert "loud" in result.stderr
+
+
+def test_labels_that_the_model_cannot_give(run, work) -> None:
+    np.savez(work / "d.npz", x=np.zeros((6, 1, 8, 8), np.float32), y=np.array([0, 7, 14] * 2))
+    result = run("export", "net.py:Net", "--data", "npz:d.npz", "--input-shape", "1x8x8", "-o", "x", code=2)
+    assert "label 14, the model has 10 outputs" in result.stderr
 
 
 def test_a_closed_pipe_is_no_error(run, work) -> None:

@@ -122,7 +122,7 @@ def test_calibration_that_does_not_fit(tmp_path, calibration, message: str) -> N
     [
         ({"formats": ["onnx", "caffe"]}, "caffe"),
         ({"formats": []}, "formats"),
-        ({"precisions": ["int8"]}, "int8"),
+        ({"precisions": ["int3"]}, "int3"),
         ({"name": "a/b"}, "a/b"),
         ({"opset": 7}, "opset 7"),
     ],

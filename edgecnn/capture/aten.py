@@ -100,7 +100,7 @@ def _convolve(b: Builder, a: Args, padding: Padding) -> ValueName:
     op = ops.Conv2d(
         x=_batched(b, a["input"], 4, "Conv2d"),
         weight=_weight(b, a["weight"], "conv2d"),
-        bias=a["bias"],
+        bias=_bias(b, a["bias"]),
         stride=a.pair("stride"),
         padding=padding,
         dilation=a.pair("dilation"),
@@ -134,15 +134,21 @@ def _weight(b: Builder, weight: ValueName, what: str) -> ValueName:
     return weight
 
 
+def _bias(b: Builder, bias: ValueName | None) -> ValueName | None:
+    if bias is not None and b.elements(bias) is None:
+        raise Unsupported("the bias is computed from the input", "an addition after the layer")
+    return bias
+
+
 def _linear(b: Builder, a: Args) -> ValueName:
-    return b.add(ops.Linear(x=a["input"], weight=_weight(b, a["weight"], "linear"), bias=a["bias"]))
+    return b.add(ops.Linear(x=a["input"], weight=_weight(b, a["weight"], "linear"), bias=_bias(b, a["bias"])))
 
 
 def _addmm(b: Builder, a: Args) -> ValueName:
     weight = b.elements(a["mat2"])
     if weight is None or (a["beta"], a["alpha"]) != (1, 1):
         raise Unsupported("a matrix product with a computed matrix, or with alpha or beta, is not supported")
-    return b.add(ops.Linear(x=a["mat1"], weight=b.constant(weight.T, "weight"), bias=a["self"]))
+    return b.add(ops.Linear(x=a["mat1"], weight=b.constant(weight.T, "weight"), bias=_bias(b, a["self"])))
 
 
 def _matmul(b: Builder, a: Args) -> ValueName:
@@ -258,7 +264,12 @@ def _binary(op: type[ops.Binary]) -> Row:
         if a.get("rounding_mode") is not None:
             raise Unsupported(f"division with rounding_mode={a['rounding_mode']!r} is not supported")
         if (alpha := a.get("alpha", 1)) != 1:
-            y = b.add(ops.Mul(x=y, y=b.constant(np.array(alpha, np.float64), "alpha")), "scaled")
+            known, factor = b.elements(y), np.array(alpha, np.float64)
+            y = (
+                b.add(ops.Mul(x=y, y=b.constant(factor, "alpha")), "scaled")
+                if known is None
+                else b.constant(known * factor, "scaled")
+            )
         return b.add(op(x=x, y=y))
 
     return row
@@ -362,10 +373,12 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "aten.mm.default": _matmul,
         "aten.matmul.default": _matmul,
         "aten.batch_norm.default": _batch_norm,
+        "aten._native_batch_norm_legit_no_training.default": _batch_norm,
         "aten.max_pool2d.default": _max_pool2d,
         "aten.max_pool2d_with_indices.default": _max_pool2d,
         "aten.avg_pool2d.default": _avg_pool2d,
         "aten.adaptive_avg_pool2d.default": _adaptive(_average),
+        "aten._adaptive_avg_pool2d.default": _adaptive(_average),
         "aten.adaptive_max_pool2d.default": _adaptive(_largest),
         "aten.mean.dim": _mean,
         "aten.mean.default": _mean,
@@ -435,12 +448,32 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "aten.hardswish": "ReLU or ReLU6",
         "aten.hardsigmoid": "Sigmoid",
         "aten.elu": "ReLU or ReLU6",
+        "aten.log_softmax": "leave log_softmax to the training loss and return the scores before it",
+        "aten.expand": "leave it out: arithmetic broadcasts by itself",
+        "aten.chunk": "slices, such as x[:, :k] and x[:, k:]",
+        "aten.split": "slices, such as x[:, :k] and x[:, k:]",
+        "aten.unbind": "slices, such as x[:, 0:1]",
+        "aten.neg": "0 - x",
+        "aten.pow.Tensor_Scalar": "x * x for a square",
+        "aten.square": "x * x",
+        "aten.sum": "x.mean(...) times the number of elements",
+        "aten.upsample": "upsampling outside the model",
+        "aten.pixel_shuffle": "reshape, permute and reshape",
+        "aten.prelu": "ReLU or ReLU6",
+        "aten.group_norm": "BatchNorm2d",
+        "aten.instance_norm": "BatchNorm2d",
+        "aten.layer_norm": "BatchNorm2d",
+        "aten.where": "relu or clamp, where one of them says the same",
+        "aten.index": "slices",
+        "aten.amax": "AdaptiveMaxPool2d(1) for the largest over height and width",
         "aten.max_pool1d": "MaxPool2d with a kernel of height 1",
         "aten.avg_pool1d": "AvgPool2d with a kernel of height 1",
         "aten.rand": "a model whose output does not depend on chance",
     }
 )
-DEFAULT_HINT = "an operator that `edgecnn` knows (docs/operators.md lists them)"
+DEFAULT_HINT = (
+    "convolution, pooling, linear, batch norm, ReLU, sigmoid, tanh, softmax, + - * /, cat, reshape or permute"
+)
 
 
 def hint_for(operator: str) -> str:

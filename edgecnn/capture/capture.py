@@ -43,14 +43,14 @@ ALIASING = frozenset(
         "unbind",
         "detach",
         "alias",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
         "contiguous",
         "to",
         "_unsafe_view",
     ]
 )
+
+# Operators that in eval mode give back the very tensor they are given.
+SAME_TENSOR = frozenset(["dropout", "feature_dropout", "alpha_dropout"])
 
 
 def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
@@ -102,6 +102,19 @@ def _writes_in_place(node: FxNode) -> bool:
     return base.endswith("_") and not base.endswith("__") and not base.startswith("_")
 
 
+NO_ROW = "edgecnn has no such operator"
+
+
+class _Size:
+    """A number computed from the batch's length. Rows take shapes from the result; nothing else may use it."""
+
+    def __float__(self) -> float:
+        raise Unsupported("it computes with the length of the batch", "a program exported with a batch of 1")
+
+    def __index__(self) -> int:
+        raise Unsupported("it computes with the length of the batch", "a program exported with a batch of 1")
+
+
 class _Capture:
     """One pass over a program. It is the :class:`~edgecnn.capture.aten.Builder` that rows see."""
 
@@ -113,6 +126,7 @@ class _Capture:
         self._names: dict[FxNode, str] = {}
         self._written: dict[FxNode, FxNode] = {}
         self._problems: list[str] = []
+        self._unknown: set[FxNode] = set()  # calls that cannot be had, and all that depends on them
         self._batch = program_batch(program)
         self._paths = _module_paths(program.graph)
         self._node: FxNode
@@ -162,9 +176,11 @@ class _Capture:
                 target, self._tensors[node] = tensors[node.name]
                 self._names[node] = target
             elif not isinstance(node.meta.get("val"), torch.Tensor):
+                self._unknown.add(node)
                 self._problem(node, f"the argument {node.name} is not a tensor", "a forward that takes tensors only")
             elif node.meta["val"].dtype != torch.float32:
                 dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+                self._unknown.add(node)
                 self._problem(node, f"the input {node.name} is {dtype}", "float32 inputs")
             else:
                 self._values[node] = self._builder.input(node.name, self._shape_of(node))
@@ -174,23 +190,33 @@ class _Capture:
         inputs = node.all_input_nodes
         if node in self._values or not _holds_tensors(node.meta.get("val")):
             return  # a size or an assertion: shapes are static, nothing to compute
+        if any(i in self._unknown for i in inputs):
+            self._unknown.add(node)
+            if _operator(node) not in ROWS and _operator(node) != "getitem":
+                self._problem(node, NO_ROW, hint_for(_operator(node)))
+            return
         if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
             row = ROWS.get(_operator(node))
             if row is None:
-                raise Unsupported("edgecnn has no such operator", hint_for(_operator(node)))
+                raise Unsupported(NO_ROW, hint_for(_operator(node)))
+            _check_dtype(node)
             value = row(self, self._bind(node))
             if self._builder.shapes[value] != self.result_shape:
                 raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
         except Unsupported as problem:
             self._problem(node, problem.reason, problem.hint)
-            value = self._fake(node)
+            self._unknown.add(node)
+            return
         except GraphError as err:
             self._problem(node, err.message, err.hint)
-            value = self._fake(node)
+            self._unknown.add(node)
+            return
         self._give(node, value)
+        if _base_name(node) in SAME_TENSOR:
+            self._written[node] = self._root(node.all_input_nodes[0])
         if _writes_in_place(node):
             self._write(node, value)
 
@@ -205,18 +231,12 @@ class _Capture:
                     self._problem(
                         user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result"
                     )
-                    self._values[user] = self._fake(user)
-
-    def _fake(self, node: FxNode) -> ValueName:
-        """A stand-in for a value that cannot be had, so that the search for problems goes on behind it."""
-        value = node.meta["val"]
-        shape = tuple(map(int, value.shape)) if isinstance(value, torch.Tensor) else (1,)
-        return self._builder.input(self._builder.free_name(f"{node.name}?"), shape)
+                    self._unknown.add(user)
 
     def _write(self, node: FxNode, value: ValueName) -> None:
-        """After an in-place operator, every name of the value it wrote to means the result."""
+        """After an in-place operator, every name of the value it wrote to means the result, aliases among them."""
         root = self._root(node.all_input_nodes[0])
-        if root in self._tensors:
+        if root.op == "placeholder" and root in self._tensors:
             self._refuse_state(node, self._names.get(root, root.name))
         self._written[node] = root
         for other in (root, *(n for n, r in self._written.items() if r is root)):
@@ -260,17 +280,26 @@ class _Capture:
                 raise Unsupported(f"the constant {name} is {tensor.dtype}", "float32")
             self._values[node] = self._builder.constant(name, tensor.detach().cpu().double().numpy())
             return self._values[node]
-        return None  # a size, which rows take from the result's shape instead
+        return _Size()
 
     def _place_outputs(self, output: FxNode) -> None:
         names = _output_names(self._program)
+        taken = {i.name for i in self._builder.inputs}
+        for i in range(len(names)):  # a name of its own for each, other than every input's
+            names[i] = names[i] or "output"
+            while names[i] in taken:
+                names[i] += "_out"
+            taken.add(names[i])
         for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
-            if not isinstance(node, FxNode) or node not in self._values:
+            value = self._values.get(node) if isinstance(node, FxNode) else None
+            if node is None:
+                raise CaptureError("the model returns None", hint="a forward that returns what it computes")
+            if value is None or value in self._builder.constants:
                 raise CaptureError(
-                    f"output {name} does not depend on the input",
+                    f"the result {name} does not depend on the input",
                     hint="leave constants out of what forward returns",
                 )
-            self._builder.output(name, self._values[node])
+            self._builder.output(name, value)
 
     def _problem(self, node: FxNode, reason: str, hint: str = "") -> None:
         place = ", ".join(p for p in (_module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
@@ -320,6 +349,14 @@ def _operator(node: FxNode) -> str:
         return str(getattr(node.target, "__name__", node.target))
     text = str(node.target)
     return text.replace("_.", ".", 1) if _writes_in_place(node) else text
+
+
+def _check_dtype(node: FxNode) -> None:
+    value = node.meta["val"]
+    tensor = value[0] if isinstance(value, list | tuple) else value
+    if tensor.dtype != torch.float32:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -372,6 +409,8 @@ def _output_names(program: torch.export.ExportedProgram) -> list[str]:
     assert spec is not None
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     paths = [list(_path_parts(path)) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
+    if not paths:
+        raise CaptureError("the model returns nothing", hint="a forward that returns what it computes")
     if len(paths) == 1 and not any(isinstance(p, str) for p in paths[0]):
         return ["output"]
     names = ["_".join(str(p) for p in path) for path in paths]

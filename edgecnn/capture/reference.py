@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.trace import eval_mode, quiet_torch
+from edgecnn.capture.trace import eval_mode, first_lines, quiet_torch, user_line
 from edgecnn.errors import ModelError
 
 Arrays = list[npt.NDArray[np.float32]]
@@ -38,23 +39,34 @@ class TorchReference:
         """
         samples, step = len(inputs[0]), self.batch or len(inputs[0])
         parts = [self._call([_rows(a, i, step) for a in inputs]) for i in range(0, samples, step)]
-        outputs = [np.concatenate(columns)[:samples] for columns in zip(*parts, strict=True)]
-        if any(len(o) != samples for o in outputs):
-            raise ModelError(
-                f"the model gives outputs of {[len(o) for o in outputs]} rows for {samples} samples",
-                hint="a model whose first output axis is the batch",
-            )
-        return outputs
+        for output in (o for part in parts for o in part):
+            if output.shape[:1] != (step,):
+                raise ModelError(
+                    f"the model gives an output of shape {output.shape} for {step} samples",
+                    hint="a model whose first output axis is the batch",
+                )
+        return [np.concatenate(columns)[:samples] for columns in zip(*parts, strict=True)]
 
     def _call(self, arrays: Sequence[npt.NDArray[Any]]) -> Arrays:
-        tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
-        with quiet_torch():
-            if self._program:  # its module refuses eval(); it was exported in its mode
-                result = self._module(*tensors)
-            else:
-                with eval_mode(self._module):
-                    result = self._module(*tensors)
+        tensors = [torch.from_numpy(np.array(a, order="C")) for a in arrays]  # copies: a model may write to its inputs
+        try:
+            with quiet_torch():
+                result = self._run(tensors)
+        except Exception as err:
+            shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors)
+            raise ModelError(
+                f"the torch model does not run on inputs of {shapes}: {first_lines(err)}",
+                where=user_line(err),
+                hint="a forward that takes tensors only, by position, for any batch",
+                detail="".join(traceback.format_exception(err)),
+            ) from err
         return [leaf.numpy() for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+    def _run(self, tensors: Sequence[torch.Tensor]) -> Any:
+        if self._program:  # its module refuses eval(); it was exported in its mode
+            return self._module(*tensors)
+        with eval_mode(self._module):
+            return self._module(*tensors)
 
 
 def _rows(array: npt.NDArray[Any], start: int, count: int) -> npt.NDArray[Any]:

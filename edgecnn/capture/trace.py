@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import logging
 import re
 import traceback
@@ -26,18 +27,27 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
         ModelError: if the module does not run on these inputs.
         CaptureError: if it runs, but ``torch.export`` cannot trace it.
     """
+    said = io.StringIO()  # torch prints pages of its own graph when it fails: they go to --verbose
     with eval_mode(module), quiet_torch():
         try:
-            return torch.export.export(module, tuple(example_inputs))
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                return torch.export.export(module, tuple(example_inputs))
         except Exception as err:
             _raise_if_it_does_not_run(module, example_inputs)
             raise CaptureError(
-                f"torch.export cannot trace {type(module).__name__}: {_first_lines(err)}",
+                f"torch.export cannot trace {type(module).__name__}: {_reason(err)}",
                 where=user_line(err),
                 why="the model runs, but its Python decides on tensor values, or does what no graph can hold",
                 hint="rewrite that line without Python control flow over tensor values; --verbose shows all of it",
-                detail="".join(traceback.format_exception(err)),
+                detail=said.getvalue() + "".join(traceback.format_exception(err)),
             ) from err
+
+
+def _reason(err: Exception) -> str:
+    """Torch's reason in few words."""
+    if "data-dependent" in str(err):
+        return "its Python decides on the value of a tensor"
+    return first_lines(err)
 
 
 @contextlib.contextmanager
@@ -77,14 +87,15 @@ def _raise_if_it_does_not_run(module: torch.nn.Module, example_inputs: Sequence[
     except Exception as err:
         shapes = ", ".join("x".join(map(str, t.shape)) for t in example_inputs)
         raise ModelError(
-            f"{type(module).__name__} does not run on an input of {shapes}: {_first_lines(err)}",
+            f"{type(module).__name__} does not run on an input of {shapes}: {first_lines(err)}",
             where=user_line(err),
             hint="give the input's shape without the batch, as --input-shape 3x32x32, or mend the model",
             detail="".join(traceback.format_exception(err)),
         ) from err
 
 
-def _first_lines(err: BaseException, limit: int = 300) -> str:
+def first_lines(err: BaseException, limit: int = 300) -> str:
+    """An error's message on one line, cut off at ``limit`` characters."""
     text = re.sub(r"\s+", " ", str(err)).strip() or type(err).__name__
     return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " ..."
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from importlib import import_module
 
@@ -9,7 +12,7 @@ import click
 
 from edgecnn import __version__
 from edgecnn.cli.state import STATE, common_options
-from edgecnn.errors import EdgecnnError
+from edgecnn.errors import EdgecnnError, UsageError
 
 COMMANDS = ("train", "export", "check", "show", "models")
 
@@ -40,7 +43,7 @@ def cli() -> None:
       edgecnn export my_net.py:Net --input-shape 3x64x64 -o build/net
       edgecnn check build/conv_pool --data digits
 
-    Exit codes: 0 good, 1 a check failed, 2 wrong usage or input.
+    Exit codes: 0 good, 1 a check failed, 2 wrong usage or input, 130 interrupted.
     """
 
 
@@ -48,6 +51,8 @@ def main() -> None:
     """Run the command line and exit. The one place that turns errors into messages and exit codes."""
     STATE.verbose = STATE.debug = False
     try:
+        if sys.stdout is None:
+            raise UsageError("there is no standard output to print to", hint="redirect it to a file or to /dev/null")
         code = cli.main(prog_name="edgecnn", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -57,15 +62,28 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was left half-written", err=True)
-        code = 130
+        code = 128 + signal.SIGINT
     except EdgecnnError as err:
         code = _report(err)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, and wants no complaint about it
-        code = 0
+    except OSError as err:
+        code = _report_output(err)
     except Exception as err:  # noqa: BLE001  (whatever it is, the user gets a message)
         code = _report_fault(err)
+    except SystemExit:  # click's own answer to a reader that has gone
+        code = 128 + signal.SIGPIPE
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report_output(err: OSError) -> int:
+    """Output that cannot be written, or a fault of edgecnn."""
+    if err.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO) or err.filename:
+        return _report_fault(err)
+    # What is left in the buffer goes nowhere, else the interpreter complains at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if err.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    click.echo(f"error: the output cannot be written: {err.strerror}", err=True)
+    return 2
 
 
 def _report(err: EdgecnnError) -> int:

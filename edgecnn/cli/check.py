@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, data_options, json_option, load_data, load_model
+from edgecnn.cli.options import (
+    MODEL_HELP,
+    data_options,
+    json_option,
+    load_data,
+    load_model,
+    prints_to_stderr,
+    refuse_without_data,
+)
 from edgecnn.cli.state import common_options
+from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
@@ -42,16 +51,19 @@ def check_command(bundle: Path, model: str | None, time_limit: float, as_json: b
     from edgecnn.cli.output import print_json, print_report, progress_bar
     from edgecnn.parity.check import check_bundle
 
+    if model is None and (given["weights"] or given["arguments"]):
+        raise UsageError("--weights and --arg belong to --model", hint="--model MODEL, or leave them out")
     loaded = load_bundle(bundle)
     data = _data(loaded, given)
-    reference = None if model is None else _reference(loaded, model, given)
-    with progress_bar("checking") as progress:
+    with prints_to_stderr():
+        reference = None if model is None else _reference(loaded, model, given)
+    with prints_to_stderr(), progress_bar("checking") as progress:
         report = check_bundle(loaded, data=data, reference=reference, time_limit=time_limit, progress=progress)
     if as_json:
         print_json(report.as_json())
     else:
         if data is not None and data.note:
-            click.echo(f"note: {data.note}")
+            click.echo(f"note: {data.note}", err=True)
         print_report(report)
     return 0 if report.passed else 1
 
@@ -59,8 +71,6 @@ def check_command(bundle: Path, model: str | None, time_limit: float, as_json: b
 def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:
     how = {key: given[key] for key in ("split", "scale", "mean", "std")}
     if given["data"] is None:
-        from edgecnn.cli.export import refuse_without_data
-
         refuse_without_data(how)
         return None
     inputs = bundle.manifest.inputs
@@ -68,8 +78,6 @@ def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:
 
 
 def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
-    from edgecnn.errors import UsageError
-
     if given["data"] is None:
         raise UsageError(
             "--model without --data has no effect",

@@ -16,6 +16,8 @@ from edgecnn.cli.options import (
     load_data,
     load_model,
     model_options,
+    prints_to_stderr,
+    refuse_without_data,
 )
 from edgecnn.cli.state import common_options
 from edgecnn.formats import FORMATS, PRECISIONS
@@ -31,10 +33,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The bundle.")
 @model_options
 @data_options
-@click.option("--formats", type=Names(), default=FORMATS, show_default=",".join(FORMATS), help="Comma-separated.")
-@click.option(
-    "--precisions", type=Names(), default=("fp32",), show_default="fp32", help=f"Likewise, of {', '.join(PRECISIONS)}."
-)
+@click.option("--formats", type=Names(), default=FORMATS, help=f"Of {','.join(FORMATS)}.  [default: all]")
+@click.option("--precisions", type=Names(), default=("fp32",), help=f"Of {','.join(PRECISIONS)}.  [default: fp32]")
 @click.option("--recipe", default="int8", show_default=True, help="int8, int8-portable, int8-7bit, or a TOML file.")
 @click.option("--calibration", type=click.Choice(["random"]), help="Calibrate without data: to try the mechanics only.")
 @click.option(
@@ -88,12 +88,13 @@ def _export(
 
     if name is not None:
         check_name(name)
-    model = load_model(spec, weights, given["arguments"])
+    with prints_to_stderr():
+        model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
     from edgecnn.cli.output import progress_bar
 
     calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
-    with progress_bar("calibrating") as progress:
+    with prints_to_stderr(), progress_bar("calibrating") as progress:
         bundle = export_model(
             model.program or model.module,
             None if model.program else _zeros(shapes),
@@ -122,19 +123,6 @@ def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None,
     known = input_shapes(model, given["shapes"]) if given["shapes"] or model.input_shapes else None
     data = load_data(given["data"], known, **how)
     return data, known or (data.input_shape,)
-
-
-def refuse_without_data(how: dict[str, Any]) -> None:
-    """Refuse options of the data where there is none.
-
-    Raises:
-        UsageError: naming them.
-    """
-    from edgecnn.errors import UsageError
-
-    idle = [f"--{key}" for key, value in how.items() if value is not None]
-    if idle:
-        raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
 
 
 def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
@@ -191,8 +179,8 @@ def _print(bundle: Bundle, notes: list[str], report: Any, *, as_json: bool) -> N
         )
         return
     for note in notes:
-        click.echo(f"note: {note}")
-    shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape[1:]))}" for i in bundle.manifest.inputs)
+        click.echo(f"note: {note}", err=True)
+    shapes = " and ".join("x".join(map(str, i.shape[1:])) for i in bundle.manifest.inputs)
     click.echo(f"{bundle.directory}: {bundle.manifest.name}, input {shapes}")
     print_bundle(bundle)
     if report is not None:

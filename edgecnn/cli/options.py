@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -99,6 +101,11 @@ def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:
     return command
 
 
+def prints_to_stderr() -> contextlib.redirect_stdout[Any]:
+    """While the user's own code runs: what it prints is no part of the result."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def load_model(model: str, weights: Path | None, arguments: Sequence[str], *, seed: int = 0) -> LoadedModel:
     """The model that MODEL, ``--weights`` and ``--arg`` name; its random weights come from the seed."""
     from edgecnn.loading import load_module, parse_argument
@@ -106,11 +113,11 @@ def load_model(model: str, weights: Path | None, arguments: Sequence[str], *, se
     return load_module(model, arguments=dict(parse_argument(a) for a in arguments), weights=weights, seed=seed)
 
 
-def input_shapes(model: LoadedModel, shapes: Sequence[str], data: Dataset | None = None) -> tuple[tuple[int, ...], ...]:
-    """Input shapes: as given, else as the model says, else as the data's images are.
+def input_shapes(model: LoadedModel, shapes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Input shapes: as given, else as the model says.
 
     Raises:
-        UsageError: if nothing says, or more than one does and they differ.
+        UsageError: if neither says, or shapes are given for a program, which has its own.
     """
     from edgecnn.loading import parse_shape
 
@@ -120,9 +127,18 @@ def input_shapes(model: LoadedModel, shapes: Sequence[str], data: Dataset | None
         return tuple(parse_shape(s) for s in shapes)
     if model.input_shapes:
         return model.input_shapes
-    if data is not None:
-        return (data.input_shape,)
     raise UsageError("the shape of the model's input is not known", hint="--input-shape 3x64x64 (without the batch)")
+
+
+def refuse_without_data(how: dict[str, Any]) -> None:
+    """Refuse options of the data where there is none.
+
+    Raises:
+        UsageError: naming them.
+    """
+    idle = [f"--{key}" for key, value in how.items() if value is not None]
+    if idle:
+        raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
 
 
 def load_data(

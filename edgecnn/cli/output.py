@@ -75,7 +75,7 @@ def print_bundle(bundle: Bundle) -> None:
     print_table([("artifact", "left"), ("bytes", "right"), ("operators", "left")], rows)
     for artifact in bundle.artifacts:
         for note in artifact.spec.notes:
-            click.echo(f"note: {artifact.path.name}: {note}")
+            click.echo(f"note: {artifact.path.name}: {note}", err=True)
 
 
 def print_report(report: CheckReport) -> None:
@@ -90,8 +90,8 @@ def print_report(report: CheckReport) -> None:
     scores = any(v.top1_agreement is not None for v in report.verdicts)
     if scores:
         columns += [("top-1 agrees", "right"), ("accuracy", "right"), ("reference", "right")]
-    columns.append(("verdict", "left"))
     outputs = ("output", "left") in columns
+    columns.append(("verdict", "left"))
     print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores) for v in report.verdicts])
     for v in (v for v in report.verdicts if not v.passed):
         click.echo(f"failed: {v.artifact} on {v.runtime}, {v.samples_from}, output {v.output}: {v.reason}")

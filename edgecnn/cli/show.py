@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, input_shapes, json_option, load_model, model_options
+from edgecnn.cli.options import MODEL_HELP, input_shapes, json_option, load_model, model_options, prints_to_stderr
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -38,15 +38,16 @@ def show_command(
     from edgecnn.graph.analysis import analyse
     from edgecnn.witness import capture_model
 
-    loaded = load_model(model, weights, arguments)
-    if loaded.program is None:
-        import torch
+    with prints_to_stderr():
+        loaded = load_model(model, weights, arguments)
+        if loaded.program is None:
+            import torch
 
-        example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, shapes))
-        graph, _ = capture_model(loaded.module, example)
-    else:
-        input_shapes(loaded, shapes)
-        graph, _ = capture_model(loaded.program, None)
+            example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, shapes))
+            graph, _ = capture_model(loaded.module, example)
+        else:
+            input_shapes(loaded, shapes)
+            graph, _ = capture_model(loaded.program, None)
     cost = analyse(graph)
     if as_json:
         print_json({"schema": 1, "model": model, **asdict(cost)})

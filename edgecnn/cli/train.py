@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import Numbers, input_shapes, json_option, load_data, load_model
+from edgecnn.cli.options import Numbers, input_shapes, json_option, load_data, load_model, prints_to_stderr
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def train_command(model: str, output: Path, arguments: tuple[str, ...], as_json:
     from edgecnn.training import check_weights_path, save_weights
 
     check_weights_path(output)
-    result, notes = _train(model, arguments, given)
+    with prints_to_stderr():
+        result, notes = _train(model, arguments, given)
     save_weights(result[0], output)
     _print(output, result[1], notes, as_json=as_json)
 
@@ -81,7 +82,7 @@ def _print(output: Path, result: TrainingResult, notes: list[str], *, as_json: b
         )
         return
     for note in notes:
-        click.echo(f"data: {note}")
+        click.echo(f"data: {note}", err=True)
     for e in result.history:
         click.echo(f"epoch {e.number:>3}  loss {e.loss:.4f}  held-out accuracy {e.accuracy:.2%}")
     click.echo(f"{output}: accuracy {result.accuracy:.2%} on held-out images")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.errors import GraphError
 from edgecnn.graph.graph import Graph, GraphBuilder, Node, Output
 from edgecnn.graph.ops import Op, ValueName, with_inputs
 from edgecnn.graph.verify import verify
@@ -54,7 +53,8 @@ class Rewriter:
             self._emit(node.op, node.name, node)
         else:
             self._renamed[node.name] = value
-            self._uses[value] = self._uses.get(value, 0) - 1 + self._uses.get(node.name, 0)
+            if value != node.name:
+                self._uses[value] = self._uses.get(value, 0) - 1 + self._uses.get(node.name, 0)
 
     def producer(self, name: ValueName) -> Node | None:
         """The rewritten node that gives a value, or None for inputs and constants."""
@@ -88,9 +88,10 @@ class Rewriter:
         """
         name = like.name
         if suffix:
-            name = self._builder.free_name(f"{like.name}.{suffix}")
-            if name in self._reserved:
-                raise GraphError(f"{name} is the name of another node")
+            name, number = f"{like.name}.{suffix}", 0
+            while name in self._builder.shapes or name in self._reserved:
+                number += 1
+                name = f"{like.name}.{suffix}_{number}"
         return self._emit(op, name, like)
 
     def add_constant(self, name: ValueName, array: npt.NDArray[np.generic], *, instead: ValueName | None = None) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import keyword
+import math
 import re
 import warnings
 
 from edgecnn.errors import UsageError
 
 Shape = tuple[int, ...]
+MOST_ELEMENTS = 1 << 26
+"""Of an input: 256 MiB of float32, far beyond what a small computer takes."""
 
 
 def parse_argument(text: str) -> tuple[str, object]:
@@ -37,11 +40,17 @@ def parse_shape(text: str) -> Shape:
     Raises:
         UsageError: if it is not one to three whole numbers of 1 or more, joined by ``x``.
     """
+    text = text.lower()
     if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})*", text, re.ASCII):
         raise UsageError(f"{text!r} is not a shape", hint="1x28x28: channels, height, width; the batch is left out")
     shape = tuple(map(int, text.split("x")))
     if 0 in shape:
         raise UsageError(f"the shape {text} has a 0 in it", hint="1x28x28: every number is 1 or more")
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise UsageError(
+            f"the shape {text} has {math.prod(shape):,} elements",
+            hint=f"at most {MOST_ELEMENTS:,} fit what edgecnn is for",
+        )
     if len(shape) > 3:
         raise UsageError(
             f"the shape {text} has {len(shape)} numbers",

@@ -137,4 +137,4 @@ def _after(error: BaseException) -> str:
             return f"install {error.name} beside edgecnn, or keep it out of the file that defines the model"
         case SystemExit():
             return "keep what runs the program under: if __name__ == '__main__':"
-    return "run the file with python to see the same error; --verbose shows all of it"
+    return "mend that line, or the --arg values it gets; --verbose shows the whole traceback"

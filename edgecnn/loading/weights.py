@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from edgecnn.loading.misfit import misfit
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_LONGEST = 200
+"""Characters of torch's own words that a message repeats."""
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -66,7 +70,8 @@ def _read_weights(path: Path) -> object:
             with _unreadable(path, SafetensorError):
                 return load_file(path)
         case ".pt" | ".pth":
-            with _unreadable(path, Exception):
+            with _unreadable(path, Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is wrong with the file becomes an error
                 return torch.load(path, map_location="cpu", weights_only=True)
     raise UsageError(f"--weights does not read {path.suffix or path.name}", hint=".pt, .pth or .safetensors")
 
@@ -84,8 +89,8 @@ def _unreadable(path: Path, damage: type[Exception]) -> Iterator[None]:
         raise ModelError(
             "not a file of weights, or a damaged one",
             where=str(path),
-            why=_last_line(text) or type(error).__name__,
-            hint="copy or save it again",
+            why=_reason(path, text) or type(error).__name__,
+            hint="torch.save(model.state_dict(), 'weights.pt') where you trained, or copy it again",
             detail=traceback.format_exc(),
         ) from error
 
@@ -101,10 +106,15 @@ def _holds_code(path: Path, text: str) -> ModelError:
     )
 
 
-def _last_line(text: str) -> str:
-    """The first line that says something: torch wraps what went wrong in advice."""
+def _reason(path: Path, text: str) -> str:
+    """What is wrong with the file, in few words: torch wraps it in advice, and its reader's own words mean nothing."""
+    if not path.stat().st_size:
+        return "the file is empty"
     said = re.search(r"WeightsUnpickler error:\s*(.+)", text)
-    return said[1] if said else next(iter(text.strip().splitlines()), "")
+    line = said[1] if said else next(iter(text.strip().splitlines()), "")
+    if re.fullmatch(r"\d*", line):  # an opcode that is none
+        return "its first bytes are not those of a file that torch saved"
+    return line if len(line) <= _LONGEST else line[:_LONGEST].rsplit(" ", 1)[0] + " ..."
 
 
 def _tensors(loaded: object, path: Path, notes: list[str]) -> dict[str, torch.Tensor]:

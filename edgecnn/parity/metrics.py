@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+ROUNDING = 1e-6
+"""Variation that float32's rounding alone can make, as a share of the magnitude."""
 
 
 @dataclass(slots=True)
@@ -66,12 +68,14 @@ class Difference:
     def relative(self) -> float:
         """Largest absolute difference as a share of the reference's range; 0 for no difference at all.
 
-        A reference that never varies has no range; its magnitude takes that place, and where that is 0 too, 1.
+        A reference that never varies, or by no more than float32 rounds, has no range; its magnitude takes that place,
+        and where that is 0 too, 1.
         """
         if self.max_abs == 0:
             return 0.0
-        extent = self.high - self.low or abs(self.high) or 1.0
-        return self.max_abs / extent
+        magnitude = max(abs(self.low), abs(self.high))
+        extent = self.high - self.low
+        return self.max_abs / ((magnitude or 1.0) if extent <= ROUNDING * magnitude else extent)
 
 
 @dataclass(slots=True)

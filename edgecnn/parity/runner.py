@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle import Artifact, Bundle
-from edgecnn.errors import TargetError
+from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.metrics import Measured
 from edgecnn.targets.hosts.connection import Session
 
@@ -105,6 +105,11 @@ class Runner:
                 hint="export the model again",
             ) from err
         if batch.labels is not None and found.scores:
+            if batch.labels.max() >= output.shape[1]:
+                raise DataError(
+                    f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
+                    hint="labels from 0 to one less than the model's outputs, or data without labels",
+                )
             found.add_labels(output, expected, batch.labels)
 
     def _integers(self, name: str, output: Array) -> Array:

@@ -91,8 +91,7 @@ def judge(
 ) -> Verdict:
     """The verdict on what was measured. NaN and infinities fail whatever the limit."""
     metric, value, limit = _rule(artifact, found)
-    nans = found.difference.nans
-    reason = f"{nans} values are NaN or infinite" if nans else "" if value <= limit else _excess(metric, value, limit)
+    reason = _reason(found, metric, value, limit)
     return Verdict(
         artifact=artifact.path.name,
         precision=artifact.precision,
@@ -131,6 +130,14 @@ def _rule(artifact: Artifact, found: Measured) -> tuple[str, float, float]:
     if found.agreement is not None:
         return "top1_disagreement", 1 - found.agreement, 1 - AGREEMENT_LIMIT
     return "finite", float(found.difference.nans), 0.0
+
+
+def _reason(found: Measured, metric: str, value: float, limit: float) -> str:
+    if not found.difference.samples:
+        return "there were no samples to compare"
+    if found.difference.nans:
+        return f"{found.difference.nans} values are NaN or infinite"
+    return "" if value <= limit else _excess(metric, value, limit)
 
 
 def _excess(metric: str, value: float, limit: float) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgecnn.export.legalize import LOWEST, average_divisors, pad_image
+from edgecnn.export.legalize import LOWEST, average_divisors, corrected_average, pad_image
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import MaxPool2d, Pad, ValueName
+from edgecnn.graph.ops import AvgPool2d, MaxPool2d, Pad, ValueName
 from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
 from edgecnn.graph.shapes import Padding
 
 
-def one_padding_before_maximum(graph: Graph) -> Graph:
-    """Write a max pooling's own padding as a Pad with the lowest value, where another Pad stands before it.
+def one_padding_before_pooling(graph: Graph) -> Graph:
+    """Write a pooling's own padding as a Pad too (for maxima of the lowest value), where another Pad stands before it.
 
     The lowering can then tell ONNX Runtime not to melt the two paddings into one. Does not apply to images that come
     from anything but a Pad.
@@ -24,9 +24,12 @@ def one_padding_before_maximum(graph: Graph) -> Graph:
                 if isinstance(before.op, Pad):
                     padded = pad_image(r, node, x, padding, LOWEST)
                     return r.emit(replace(pool, x=padded, padding=Padding()), node)
+            case AvgPool2d(x=x, padding=padding) as pool if any(padding) and (before := r.producer(x)):
+                if isinstance(before.op, Pad):
+                    return corrected_average(r, node, pool)
         return None
 
     return rewrite(graph, step)
 
 
-RULES: tuple[Rule, ...] = (average_divisors, one_padding_before_maximum)
+RULES: tuple[Rule, ...] = (average_divisors, one_padding_before_pooling)

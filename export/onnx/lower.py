@@ -9,7 +9,7 @@ from typing import Any
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Op, Pair
+from edgecnn.graph.ops import Op, Pair, ValueName
 from edgecnn.graph.shapes import Padding
 
 Lower = Callable[[OnnxWriter, Node, Any], None]
@@ -23,6 +23,15 @@ def _sides(padding: Padding) -> list[int] | None:
 
 def _unless_ones(pair: Pair) -> list[int] | None:
     return None if pair == (1, 1) else list(pair)
+
+
+def _kept_from_pad(w: OnnxWriter, x: ValueName) -> str | None:
+    """``VALID`` for a pooling behind a Pad: the same as no padding, but it keeps ONNX Runtime from fusing the two.
+
+    Fused (by 1.31, for one) the Pad's zeros become padding that a maximum ignores, so that negative images come out
+    wrong, and padding of the kernel's size or more is refused when the model is loaded.
+    """
+    return "VALID" if isinstance(getattr(w.graph.producers.get(x), "op", None), ops.Pad) else None
 
 
 def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
@@ -63,12 +72,7 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
 
 
 def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
-    """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters.
-
-    After a Pad it says ``auto_pad=VALID``, which means the same as no padding and keeps ONNX Runtime (1.31, for one)
-    from fusing the two: it takes the Pad's zeros for padding that a maximum ignores, and gets negative images wrong.
-    """
-    padded = isinstance(getattr(w.graph.producers.get(op.x), "op", None), ops.Pad)
+    """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
     w.emit(
         "MaxPool",
         node,
@@ -76,7 +80,7 @@ def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
         kernel_shape=list(op.kernel),
         strides=_unless_ones(op.stride),
         pads=_sides(op.padding),
-        auto_pad="VALID" if padded else None,
+        auto_pad=_kept_from_pad(w, op.x),
         dilations=_unless_ones(op.dilation),
     )
 
@@ -93,6 +97,7 @@ def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
         kernel_shape=list(op.kernel),
         strides=_unless_ones(op.stride),
         pads=_sides(op.padding),
+        auto_pad=_kept_from_pad(w, op.x),
         count_include_pad=1 if op.count_padding and any(op.padding) else None,
     )
 

@@ -40,6 +40,7 @@ class OnnxWriter:
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._notes: list[str] = []
         self._public = _public_names(graph)
+        self._taken = {*graph.shapes, *self._public.values()}
 
     def tensor(self, value: ValueName) -> str:
         """The name of a value's tensor; a constant becomes an initializer at its first use."""
@@ -66,14 +67,14 @@ class OnnxWriter:
 
     def scalar(self, value: float) -> str:
         """A float32 scalar initializer, shared by all who need the same one."""
-        return self.initializer(f"float:{value:g}", np.array(value, np.float32))
+        return self.initializer(f"float:{value!r}", np.array(value, np.float32))
 
     def emit(self, operator: str, node: Node, inputs: Sequence[str], *, step: str = "", **attributes: Any) -> str:
         """Add an ONNX node for a graph node; gives the name of its tensor.
 
         The last step of a graph node bears its name and gives its value. Earlier ones are named by ``step``.
         """
-        name = f"{node.name}.{step}" if step else node.name
+        name = self._step_name(f"{node.name}.{step}") if step else node.name
         return self.node(operator, inputs, name if step else self.result(node), name=name, **attributes)
 
     def node(self, operator: str, inputs: Sequence[str], result: str, *, name: str = "", **attributes: Any) -> str:
@@ -93,6 +94,18 @@ class OnnxWriter:
     def bias(self, node: Node, bias: ValueName | None) -> list[str]:  # noqa: ARG002  (int8 needs the node)
         """The tensor of a node's bias, if it has one."""
         return [] if bias is None else [self.tensor(bias)]
+
+    def give_up(self, node: Node) -> None:
+        """Stand in for a value that cannot be written: its name is all that readers need."""
+
+    def _step_name(self, wanted: str) -> str:
+        """The name of a step on the way to a value, other than every value's and every other step's."""
+        name, number = wanted, 0
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
 
     def emit_activated(self, operator: str, node: Node, inputs: Sequence[str], **attributes: Any) -> None:
         """Add an ONNX node and what its graph node does to the result."""

@@ -123,7 +123,7 @@ class TfliteWriter:
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:  # noqa: ARG002  (int8 needs the node)
         """A constant number of what the node's value is made of."""
-        return self.constant(f"float:{value:g}:{shape}", np.full(shape, value, np.float32))
+        return self.constant(f"float:{value!r}:{shape}", np.full(shape, value, np.float32))
 
     def integers(self, values: Sequence[int] | npt.NDArray[Any]) -> int:
         """An int32 constant (axes, shapes, paddings), shared by all who need the same one."""
@@ -157,6 +157,10 @@ class TfliteWriter:
     def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
         """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
         self._stored[node.name] = [Tensor(self._stored[value][0].index, axes)]
+
+    def give_up(self, node: Node) -> None:
+        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
+        self._stored[node.name] = [Tensor(0, identity(len(node.shape)))]
 
     def reshape(self, node: Node, x: ValueName) -> None:
         """Add a RESHAPE that gives the node's value, its axes in their own order."""
@@ -218,6 +222,8 @@ class TfliteWriter:
         given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC)), None)
         if given is None:
             given = self._reorder(value, self._stored[value][0], identity(len(shape)), "the output")
+        if self.batch_free:
+            self._model_tensors[given.index].shapeSignature = _int32(self._free_shape(shape, given.axes))
         if any(i.name == value for i in self.graph.inputs):  # runtimes want an output that something computes
             to = self._free_shape(shape, given.axes)
             copy = self._value_tensor(f"{value}:out", shape, given.axes, public=True, value=value)
