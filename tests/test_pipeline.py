@@ -97,7 +97,8 @@ def test_calibration_gives_the_golden_inputs(tmp_path) -> None:
     assert np.array_equal(golden.inputs["input"][[0, -1]], data[[0, -1]])
     batches = (torch.from_numpy(data[i : i + 10]) for i in range(0, 100, 10))
     golden = edgecnn.export_model(_net(), X, tmp_path / "b", calibration=batches).golden()
-    assert np.array_equal(golden.inputs["input"], data[:32])
+    assert golden.samples == 32
+    assert np.array_equal(golden.inputs["input"][[0, -1]], data[[0, -1]])
 
 
 @pytest.mark.parametrize(
