@@ -13,6 +13,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
+from edgecnn.quantize.recipe import load_recipe, settings_of
+from edgecnn.quantize.saturation import Saturation, find_saturation
 from edgecnn.samples import Calibration
 
 Progress = Callable[[str, int, int], None]
@@ -27,34 +29,48 @@ class Program:
         recipe: The recipe's name.
         origin: Where the calibration samples came from, in words.
         samples: How many they were.
+        saturation: What ONNX Runtime would make of it on x86 without VNNI, counted on the golden inputs.
     """
 
     quantized: QuantizedGraph
     recipe: str
     origin: str
     samples: int
+    saturation: Saturation
 
     def golden(self, inputs: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.int8]]:
-        """The integers of every output, by its public name, for float inputs (samples, ...)."""
+        """The integers of every output, by its public name, for float inputs (samples, ...).
+
+        An output that a float layer gives is quantized by its parameters.
+        """
         from edgecnn.golden.integer import execute_integer
+        from edgecnn.golden.mixed import as_integers
 
         q = self.quantized
         integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)]
         values = execute_integer(q, integers)
-        return {o.name: values[o.value] for o in q.graph.outputs}
+        return {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
 
 
 def quantize_graph(graph: Graph, data: Calibration, recipe: str, progress: Progress | None = None) -> Program:
-    """Observe the graph on calibration data, once, and quantize it by a recipe.
+    """Observe the graph on calibration data, once, and quantize it by a recipe: its name, or the path of a TOML file.
 
     Raises:
-        UsageError: if there is no such recipe.
+        UsageError: if there is no such recipe, or it does not fit the model.
         DataError: if a value becomes NaN or infinite on the data.
         QuantizationError: if an operator, a weight or a bias has no int8 form.
     """
+    rules = load_recipe(recipe)
     legal = prepare(graph)
-    observers = observe(legal, _told(data, progress))
-    return Program(quantized=quantize(legal, observers), recipe=recipe, origin=data.origin, samples=data.samples)
+    settings_of(rules, legal)  # what does not fit is said before the data is run
+    quantized = quantize(legal, observe(legal, _told(data, progress)), rules)
+    return Program(
+        quantized=quantized,
+        recipe=rules.name,
+        origin=data.origin,
+        samples=data.samples,
+        saturation=find_saturation(quantized, data.golden.inputs),
+    )
 
 
 def _told(data: Calibration, progress: Progress | None) -> Iterator[Sequence[npt.NDArray[Any]]]:

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams
+from edgecnn.graph.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 # The first version of each operator with int8 (tensorflow/lite/tools/versioning/op_version.cc).
@@ -59,14 +59,14 @@ class Int8Writer(TfliteWriter):
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
         """Integer weights, one scale per output channel."""
         weights = self._q.weights[name]
-        quantization = _quantization(weights.scales, np.zeros(len(weights.scales), np.int64), channel_axis)
+        quantization = _of_weights(weights, weights.scales, channel_axis)
         return self.constant(name, arrange(weights.integers), key=(name, *key), quantization=quantization)
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (zeros are a bias here)
         """The bias as int32 at the accumulator's scales."""
         op: Any = node.op
-        scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
-        quantization = _quantization(scales, np.zeros(len(scales), np.int64), 0)
+        weights = self._q.weights[op.weight]
+        quantization = _of_weights(weights, self._q.activations[op.x].scale * weights.scales, 0)
         integers = self._q.biases[node.name]
         return self.constant(f"{node.name}.bias", integers, key=("bias", node.name), quantization=quantization)
 
@@ -125,6 +125,17 @@ class Int8Writer(TfliteWriter):
 
 def _of(params: QParams) -> Any:
     return _quantization(np.array([params.scale]), np.array([params.zero_point], np.int64), 0)
+
+
+def _of_weights(weights: QWeights, scales: Float, axis: int) -> Any:
+    """The table of a layer's weights or bias: a scale per channel, or one for a linear layer whose channels share it.
+
+    The integers that runtimes compute are the same either way, and a channel's scale and zero point take 16 to 24 bytes
+    of a linear layer. Convolutions keep a scale per channel, as the specification has it.
+    """
+    if weights.integers.ndim == 2 and (weights.scales == weights.scales[0]).all():
+        scales, axis = scales[:1], 0
+    return _quantization(scales, np.zeros(len(scales), np.int64), axis)
 
 
 def _quantization(scales: Any, zero_points: Any, axis: int) -> Any:

@@ -1,0 +1,201 @@
+"""int16x8 in TFLite: int16 activations with zero point 0, int8 weights per output channel, bias int64.
+
+TFLite's own kernels run it, reference code for the most part: it is for accuracy where int8 loses too much, not for
+speed. XNNPACK leaves it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecnn.errors import LoweringError
+from edgecnn.export.lowering import lower_all
+from edgecnn.export.tflite.legalize import RULES
+from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_clamp, lower_linear
+from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.written import Written
+from edgecnn.graph import ops
+from edgecnn.graph.graph import Graph, Input, Node
+from edgecnn.graph.ops import Op, ValueName
+from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.int16 import RELUS, QuantizedGraph16, Scale16, follow_int16
+
+VERSIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "ADD": 3,
+        "AVERAGE_POOL_2D": 3,
+        "CONCATENATION": 3,
+        "CONV_2D": 4,
+        "DEPTHWISE_CONV_2D": 5,
+        "DEQUANTIZE": 3,
+        "FULLY_CONNECTED": 7,
+        "LOGISTIC": 3,
+        "MAXIMUM": 4,
+        "MAX_POOL_2D": 3,
+        "MEAN": 3,
+        "MINIMUM": 4,
+        "MUL": 4,
+        "PAD": 3,
+        "PADV2": 3,
+        "QUANTIZE": 2,
+        "RELU": 3,
+        "RELU6": 3,
+        "RESHAPE": 1,
+        "SOFTMAX": 3,
+        "STRIDED_SLICE": 4,
+        "SUB": 5,
+        "TANH": 3,
+        "TRANSPOSE": 5,
+    }
+)
+"""The first version of each operator with int16 (tensorflow/lite/tools/versioning/op_version.cc); what is not here has
+no int16 kernel."""
+
+
+def export_tflite_int16x8(quantized: QuantizedGraph16, *, version: str) -> Written:
+    """Write a quantized graph as int16x8 TFLite with float32 inputs and outputs.
+
+    See :func:`~edgecnn.export.tflite.export.export_tflite`.
+
+    Raises:
+        LoweringError: if an operator has no int16 kernel, or TFLite cannot express the graph.
+    """
+    graph = apply_rules(quantized.graph, RULES)
+    writer = Int16x8Writer(graph, follow_int16(quantized, graph))
+    lower_all(graph, writer, LOWERINGS_INT16, "TFLite")
+    return writer.finish(version=version)
+
+
+def lower_clamp_int16(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
+    """RELU or RELU6, else MAXIMUM and MINIMUM: RELU_N1_TO_1 and RELU_0_TO_1 have no int16 kernels."""
+    if (op.low, op.high) in RELUS:
+        lower_clamp(w, node, op)
+        return
+    axes = w.layout(op.x)
+    x = w.read(op.x, axes, node)
+    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if np.isfinite(b)]
+    for i, (operator, bound) in enumerate(steps):
+        step = "low" if i + 1 < len(steps) else ""
+        inputs = [x, w.number(node, bound, (1,))]
+        x = w.emit(operator, node, inputs, axes, ("MaximumMinimumOptions", {}), step=step)
+
+
+def lower_linear_int16(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
+    """FULLY_CONNECTED of rows. For more axes tflite-runtime 2.14 takes the file and computes nonsense."""
+    if not op.flatten and len(node.shape) != 2:
+        raise LoweringError(
+            f"a linear layer on {w.graph.shapes[op.x]} cannot be written with int16 activations",
+            why="kernels as old as tflite-runtime 2.14's go wrong on more axes than rows of features, and say nothing",
+            hint="--precisions int8 or fp16",
+        )
+    lower_linear(w, node, op)
+
+
+LOWERINGS_INT16: Mapping[type[Op], Lower] = MappingProxyType(
+    {**LOWERINGS, ops.Clamp: lower_clamp_int16, ops.Linear: lower_linear_int16}
+)
+
+
+class Int16x8Writer(TfliteWriter):
+    """The float writer with int16 tensors. Inputs and outputs are float32, quantized and dequantized by operators."""
+
+    def __init__(self, graph: Graph, quantized: QuantizedGraph16) -> None:
+        self._q = quantized
+        super().__init__(graph)
+
+    def version_of(self, operator: str) -> int:
+        """The first version of an operator that has int16."""
+        return VERSIONS[operator]
+
+    def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
+        """Integer weights, one scale per output channel."""
+        weights = self._q.weights[name]
+        return self.constant(
+            name, arrange(weights.integers), key=(name, *key), quantization=_per_channel(weights.scales, channel_axis)
+        )
+
+    def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (zeros are a bias here)
+        """The bias as int64 at the accumulator's scales."""
+        op: Any = node.op
+        scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
+        integers = self._q.biases[node.name]
+        return self.constant(
+            f"{node.name}.bias", integers, key=("bias", node.name), quantization=_per_channel(scales, 0)
+        )
+
+    def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
+        """A constant operand's integers."""
+        scale = self._q.activations[name]
+        integers = arrange(scale.quantize(self.graph.constants[name]))
+        return self.constant(name, integers, key=key, quantization=_per_tensor(scale))
+
+    def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
+        """A number, at the scale of the node's value."""
+        scale = self._q.activations[node.name]
+        integers = np.full(shape, scale.quantize(np.array(value)), np.int16)
+        key = ("number", float(scale.scale), integers.tobytes(), shape)
+        return self.constant(f"{node.name}.{value:g}", integers, key=key, quantization=_per_tensor(scale))
+
+    def emit(
+        self,
+        operator: str,
+        node: Node,
+        inputs: Sequence[int],
+        axes: Axes,
+        options: Any = None,
+        *,
+        version: int = 1,
+        step: str = "",
+    ) -> int:
+        """Add an operator, with scales that need not be powers of two where it can be told.
+
+        Raises:
+            LoweringError: if the operator has no int16 kernel.
+        """
+        if operator not in VERSIONS:
+            raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
+        if operator in {"ADD", "SUB"}:
+            options = (options[0], {**options[1], "potScaleInt16": False})
+        return super().emit(operator, node, inputs, axes, options, version=version, step=step)
+
+    def _place_input(self, value: Input) -> Tensor:
+        real = super()._place_input(value)
+        self._make_float(real)
+        tensor = self._value_tensor(f"{value.name}.q", value.shape, real.axes, public=False, value=value.name)
+        self._append("QUANTIZE", [real.index], tensor.index, ("QuantizeOptions", {}), 1)
+        self._stored[value.name] = [tensor]
+        return real
+
+    def _output_tensor(self, value: ValueName) -> Tensor:
+        integers = super()._output_tensor(value)
+        self._model_tensors[integers.index].shapeSignature = None
+        name = next(o.name for o in self.graph.outputs if o.value == value)
+        real = self._value_tensor(name, self.graph.shapes[value], integers.axes, public=True, value=value)
+        self._make_float(real)
+        self._append("DEQUANTIZE", [integers.index], real.index, ("DequantizeOptions", {}), 1)
+        return real
+
+    def _type_value(self, index: int, value: ValueName) -> None:
+        self._model_tensors[index].type = schema.TensorType.INT16
+        self._model_tensors[index].quantization = _per_tensor(self._q.activations[value])
+
+    def _make_float(self, tensor: Tensor) -> None:
+        self._model_tensors[tensor.index].type = schema.TensorType.FLOAT32
+        self._model_tensors[tensor.index].quantization = None
+
+
+def _per_tensor(scale: Scale16) -> Any:
+    return _per_channel(np.array([scale.scale]), 0)
+
+
+def _per_channel(scales: npt.NDArray[np.float32], axis: int) -> Any:
+    zeros = np.zeros(len(scales), np.int64)
+    return schema.QuantizationParametersT(
+        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
+    )

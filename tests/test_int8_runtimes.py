@@ -1,0 +1,240 @@
+"""int8 files on every runtime that reads them: sizes, versions, tables, and each operator against the golden executor.
+
+tflite-runtime and TFLite Micro live in environments of their own, named by ``EDGECNN_TFLITE_RUNTIME_PYTHON`` and
+``EDGECNN_TFLITE_MICRO_PYTHON`` (an interpreter each), or found as ``.venv-tflite-runtime`` and ``.venv-tflite-micro``
+beside the sources. Where one is missing, its tests are skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from int8_support import (
+    CALIBRATION,
+    NETWORKS,
+    Executor,
+    alone,
+    compared,
+    images,
+    integers,
+    network,
+    quantized,
+    run,
+)
+
+from edgecnn.errors import TargetError
+from edgecnn.export.onnx.export import export_onnx_int8
+from edgecnn.export.tflite import int8
+from edgecnn.export.tflite.export import export_tflite_int8
+from edgecnn.golden.integer import execute_integer, execute_node
+from edgecnn.graph.ops import Linear
+from edgecnn.graph.qparams import QWeights
+from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.targets.hosts.local import LocalHost
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = 3
+EXACT = {"Conv2d", "Depthwise", "MaxPool2d", "Pad", "Reshape"}
+"""Kinds that TFLite Micro computes as ``gemmlowp`` says, bit for bit."""
+ELSEWHERE = {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
+# The smallest int8 files of other tools for the same architectures, in bytes.
+TFLITE_LIMITS = {"conv_pool": 55_592, "resnet8": 93_136}
+ONNX_LIMITS = {"lenet5": 73_678, "conv_pool": 58_504, "resnet8": 100_116}
+LENET5_LIMIT = 66_504
+
+
+@cache
+def case(name: str) -> QuantizedGraph:
+    module = network(name)
+    return quantized(module, [images(module.input_shape, CALIBRATION)])
+
+
+@cache
+def data(name: str) -> bytes:
+    return export_tflite_int8(case(name), version="0").data
+
+
+def graph_of(name: str) -> tuple[Any, Any]:
+    model = schema.ModelT.InitFromPackedBuf(data(name), 0)
+    return model, model.subgraphs[0]
+
+
+def per_tensor(q: QuantizedGraph, *channels: int) -> QuantizedGraph:
+    """The same graph with one scale for all channels of linear layers that have so many of them."""
+    weights = dict(q.weights)
+    for node in q.graph.nodes:
+        if isinstance(node.op, Linear) and len(weights[node.op.weight].scales) in channels:
+            own = weights[node.op.weight]
+            scale = own.scales.max()
+            whole = np.rint(own.dequantize() / scale).astype(np.int8)
+            weights[node.op.weight] = QWeights(whole, np.full_like(own.scales, scale))
+    return replace(q, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def agent_for(agent: Any) -> Iterator[Callable[[str], Any]]:
+    """Give the agent that has a runtime, or skip the test."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(name: str) -> Any:
+            if name not in ELSEWHERE:
+                return agent
+            folder = ROOT / f".venv-{name}"
+            python = os.environ.get(ELSEWHERE[name]) or str(folder / "bin" / "python")
+            return stack.enter_context(LocalHost(python).start()) if Path(python).exists() else None
+
+        def given(name: str) -> Any:
+            connection = start(name)
+            if connection is None:
+                pytest.skip(f"{ELSEWHERE[name]} is not set, and there is no {ROOT / f'.venv-{name}'}")
+            assert name in connection.hello().runtimes, f"{name} is not installed where {ELSEWHERE[name]} points to"
+            return connection
+
+        yield given
+
+
+# --- what the file holds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "limit"), TFLITE_LIMITS.items())
+def test_tflite_is_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
+    assert len(data(name)) <= limit
+
+
+def test_lenet5_is_at_most_the_smallest_of_other_tools_with_their_scales() -> None:
+    """They have one scale for a linear layer; a scale per channel takes 3,000 bytes more in this one."""
+    one_scale = export_tflite_int8(per_tensor(case("lenet5"), 120, 84), version="0").data
+    assert len(one_scale) <= LENET5_LIMIT < len(data("lenet5")) <= 69_200
+
+
+@pytest.mark.parametrize(("name", "limit"), ONNX_LIMITS.items())
+def test_onnx_is_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
+    assert len(export_onnx_int8(case(name), version="0").data) <= limit
+
+
+def test_quantized_dimension_and_tables() -> None:
+    """Output channels: the last axis for depthwise, the first for the others; a bias follows its weights."""
+    model, graph = graph_of("depthwise")
+    builtin = schema.BuiltinOperator
+    axes = {builtin.CONV_2D: 0, builtin.DEPTHWISE_CONV_2D: 3, builtin.FULLY_CONNECTED: 0}
+    seen = set()
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        if code not in axes:
+            continue
+        x, weights, bias = (graph.tensors[i] for i in operator.inputs)
+        assert weights.quantization.quantizedDimension == axes[code]
+        assert len(weights.quantization.scale) == weights.shape[axes[code]] == bias.shape[0]
+        assert not weights.quantization.zeroPoint.any()
+        products = x.quantization.scale[0] * weights.quantization.scale
+        np.testing.assert_array_equal(bias.quantization.scale, products)
+        seen.add(code)
+    assert seen == set(axes)
+
+
+def test_operator_versions() -> None:
+    """The first version of each operator that has int8 (tensorflow/lite/tools/versioning/op_version.cc)."""
+    first = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "QUANTIZE": 1, "RESHAPE": 1}
+    names = {value: key for key, value in vars(schema.BuiltinOperator).items()}
+    found = [(names[c.builtinCode], c.version) for name in NETWORKS for c in graph_of(name)[0].operatorCodes]
+    assert {name for name, _ in found} >= {"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MAX_POOL_2D"}
+    assert [(name, version) for name, version in found if version != first.get(name, 2)] == []
+
+
+def test_equal_vectors_are_stored_once() -> None:
+    """16 zero points are held by four layers of ResNet-8 and their biases."""
+    buf = data("resnet8")
+    graph = schema.Model.GetRootAs(buf, 0).Subgraphs(0)
+    places = set()
+    for i in range(graph.TensorsLength()):
+        table = graph.Tensors(i).Quantization()
+        if table is not None and table.ZeroPointLength() == 16:
+            places.add(table._tab.Vector(table._tab.Offset(10)))
+    assert len(places) == 1
+
+
+# --- what runtimes compute --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("runtime", ELSEWHERE)
+def test_each_operator(agent_for, runtime: str, name: str) -> None:
+    agent = agent_for(runtime)
+    q, executor = case(name), Executor("tflite", runtime, {}, "gemmlowp")
+    inputs = integers(q, [images(network(name).input_shape, SAMPLES)])
+    golden = execute_integer(q, inputs, rounding="gemmlowp")
+    for node in q.graph.nodes:
+        one = alone(q, node)
+        expected = execute_node(one, node, golden, rounding="gemmlowp")
+        given = [golden[i.name] for i in one.graph.inputs]
+        (got,) = run(agent, executor, one, export_tflite_int8(one, version="0"), given)
+        result = compared(node, runtime, got, expected)
+        assert result.worst <= 1, result
+        if runtime == "tflite-micro" and result.kind in EXACT:
+            assert result.mismatches == 0, result
+
+
+@pytest.mark.parametrize("runtime", ["litert", *ELSEWHERE])
+def test_one_scale_for_all_channels_changes_no_integer(agent_for, monkeypatch, runtime: str) -> None:
+    """A linear layer whose channels share a scale is written with one; as many equal ones give the same."""
+    q, x = per_tensor(case("lenet5"), 120, 84, 10), images((1, 28, 28), 20).transpose(0, 2, 3, 1).copy()
+    files = [export_tflite_int8(q, version="0").data]
+    monkeypatch.setattr(int8, "_of_weights", lambda _, s, axis: int8._quantization(s, np.zeros(len(s), np.int64), axis))
+    files.append(export_tflite_int8(q, version="0").data)
+    assert len(files[0]) < len(files[1])
+    outputs = []
+    for file in files:
+        with agent_for(runtime).open(runtime, file, "lenet5.tflite") as session:
+            outputs.append(session.infer([x])[0])
+    np.testing.assert_array_equal(*outputs)
+
+
+# --- TFLite Micro's own -----------------------------------------------------------------------------------------------
+
+
+def test_micro_tells_its_arena(agent_for) -> None:
+    """The number is enough, and 16 bytes less are not."""
+    agent = agent_for("tflite-micro")
+    with agent.open("tflite-micro", data("conv_pool"), "net.tflite") as session:
+        needed = session.arena_bytes
+    agent.open("tflite-micro", data("conv_pool"), "net.tflite", arena_bytes=needed).close()
+    with pytest.raises(TargetError, match="failed to allocate"):
+        agent.open("tflite-micro", data("conv_pool"), "net.tflite", arena_bytes=needed - 16)
+
+
+def test_micro_runs_batches_in_pieces(agent_for) -> None:
+    x = images((1, 28, 28), 5).transpose(0, 2, 3, 1).copy()
+    with agent_for("tflite-micro").open("tflite-micro", data("lenet5"), "net.tflite") as session:
+        assert [(t.name, t.shape) for t in session.inputs] == [("x", (None, 28, 28, 1))]
+        assert [(t.name, t.shape) for t in session.outputs] == [("output", (None, 10))]
+        whole = session.infer([x])[0]
+        np.testing.assert_array_equal(whole, np.concatenate([session.infer([x[i : i + 1]])[0] for i in range(5)]))
+        with pytest.raises(TargetError, match="cannot run on empty inputs"):
+            session.infer([x[:0]])
+        with pytest.raises(TargetError, match=r"has the shape"):
+            session.infer([x[:, :27]])
+
+
+@pytest.mark.parametrize(
+    ("artifact", "options", "words"),
+    [
+        (b"no artifact at all", {}, "is no TFLite file"),
+        (None, {"threads": 2}, "has one thread, not 2"),
+        (None, {"arena_bytes": 0}, "arena_bytes is 0"),
+        (None, {"xnnpack": True}, "has no option 'xnnpack'"),
+    ],
+    ids=str,
+)
+def test_micro_refuses(agent_for, artifact: bytes | None, options, words: str) -> None:
+    with pytest.raises(TargetError, match=words):
+        agent_for("tflite-micro").open("tflite-micro", artifact or data("conv_pool"), "net.tflite", **options)
