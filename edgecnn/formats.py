@@ -8,7 +8,7 @@ from types import MappingProxyType
 from edgecnn.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8")
 OFFERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"onnx": ("fp32", "fp16", "int8"), "tflite": ("fp32", "fp16", "int8", "int8-dynamic", "int16x8")}
 )

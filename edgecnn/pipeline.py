@@ -15,20 +15,17 @@ from edgecnn.bundle import (
     InputSpec,
     NewArtifact,
     OutputSpec,
-    QuantizationSpec,
     Source,
-    TensorQuantization,
     check_destination,
     layout_name,
     write_bundle,
 )
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import DataError, QuantizationError, UsageError
+from edgecnn.errors import DataError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.parity.exactness import is_exact
-from edgecnn.quantize.program import Program, quantize_graph
+from edgecnn.precisions import Plan, check_precisions, plan_precisions
 from edgecnn.samples import CALIBRATION, Calibration, Samples, random_samples, read_calibration
 from edgecnn.witness import capture_model, reference_outputs
 
@@ -68,7 +65,7 @@ def export_model(
             sample's shape is what counts; the artifacts' batch can be resized.
         directory: Where the bundle goes; a bundle or an empty folder there is replaced.
         formats: ``onnx``, ``tflite``.
-        precisions: ``fp32``, ``int8``.
+        precisions: ``fp32``, ``fp16``, ``int8``, and in TFLite ``int8-dynamic`` and ``int16x8``.
         calibration: Data as the model sees it: int8 ranges and golden inputs are taken from it. An array (samples,
             ...), an iterable of batches, :class:`~edgecnn.samples.Calibration`, or ``"random"``. Without it int8 is
             refused, and golden inputs are random with a fixed seed.
@@ -97,11 +94,7 @@ def export_model(
     formats = check_choice("formats", formats, FORMATS)
     precisions = check_choice("precisions", precisions, PRECISIONS)
     name = check_name(name or _class_name(module))
-    if "int8" in precisions and calibration is None:
-        raise QuantizationError(
-            "int8 needs calibration data: the ranges of the model's values are taken from it",
-            hint="--data DATA (in Python calibration=...), or calibration 'random' to try the mechanics only",
-        )
+    check_precisions(formats, precisions, calibrated=calibration is not None)
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
     shapes = [i.shape for i in graph.inputs]
@@ -109,11 +102,18 @@ def export_model(
     samples = random_samples(shapes) if data is None else data.golden
     outputs = reference_outputs(graph, reference, samples)
     _check_labels(samples, outputs[0])
-    program = quantize_graph(graph, data, recipe, progress) if data is not None and "int8" in precisions else None
-    written = {(f, p): _export(graph, program, f, p, opset) for p in precisions for f in formats}
+    plans = plan_precisions(
+        graph,
+        precisions,
+        data,
+        recipe=recipe,
+        opset=opset,
+        golden_inputs=samples.inputs,
+        progress=progress,
+    )
+    written = {(f, plan.precision): plan.write(f) for plan in plans for f in formats}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
-    if program is not None:
-        golden["int8"] = program.golden(samples.inputs)
+    golden |= {plan.precision: dict(plan.golden) for plan in plans if plan.golden is not None}
     return write_bundle(
         directory,
         name=name,
@@ -121,7 +121,7 @@ def export_model(
         inputs=_input_specs(graph, written, preprocessing),
         outputs=_output_specs(graph, written, class_labels),
         batch_resizable=batch_is_free(graph),
-        artifacts=[_artifact(name, key, w, program) for key, w in written.items()],
+        artifacts=[_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats],
         golden=Golden(
             inputs={i.name: a for i, a in zip(graph.inputs, samples.inputs, strict=True)},
             outputs=golden,
@@ -168,47 +168,15 @@ def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int) -> C
     return read_calibration(given, shapes, count)
 
 
-def _export(graph: Graph, program: Program | None, form: str, precision: str, opset: int) -> Written:
-    from edgecnn.export.onnx.export import export_onnx, export_onnx_int8
-    from edgecnn.export.tflite.export import export_tflite, export_tflite_int8
-
-    if precision == "fp32":
-        onnx = form == "onnx"
-        return (
-            export_onnx(graph, version=__version__, opset=opset) if onnx else export_tflite(graph, version=__version__)
-        )
-    assert program is not None
-    if form == "onnx":
-        return export_onnx_int8(program.quantized, version=__version__, opset=opset)
-    return export_tflite_int8(program.quantized, version=__version__)
-
-
-def _artifact(name: str, key: Key, written: Written, program: Program | None) -> NewArtifact:
-    form, precision = key
+def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact:
     return NewArtifact(
-        file=f"{name}.{precision}.{form}",
+        file=f"{name}.{plan.precision}.{form}",
         format=form,
-        precision=precision,
+        precision=plan.precision,
         data=written.data,
         operators=written.operators,
-        notes=written.notes,
-        quantization=_quantization_spec(program) if precision == "int8" and program is not None else None,
-    )
-
-
-def _quantization_spec(program: Program) -> QuantizationSpec:
-    graph, params = program.quantized.graph, program.quantized.activations
-
-    def tensor(value: str) -> TensorQuantization:
-        return TensorQuantization(scale=float(params[value].scale), zero_point=params[value].zero_point)
-
-    return QuantizationSpec(
-        recipe=program.recipe,
-        calibration=program.origin,
-        samples=program.samples,
-        inputs={i.name: tensor(i.name) for i in graph.inputs},
-        outputs={o.name: tensor(o.value) for o in graph.outputs},
-        exact=is_exact(program.quantized),
+        notes=(*written.notes, *plan.notes, *plan.format_notes.get(form, ())),
+        quantization=plan.spec,
     )
 
 

@@ -81,13 +81,9 @@ def reference_outputs(graph: Graph, reference: TorchReference, samples: Samples)
 
 
 def _witness(graph: Graph, samples: Samples, outputs: Sequence[Any]) -> float:
-    from edgecnn.golden.float import execute_float
+    from edgecnn.golden.batches import execute_samples
 
-    if batch_is_free(graph):
-        values = execute_float(graph, samples.inputs)
-    else:
-        rows = [execute_float(graph, [a[i : i + 1] for a in samples.inputs]) for i in range(len(samples.inputs[0]))]
-        values = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+    values = execute_samples(graph, samples.inputs)
     errors = [relative_error(values[o.value], ref) for o, ref in zip(graph.outputs, outputs, strict=True)]
     return float(np.max(errors))
 

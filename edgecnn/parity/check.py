@@ -102,14 +102,14 @@ def _golden_trial(bundle: Bundle) -> Trial:
     names = [o.name for o in bundle.manifest.outputs]
 
     def batches(precision: str) -> Iterator[Batch]:
-        integers = golden.outputs.get(precision) if precision != REFERENCE else None
+        own = golden.outputs.get(precision) if precision != REFERENCE else None
         for start in range(0, golden.samples, BATCH):
             part = slice(start, start + BATCH)
             yield Batch(
                 inputs=[a[part] for a in inputs],
                 expected=[golden.outputs[REFERENCE][n][part] for n in names],
                 labels=None if golden.labels is None else golden.labels[part],
-                integers=None if integers is None else [integers[n][part] for n in names],
+                own=None if own is None else [own[n][part] for n in names],
             )
 
     return Trial(f"{golden.samples} golden inputs", "torch", golden.samples, batches)

@@ -85,6 +85,7 @@ class Measured:
     Attributes:
         difference: From the float reference.
         integer: From the integer reference, in LSB; None without one.
+        own: From the float reference of the artifact's own precision, rounded weights and all; None without one.
         scores: Whether the output is a row of scores per sample.
         labelled: Samples with a label.
         right: Samples with a label that the artifact got right.
@@ -93,6 +94,7 @@ class Measured:
 
     difference: Difference = field(default_factory=Difference)
     integer: Difference | None = None
+    own: Difference | None = None
     scores: bool = False
     labelled: int = 0
     right: int = 0
@@ -109,6 +111,12 @@ class Measured:
         if self.integer is None:
             self.integer = Difference()
         self.integer.add(output, reference)
+
+    def add_own(self, output: Array, reference: Array) -> None:
+        """Compare a batch with the float reference of the artifact's own precision."""
+        if self.own is None:
+            self.own = Difference()
+        self.own.add(output, reference)
 
     @property
     def agreement(self) -> float | None:

@@ -27,13 +27,13 @@ class Batch:
         inputs: One array per input, (samples, ...).
         expected: What the float reference says, one array per output.
         labels: The true classes, if known.
-        integers: What the integer reference says, if there is one.
+        own: What the reference of the artifact's own precision says, if there is one: integers, or floats for fp16.
     """
 
     inputs: Sequence[Array]
     expected: Sequence[Array]
     labels: Array | None = None
-    integers: Sequence[Array] | None = None
+    own: Sequence[Array] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,10 @@ class Runner:
         name = self._manifest.outputs[i].name
         try:
             found.difference.add(output, expected)
-            if batch.integers is not None:
-                found.add_integers(self._integers(name, output), batch.integers[i])
+            if batch.own is not None and batch.own[i].dtype.kind == "f":
+                found.add_own(output, batch.own[i])
+            elif batch.own is not None:
+                found.add_integers(self._integers(name, output), batch.own[i])
         except ValueError as err:
             raise TargetError(
                 f"{self._artifact.path.name} gives another {name} than its manifest says: {err}",

@@ -40,8 +40,9 @@ class Verdict:
         top1_agreement: Share of samples with the reference's best class; None where the output is no row of scores.
         accuracy: Share of samples with the right class; None without labels.
         reference_accuracy: The reference's.
-        metric: What the verdict rests on: ``relative_error``, ``lsb_max``, ``lsb_mean``, ``accuracy_drop``,
-            ``top1_disagreement`` or ``finite``.
+        metric: What the verdict rests on: ``relative_error``, ``own_error`` (against the float reference with the
+            artifact's own rounded weights), ``lsb_max``, ``lsb_mean``, ``accuracy_drop``, ``top1_disagreement`` or
+            ``finite``.
         value: Its value.
         limit: The largest value that passes.
         passed: The verdict.
@@ -120,6 +121,8 @@ def _rule(artifact: Artifact, found: Measured) -> tuple[str, float, float]:
     """The metric that decides, its value, and its limit."""
     if artifact.precision == "fp32":
         return "relative_error", found.difference.relative, FP32_LIMIT
+    if found.own is not None:
+        return "own_error", found.own.relative, FP32_LIMIT
     if found.integer is not None:
         quantization = artifact.spec.quantization
         if quantization is not None and quantization.exact:
@@ -143,6 +146,7 @@ def _reason(found: Measured, metric: str, value: float, limit: float) -> str:
 def _excess(metric: str, value: float, limit: float) -> str:
     name = {
         "relative_error": "the error as a share of the range",
+        "own_error": "the error against its own rounded weights, as a share of the range,",
         "lsb_max": "the largest difference from the integer reference, in LSB,",
         "lsb_mean": "the mean difference from the integer reference, in LSB,",
         "accuracy_drop": "the loss of accuracy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.graph.graph import Graph
-from edgecnn.quantize.observe import observe
+from edgecnn.graph.ops import ValueName
+from edgecnn.quantize.observe import Observer, observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
 from edgecnn.quantize.recipe import load_recipe, settings_of
@@ -52,18 +53,35 @@ class Program:
         return {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
 
 
-def quantize_graph(graph: Graph, data: Calibration, recipe: str, progress: Progress | None = None) -> Program:
-    """Observe the graph on calibration data, once, and quantize it by a recipe: its name, or the path of a TOML file.
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A graph in the form that integer programs are made from, and what its values were seen to be."""
+
+    graph: Graph
+    observers: Mapping[ValueName, Observer]
+
+
+def observe_graph(graph: Graph, data: Calibration, recipe: str, progress: Progress | None = None) -> Observed:
+    """Run the graph over the calibration data, once. A recipe that does not fit the model is refused before that.
 
     Raises:
         UsageError: if there is no such recipe, or it does not fit the model.
         DataError: if a value becomes NaN or infinite on the data.
+    """
+    legal = prepare(graph)
+    settings_of(load_recipe(recipe), legal)
+    return Observed(graph=legal, observers=observe(legal, _told(data, progress)))
+
+
+def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Program:
+    """Quantize what was observed by a recipe: its name, or the path of a TOML file.
+
+    Raises:
+        UsageError: if there is no such recipe, or it does not fit the model.
         QuantizationError: if an operator, a weight or a bias has no int8 form.
     """
     rules = load_recipe(recipe)
-    legal = prepare(graph)
-    settings_of(rules, legal)  # what does not fit is said before the data is run
-    quantized = quantize(legal, observe(legal, _told(data, progress)), rules)
+    quantized = quantize(observed.graph, observed.observers, rules)
     return Program(
         quantized=quantized,
         recipe=rules.name,

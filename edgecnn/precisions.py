@@ -1,0 +1,206 @@
+"""What each precision is made of: how its files are written, what they are to say, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn import __version__
+from edgecnn.bundle import QuantizationSpec, TensorQuantization
+from edgecnn.errors import QuantizationError
+from edgecnn.export.written import Written
+from edgecnn.formats import OFFERED, REFUSED, check_offered
+from edgecnn.graph.graph import Graph
+from edgecnn.parity.exactness import is_exact
+from edgecnn.quantize.half import half_weights
+from edgecnn.quantize.program import Observed, Program, observe_graph, quantize_graph
+from edgecnn.samples import Calibration
+
+Arrays = Sequence[npt.NDArray[np.float32]]
+CALIBRATED = ("int8", "int16x8")
+"""Precisions whose ranges are taken from calibration data."""
+__all__ = ["CALIBRATED", "OFFERED", "REFUSED", "Plan", "check_precisions", "plan_precisions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One precision of one model.
+
+    Attributes:
+        precision: Its name.
+        write: Makes the file of a format.
+        golden: What its files are to say to the golden inputs, by output, where that is known exactly.
+        spec: How it was quantized, for the manifest.
+        notes: What the user should know.
+        format_notes: What the user should know of one format.
+    """
+
+    precision: str
+    write: Callable[[str], Written]
+    golden: Mapping[str, npt.NDArray[Any]] | None = None
+    spec: QuantizationSpec | None = None
+    notes: tuple[str, ...] = ()
+    format_notes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+def check_precisions(formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool) -> None:
+    """Refuse, before any work, what a format does not offer and what cannot be calibrated.
+
+    Raises:
+        UsageError: if a format does not offer a precision.
+        QuantizationError: if there is no calibration data for a precision that needs it.
+    """
+    for form in formats:
+        for precision in precisions:
+            check_offered(form, precision)
+    needy = [p for p in precisions if p in CALIBRATED]
+    if needy and not calibrated:
+        raise QuantizationError(
+            f"{needy[0]} needs calibration data: the ranges of the model's values are taken from it",
+            hint="--data DATA (in Python calibration=...), or calibration 'random' to try the mechanics only",
+        )
+
+
+def plan_precisions(
+    graph: Graph,
+    precisions: Sequence[str],
+    data: Calibration | None,
+    *,
+    recipe: str,
+    opset: int,
+    golden_inputs: Arrays,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Plan]:
+    """A plan for each precision; the calibration data is run over once for all of them.
+
+    Raises:
+        UsageError: if there is no such recipe, or it does not fit the model.
+        DataError: if a value becomes NaN or infinite on the data.
+        QuantizationError: if an operator, a weight or a bias has no such form.
+    """
+    observed = None
+    if data is not None and set(precisions) & set(CALIBRATED):
+        observed = observe_graph(graph, data, recipe, progress)
+    plans = []
+    for precision in precisions:
+        if precision == "fp32":
+            plans.append(Plan(precision=precision, write=lambda form: _write_fp32(graph, form, opset)))
+        elif precision == "fp16":
+            plans.append(_fp16(graph, opset, golden_inputs))
+        elif precision == "int8-dynamic":
+            plans.append(Plan(precision=precision, write=lambda _form: _write_dynamic(graph)))
+        elif observed is not None and data is not None:
+            make = _int8 if precision == "int8" else _int16x8
+            plans.append(make(observed, data, recipe, opset, golden_inputs))
+    return plans
+
+
+def _write_fp32(graph: Graph, form: str, opset: int) -> Written:
+    if form == "onnx":
+        from edgecnn.export.onnx.export import export_onnx
+
+        return export_onnx(graph, version=__version__, opset=opset)
+    from edgecnn.export.tflite.export import export_tflite
+
+    return export_tflite(graph, version=__version__)
+
+
+def _fp16(graph: Graph, opset: int, inputs: Arrays) -> Plan:
+    from edgecnn.golden.batches import execute_samples
+
+    def write(form: str) -> Written:
+        if form == "onnx":
+            from edgecnn.export.onnx.fp16 import export_onnx_fp16
+
+            return export_onnx_fp16(graph, version=__version__, opset=opset)
+        from edgecnn.export.tflite.fp16 import export_tflite_fp16
+
+        return export_tflite_fp16(graph, version=__version__)
+
+    values = execute_samples(half_weights(graph), inputs)
+    return Plan(precision="fp16", write=write, golden={o.name: values[o.value] for o in graph.outputs})
+
+
+def _write_dynamic(graph: Graph) -> Written:
+    from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
+
+    return export_tflite_int8_dynamic(graph, version=__version__)
+
+
+def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays) -> Plan:
+    program = quantize_graph(observed, data, recipe)
+
+    def write(form: str) -> Written:
+        if form == "onnx":
+            from edgecnn.export.onnx.export import export_onnx_int8
+
+            return export_onnx_int8(program.quantized, version=__version__, opset=opset)
+        from edgecnn.export.tflite.export import export_tflite_int8
+
+        return export_tflite_int8(program.quantized, version=__version__)
+
+    return Plan(
+        precision="int8",
+        write=write,
+        golden=program.golden(inputs),
+        spec=_int8_spec(program),
+        notes=_random_note(data),
+        format_notes={"onnx": (program.saturation.summary(),)},
+    )
+
+
+def _int8_spec(program: Program) -> QuantizationSpec:
+    graph, params = program.quantized.graph, program.quantized.activations
+
+    def tensor(value: str) -> TensorQuantization:
+        return TensorQuantization(scale=float(params[value].scale), zero_point=params[value].zero_point)
+
+    return QuantizationSpec(
+        recipe=program.recipe,
+        calibration=program.origin,
+        samples=program.samples,
+        inputs={i.name: tensor(i.name) for i in graph.inputs},
+        outputs={o.name: tensor(o.value) for o in graph.outputs},
+        exact=is_exact(program.quantized),
+        float_layers=tuple(sorted(program.quantized.skipped)),
+    )
+
+
+def _int16x8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays) -> Plan:  # noqa: ARG001
+    from edgecnn.export.tflite.int16 import export_tflite_int16x8
+    from edgecnn.golden.int16 import execute_int16
+    from edgecnn.quantize.int16 import quantize_int16
+
+    quantized = quantize_int16(observed.graph, observed.observers)
+    graph, scales = quantized.graph, quantized.activations
+    values = execute_int16(quantized, [scales[i.name].quantize(a) for i, a in zip(graph.inputs, inputs, strict=True)])
+
+    def tensor(value: str) -> TensorQuantization:
+        return TensorQuantization(scale=float(scales[value].scale), zero_point=0)
+
+    return Plan(
+        precision="int16x8",
+        write=lambda _form: export_tflite_int16x8(quantized, version=__version__),
+        golden={o.name: values[o.value] for o in graph.outputs},
+        spec=QuantizationSpec(
+            recipe="int16x8",
+            calibration=data.origin,
+            samples=data.samples,
+            inputs={i.name: tensor(i.name) for i in graph.inputs},
+            outputs={o.name: tensor(o.value) for o in graph.outputs},
+            exact=False,
+        ),
+        notes=_random_note(data),
+    )
+
+
+def _random_note(data: Calibration) -> tuple[str, ...]:
+    if not data.origin.startswith("random"):
+        return ()
+    why = "its ranges say little about real inputs, so accuracy is worth nothing; calibrate with data"
+    return (f"calibrated with {data.origin}: {why}",)
