@@ -21,7 +21,9 @@ def average_of_images(graph: Graph) -> Graph:
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
-            case AvgPool2d(x=x, kernel=kernel, divisor=None) as pool if kernel == r.shape(x)[2:] and not any(pool.reach):
+            case AvgPool2d(x=x, kernel=kernel, divisor=None) as pool if kernel == r.shape(x)[2:] and not any(
+                pool.reach
+            ):
                 return r.emit(Mean(x=x, axes=(2, 3), keepdim=True), node)
         return None
 
