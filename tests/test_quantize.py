@@ -26,6 +26,7 @@ from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_real
 from edgecnn.quantize import calibrate
 from edgecnn.quantize.calibrate import CALIBRATORS, SHARES, STEPS
+from edgecnn.quantize.correct import correct_biases
 from edgecnn.quantize.observe import BINS, SMALLEST, Observer, observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
@@ -357,6 +358,26 @@ def test_portable_leaves_out_additions_of_prescribed_parameters() -> None:
 
     q = made(Gate(), RECIPES["int8-portable"])
     assert any("prescribed" in note for note in q.notes)
+
+
+def test_corrected_biases_bring_means_back_and_both_formats_keep_them(net: nn.Module, agent: object) -> None:
+    q = made(net, RECIPES["int8-portable"])
+    x = samples(64, seed=2)
+    value = q.graph.outputs[0].value
+    expected = net(torch.from_numpy(x)).detach().numpy()
+
+    def shift(q: QuantizedGraph) -> float:
+        got = q.activations[value].dequantize(execute_integer(q, integers(q, [x]))[value])
+        return float(np.abs((got - expected).mean(axis=0)).max())
+
+    corrected = correct_biases(q, [samples()])
+    assert shift(corrected) < shift(q)
+    assert corrected.weights == q.weights
+    given = integers(q, [x])
+    golden = execute_integer(corrected, given)[value].astype(int)
+    for name, export in (("onnxruntime", export_onnx_int8), ("xnnpack", export_tflite_int8)):
+        (got,) = run(agent, EXECUTORS[name], corrected, export(corrected, version="0"), given)
+        assert (got == golden).all(), name
 
 
 # Layers left in float.
