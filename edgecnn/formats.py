@@ -16,7 +16,7 @@ OFFERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 REFUSED: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType(
     {
         ("onnx", "int8-dynamic"): (
-            "ONNX Runtime takes 1.6 (lenet5) to 2.4 times (resnet8) as long as in float: its ConvInteger is slow",
+            "ONNX Runtime takes about 1.5 (lenet5) to 2.4 times (resnet8) as long as in float: ConvInteger is slow",
             "int8 for speed, fp16 for a smaller file, or --formats tflite",
         ),
         ("onnx", "int16x8"): (

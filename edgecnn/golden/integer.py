@@ -69,10 +69,10 @@ def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], 
     return multiplied(acc, *fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)))
 
 
-def fixed_point(real: npt.NDArray[np.float64] | float) -> tuple[Integers, Integers]:
+def fixed_point(real: npt.NDArray[np.float64] | np.float32 | float) -> tuple[Integers, Integers]:
     """A real multiplier as 31 bits and an exponent (``QuantizeMultiplier``)."""
-    fraction, exponent = np.frexp(real)
-    quantized = np.rint(np.asarray(fraction) * (1 << 31)).astype(np.int64)
+    fraction, exponent = np.frexp(np.asarray(real, np.float64))
+    quantized = np.rint(fraction * (1 << 31)).astype(np.int64)
     full = quantized == 1 << 31
     return np.where(full, 1 << 30, quantized), (exponent + full).astype(np.int64)
 
@@ -120,10 +120,12 @@ class _Run:
                 return self._weighted(node, node.op, values[node.op.x])
             case ops.MaxPool2d() | ops.Reshape() | ops.Transpose() | ops.Slice() | ops.Concat() | ops.Pad():
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
+            case ops.Relu() | ops.Clamp():
+                return self._clamped(node, node.op, values[node.op.x])
             case ops.Mul() if self._fixed_point:
                 return self._product(node, node.op, values)
             case ops.AvgPool2d() if self._fixed_point:
-                return self._average(node, node.op, values[node.op.x])
+                return self._average(node.op, values[node.op.x])
             case ops.Mean():
                 return self._mean(node, node.op, values[node.op.x])
             case _:
@@ -155,22 +157,40 @@ class _Run:
         offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
         op: Op = node.op
         if isinstance(op, ops.Concat):
-            inputs = [requantized(x, self._q.activations[i], params) for i, x in zip(op.xs, inputs, strict=True)]
+            inputs = [self._converted(x, self._q.activations[i], params) for i, x in zip(op.xs, inputs, strict=True)]
         if isinstance(op, ops.Pad) and op.value:
             op = ops.Pad(x=op.x, pads=op.pads, value=float(params.quantize(np.array(op.value))) - offset)
         tensors = [torch.from_numpy(x.astype(np.float64) - offset) for x in inputs]
         result: Int8 = (EXECUTORS[type(op)](op, len(inputs[0]), *tensors).numpy() + offset).astype(np.int8)
         return result
 
+    def _converted(self, x: Int8, given: QParams, wanted: QParams) -> Int8:
+        """The integers of the same real values under other parameters. Reference kernels divide scales in float32."""
+        if given == wanted:
+            return x
+        if not self._fixed_point:
+            return wanted.quantize(given.dequantize(x))
+        scaled = multiplied(x.astype(np.int64) - given.zero_point, *fixed_point(given.scale / wanted.scale))
+        return clamp(scaled + wanted.zero_point, wanted, Activation.NONE)
+
+    def _clamped(self, node: Node, op: ops.Relu | ops.Clamp, x: Int8) -> Int8:
+        """Other parameters first, then the bounds as integers."""
+        params = self._q.activations[node.name]
+        ends = (0.0, math.inf) if isinstance(op, ops.Relu) else (op.low, op.high)
+        low, high = (int(params.quantize(np.array(end))) for end in ends)
+        given = self._q.activations[op.x]
+        clamped: Int8 = np.clip(self._converted(x, given, params), low, high)
+        return clamped
+
     def _product(self, node: Node, op: ops.Mul, values: Mapping[ValueName, Int8]) -> Int8:
         """The reference kernel's multiplication: an accumulator of products."""
         x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) for i in (op.x, op.y))
-        multiplier = fixed_point(float(x.scale) * float(y.scale) / float(params.scale))
+        multiplier = fixed_point(x.scale * y.scale / params.scale)
         scaled = multiplied((a - x.zero_point) * (b - y.zero_point), *multiplier)
         return clamp(scaled + params.zero_point, params, op.activation)
 
-    def _average(self, node: Node, op: ops.AvgPool2d, x: Int8) -> Int8:
+    def _average(self, op: ops.AvgPool2d, x: Int8) -> Int8:
         """AVERAGE_POOL_2D: integers that hold their zero point, rounded half away from zero."""
         average = EXECUTORS[type(op)](op, len(x), torch.from_numpy(x.astype(np.float64))).numpy()
         rounded: Int8 = (np.sign(average) * np.floor(np.abs(average) + 0.5)).astype(np.int8)
@@ -200,11 +220,6 @@ class _Run:
         result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
         rounded = np.rint(result / float(params.scale)) + params.zero_point
         return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))
-
-
-def requantized(x: Int8, given: QParams, wanted: QParams) -> Int8:
-    """The integers of the same real values under other parameters: dequantized to float32 and quantized again."""
-    return x if given == wanted else wanted.quantize(given.dequantize(x))
 
 
 def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:

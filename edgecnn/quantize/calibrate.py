@@ -39,9 +39,9 @@ def percentile(observer: Observer) -> Range:
     total = observer.counts.cumsum()
     outside = total[-1] * (100 - PERCENTILE) / 200
     centers = observer.centers
-    low = centers[np.searchsorted(total, outside, side="right")]
-    high = centers[np.searchsorted(total, total[-1] - outside, side="left")]
-    return max(float(low), observer.low), min(float(high), observer.high)
+    ends = np.searchsorted(total, outside, side="right"), np.searchsorted(total, total[-1] - outside, side="left")
+    low, high = np.clip(centers[list(ends)], observer.low, observer.high)
+    return float(low), float(high)
 
 
 def mse(observer: Observer) -> Range:

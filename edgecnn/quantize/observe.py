@@ -47,9 +47,10 @@ class Observer:
         low, high = float(values.min()), float(values.max())  # NaN wins both
         if not math.isfinite(low) or not math.isfinite(high):
             raise DataError("a value is NaN or infinite")
+        low, high = (0.0 if abs(end) < SMALLEST else end for end in (low, high))
         self.low, self.high = min(self.low, low), max(self.high, high)
         magnitude = max(abs(self.low), abs(self.high))
-        if magnitude < SMALLEST:
+        if magnitude == 0:
             self.counts[BINS // 2] += values.size
             return
         if self.reach == 0:
