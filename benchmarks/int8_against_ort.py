@@ -1,6 +1,6 @@
 """Our int8 against ONNX Runtime's own ``quantize_static``: the same models, calibration and evaluation data.
 
-``python benchmarks/int8_against_ort.py [MODEL ...] [--recipe R] [--runs N]`` exports each model (weights of a fixed
+``python benchmarks/int8_against_ort.py [MODEL ...] [--recipe R] [--seed S]`` exports each model (weights of a fixed
 seed), has ``quantize_static`` quantize our fp32 ONNX file (QDQ, per channel, min-max), and prints a row for every file:
 
 - top-1: share of the evaluation inputs on which the best class is that of the float model in torch
@@ -31,7 +31,7 @@ from edgecnn.models import ZOO, create_model
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.hosts.local import LocalHost
 
-CALIBRATION, EVALUATION, SEED, BLOCK = 200, 256, 0, 20
+CALIBRATION, EVALUATION, BLOCK = 200, 256, 20
 Array = np.ndarray
 
 
@@ -73,16 +73,23 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 }
 
 
-def build(name: str, inputs: Array) -> nn.Module:
-    """The model with seeded weights, its batch norms with the statistics of ``inputs``."""
-    torch.manual_seed(SEED)
-    model = MODELS[name][0]()
+def build(name: str, inputs: Array, seed: int) -> nn.Module:
+    """The model with seeded weights, its batch norms with random scales and shifts and the statistics of ``inputs``.
+
+    The logits are centred: else one class would win on every input, and SNR would be that of a constant.
+    """
+    torch.manual_seed(seed)
+    model, x = MODELS[name][0](), torch.from_numpy(inputs)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
+            layer.momentum = 1.0  # this batch's statistics alone
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, 0.0, 1.0)
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
-        model.train()(torch.from_numpy(inputs))
-    return model.eval()
+        model.train()(x)
+        last.bias -= model.eval()(x).mean(0)
+    return model
 
 
 def quantize_static(source: Path, target: Path, inputs: Array, activations: str) -> None:
@@ -146,48 +153,57 @@ def latencies(paths: Mapping[str, Path], sample: Array, runs: int) -> dict[str, 
     return {name: statistics.median(t) / 1000 for name, t in times.items()}
 
 
-def compare(name: str, recipe: str, runs: int, folder: Path) -> bool:
+def compare(name: str, given: argparse.Namespace, folder: Path) -> bool:
     """Print a model's rows; whether our SNR is at least theirs."""
-    rng = np.random.default_rng(SEED)
-    counts = (CALIBRATION, EVALUATION)
-    calibration, evaluation = (rng.standard_normal((n, *MODELS[name][1]), dtype=np.float32) for n in counts)
-    model = build(name, calibration)
+    rng = np.random.default_rng(given.seed)
+    counts, shape = (CALIBRATION, EVALUATION), MODELS[name][1]
+    calibration, evaluation = (rng.standard_normal((n, *shape), dtype=np.float32) for n in counts)
+    model = build(name, calibration, given.seed)
     with torch.no_grad():
         reference = model(torch.from_numpy(evaluation)).numpy()
-    given = {"precisions": ("fp32", "int8"), "recipe": recipe, "calibration_samples": CALIBRATION}
     bundle = edgecnn.export_model(
-        model, torch.zeros(1, *MODELS[name][1]), folder / name, calibration=calibration, **given
+        model,
+        torch.zeros(1, *shape),
+        folder / name,
+        precisions=("fp32", "int8"),
+        calibration=calibration,
+        calibration_samples=CALIBRATION,
+        recipe=given.recipe,
     )
-    files = {"ours fp32, onnxruntime": bundle.artifact("onnx", "fp32").path}
+    float_file = bundle.artifact("onnx", "fp32").path
+    files = {"ours fp32, onnxruntime": float_file}
     for kind in ("QUInt8", "QInt8"):
-        files[f"quantize_static {kind}"] = target = folder / f"{name}.{kind}.onnx"
-        quantize_static(files["ours fp32, onnxruntime"], target, calibration, kind)
+        files[f"quantize_static {kind}"] = folder / f"{name}.{kind}.onnx"
+        quantize_static(float_file, folder / f"{name}.{kind}.onnx", calibration, kind)
     logits = {row: session(f).run(None, {input_name(f): evaluation})[0] for row, f in files.items()}
-    files["ours int8, onnxruntime"] = bundle.artifact("onnx", "int8").path
-    microseconds = latencies(files, evaluation[:1], runs)
-    files["ours int8, litert"] = bundle.artifact("tflite", "int8").path
-    logits["ours int8, onnxruntime"] = ours_on(bundle, "onnx", "onnxruntime", evaluation)
-    logits["ours int8, litert"] = ours_on(bundle, "tflite", "litert", evaluation)
+    for form, runtime in (("onnx", "onnxruntime"), ("tflite", "litert")):
+        row = f"ours int8, {runtime}"
+        files[row] = bundle.artifact(form, "int8").path
+        logits[row] = ours_on(bundle, form, runtime, evaluation)
+    times = latencies({r: f for r, f in files.items() if f.suffix == ".onnx"}, evaluation[:1], given.runs)
     ratios = {row: snr(a, reference) for row, a in logits.items()}
     for row, file in files.items():
         agreed = 100 * (logits[row].argmax(1) == reference.argmax(1)).mean()
-        took = f"{microseconds[row]:10.1f}" if row in microseconds else ""
+        took = f"{times[row]:10.1f}" if row in times else ""
         print(f"{name:<14}{row:<24}{agreed:7.1f}{ratios[row]:9.2f}{file.stat().st_size:10,}{took}", flush=True)
-    best = {who: [r for row, r in ratios.items() if row.startswith(who)] for who in ("ours int8", "quantize_static")}
-    return min(best["ours int8"]) >= max(best["quantize_static"])
+    ours, theirs = ([r for row, r in ratios.items() if row.startswith(w)] for w in ("ours int8", "quantize_static"))
+    return min(ours) >= max(theirs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; default: all")
     parser.add_argument("--recipe", default="int8")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the data")
     parser.add_argument("--runs", type=int, default=2000, help="timed calls of each file")
     given = parser.parse_args()
+    if unknown := set(given.models) - set(MODELS):
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
     logging.disable(logging.WARNING)  # quantize_static recommends its own preprocessing, which our file has no need of
     print(f"{'model':<14}{'file, where it ran':<24}{'top-1 %':>7}{'SNR dB':>9}{'bytes':>10}{'us':>10}")
     with tempfile.TemporaryDirectory() as folder:
-        below = [n for n in given.models or MODELS if not compare(n, given.recipe, given.runs, Path(folder))]
+        below = [name for name in given.models or MODELS if not compare(name, given, Path(folder))]
     if below:
         sys.exit(f"our SNR is below quantize_static's on {', '.join(below)}")
 

@@ -20,6 +20,8 @@ from edgecnn.bundle import (
     layout_name,
     write_bundle,
 )
+from edgecnn.carrays import FORMATS as C_FORMATS
+from edgecnn.carrays import c_artifacts
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
@@ -48,6 +50,8 @@ def export_model(
     calibration: Any = None,
     calibration_samples: int = CALIBRATION,
     recipe: str = "int8",
+    io: str = "float32",
+    c_array: bool = False,
     name: str | None = None,
     opset: int = 17,
     preprocessing: Preprocessing | None = None,
@@ -71,6 +75,9 @@ def export_model(
             refused, and golden inputs are random with a fixed seed.
         calibration_samples: Most samples to calibrate with.
         recipe: How int8 is made: ``int8``, ``int8-portable``, ``int8-7bit``, or the path of a TOML file.
+        io: Type of the inputs and outputs of int8 files: ``float32`` (as the float files have), ``int8``, or ``uint8``:
+            with ``preprocessing`` a camera's bytes go in, scale, mean and std being folded in exactly or refused.
+        c_array: Write the int8 TFLite file as C source too, ``NAME.h`` and ``NAME.cc``.
         name: The model's name, which its files bear; by default the class's in lower case.
         opset: The ONNX opset.
         preprocessing: What makes the first input from a raw image; noted in the manifest.
@@ -94,7 +101,9 @@ def export_model(
     formats = check_choice("formats", formats, FORMATS)
     precisions = check_choice("precisions", precisions, PRECISIONS)
     name = check_name(name or _class_name(module))
-    check_precisions(formats, precisions, calibrated=calibration is not None)
+    check_precisions(formats, precisions, calibrated=calibration is not None, io=io)
+    if c_array and ("tflite" not in formats or "int8" not in precisions):
+        raise UsageError("a C array is made from the int8 TFLite file", hint="--formats tflite --precisions int8")
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
     shapes = [i.shape for i in graph.inputs]
@@ -109,9 +118,16 @@ def export_model(
         recipe=recipe,
         opset=opset,
         golden_inputs=samples.inputs,
+        io=io,
+        preprocessing=preprocessing,
         progress=progress,
     )
     written = {(f, plan.precision): plan.write(f) for plan in plans for f in formats}
+    artifacts = [_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats]
+    if c_array:
+        file = written["tflite", "int8"]
+        artifacts += c_artifacts(file.data, name, class_labels)
+        written |= {(form, "int8"): file for form in C_FORMATS}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
     golden |= {plan.precision: dict(plan.golden) for plan in plans if plan.golden is not None}
     return write_bundle(
@@ -121,7 +137,7 @@ def export_model(
         inputs=_input_specs(graph, written, preprocessing),
         outputs=_output_specs(graph, written, class_labels),
         batch_resizable=batch_is_free(graph),
-        artifacts=[_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats],
+        artifacts=artifacts,
         golden=Golden(
             inputs={i.name: a for i, a in zip(graph.inputs, samples.inputs, strict=True)},
             outputs=golden,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy.typing as npt
 
 from edgecnn import __version__
 from edgecnn.bundle import QuantizationSpec, TensorQuantization
-from edgecnn.errors import QuantizationError
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.export.written import Written
 from edgecnn.formats import OFFERED, REFUSED, check_offered
 from edgecnn.graph.graph import Graph
@@ -22,6 +22,8 @@ from edgecnn.quantize.program import Observed, Program, observe_graph, quantize_
 from edgecnn.samples import Calibration
 
 Arrays = Sequence[npt.NDArray[np.float32]]
+IO = ("float32", "int8", "uint8")
+"""Types that inputs and outputs of int8 files can have."""
 CALIBRATED = ("int8", "int16x8")
 """Precisions whose ranges are taken from calibration data."""
 __all__ = ["CALIBRATED", "OFFERED", "REFUSED", "Plan", "check_precisions", "plan_precisions"]
@@ -45,11 +47,13 @@ class Plan:
     golden: Mapping[str, npt.NDArray[Any]] | None = None
     spec: QuantizationSpec | None = None
     notes: tuple[str, ...] = ()
-    format_notes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    format_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def check_precisions(formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool) -> None:
-    """Refuse, before any work, what a format does not offer and what cannot be calibrated.
+def check_precisions(
+    formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool, io: str = "float32"
+) -> None:
+    """Refuse, before any work, what a format does not offer, what cannot be calibrated, and io that means nothing.
 
     Raises:
         UsageError: if a format does not offer a precision.
@@ -58,6 +62,10 @@ def check_precisions(formats: Sequence[str], precisions: Sequence[str], *, calib
     for form in formats:
         for precision in precisions:
             check_offered(form, precision)
+    if io not in IO:
+        raise UsageError(f"io {io!r} is not known", hint=f"one of: {', '.join(IO)}")
+    if io != "float32" and "int8" not in precisions:
+        raise UsageError(f"--io {io} concerns int8 files, and none is asked for", hint="--precisions int8")
     needy = [p for p in precisions if p in CALIBRATED]
     if needy and not calibrated:
         raise QuantizationError(
@@ -74,6 +82,8 @@ def plan_precisions(
     recipe: str,
     opset: int,
     golden_inputs: Arrays,
+    io: str = "float32",
+    preprocessing: Preprocessing | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Plan]:
     """A plan for each precision; the calibration data is run over once for all of them.
@@ -85,7 +95,10 @@ def plan_precisions(
     """
     observed = None
     if data is not None and set(precisions) & set(CALIBRATED):
-        observed = observe_graph(graph, data, recipe, progress)
+        bytes_of = preprocessing if io == "uint8" else None
+        if bytes_of is not None and "int16x8" in precisions:
+            raise UsageError("int16x8 takes no bytes", hint="--io float32, or int8 alone")
+        observed = observe_graph(graph, data, recipe, bytes_of=bytes_of, progress=progress)
     plans = []
     for precision in precisions:
         if precision == "fp32":
@@ -95,8 +108,10 @@ def plan_precisions(
         elif precision == "int8-dynamic":
             plans.append(Plan(precision=precision, write=lambda _form: _write_dynamic(graph)))
         elif observed is not None and data is not None:
-            make = _int8 if precision == "int8" else _int16x8
-            plans.append(make(observed, data, recipe, opset, golden_inputs))
+            if precision == "int8":
+                plans.append(_int8(observed, data, recipe, opset, golden_inputs, io))
+            else:
+                plans.append(_int16x8(observed, data, golden_inputs))
     return plans
 
 
@@ -132,29 +147,29 @@ def _write_dynamic(graph: Graph) -> Written:
     return export_tflite_int8_dynamic(graph, version=__version__)
 
 
-def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays) -> Plan:
+def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays, io: str) -> Plan:
     program = quantize_graph(observed, data, recipe)
 
     def write(form: str) -> Written:
         if form == "onnx":
             from edgecnn.export.onnx.export import export_onnx_int8
 
-            return export_onnx_int8(program.quantized, version=__version__, opset=opset)
+            return export_onnx_int8(program.quantized, version=__version__, opset=opset, io=io)
         from edgecnn.export.tflite.export import export_tflite_int8
 
-        return export_tflite_int8(program.quantized, version=__version__)
+        return export_tflite_int8(program.quantized, version=__version__, io=io)
 
     return Plan(
         precision="int8",
         write=write,
         golden=program.golden(inputs),
-        spec=_int8_spec(program),
-        notes=_random_note(data),
+        spec=_int8_spec(program, io),
+        notes=(*program.quantized.notes, *_random_note(data)),
         format_notes={"onnx": (program.saturation.summary(),)},
     )
 
 
-def _int8_spec(program: Program) -> QuantizationSpec:
+def _int8_spec(program: Program, io: Any) -> QuantizationSpec:
     graph, params = program.quantized.graph, program.quantized.activations
 
     def tensor(value: str) -> TensorQuantization:
@@ -168,10 +183,12 @@ def _int8_spec(program: Program) -> QuantizationSpec:
         outputs={o.name: tensor(o.value) for o in graph.outputs},
         exact=is_exact(program.quantized),
         float_layers=tuple(sorted(program.quantized.skipped)),
+        io=io,
+        raw_bytes=program.bytes_in is not None,
     )
 
 
-def _int16x8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays) -> Plan:  # noqa: ARG001
+def _int16x8(observed: Observed, data: Calibration, inputs: Arrays) -> Plan:
     from edgecnn.export.tflite.int16 import export_tflite_int16x8
     from edgecnn.golden.int16 import execute_int16
     from edgecnn.quantize.int16 import quantize_int16

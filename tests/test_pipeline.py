@@ -14,7 +14,15 @@ from torch import nn
 
 import edgecnn
 from edgecnn.capture.trace import trace_module
-from edgecnn.errors import BundleError, CaptureError, DataError, ModelError, UsageError
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.errors import (
+    BundleError,
+    CaptureError,
+    DataError,
+    ModelError,
+    QuantizationError,
+    UsageError,
+)
 from edgecnn.models import ZOO, create_model
 
 
@@ -190,3 +198,120 @@ def test_several_inputs_and_outputs(tmp_path) -> None:
     assert [o.name for o in bundle.manifest.outputs] == ["sum", "mean"]
     assert edgecnn.check_bundle(bundle).passed
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["schema"] == 1
+
+
+DATA = np.random.default_rng(1).integers(0, 256, (96, 1, 8, 8)).astype(np.float32)
+
+
+def _quantized(tmp_path, **options):
+    options = {"precisions": ["fp32", "int8"], "calibration": (DATA - 128) / 64, **options}
+    bundle = edgecnn.export_model(_net(), X, tmp_path / "q", name="q", **options)
+    report = edgecnn.check_bundle(bundle)
+    assert report.passed, report.verdicts
+    return bundle
+
+
+def test_every_precision(tmp_path) -> None:
+    bundle = _quantized(
+        tmp_path, formats=["tflite"], precisions=["fp32", "fp16", "int8", "int8-dynamic", "int16x8"]
+    )  # fmt: skip
+    assert [a.precision for a in bundle.artifacts] == ["fp32", "fp16", "int8", "int8-dynamic", "int16x8"]
+    assert set(bundle.golden().outputs) == {"fp32", "fp16", "int8", "int16x8"}
+    spec = bundle.artifact("tflite", "int8").spec.quantization
+    assert spec is not None
+    assert (spec.recipe, spec.samples, spec.exact, spec.io) == ("int8", 96, True, "float32")
+
+
+@pytest.mark.parametrize("precision", ["int8-dynamic", "int16x8"])
+def test_what_onnx_does_not_offer_is_refused_with_the_reason(tmp_path, precision: str) -> None:
+    with pytest.raises(UsageError, match=precision) as found:
+        _quantized(tmp_path, precisions=[precision])
+    assert found.value.why
+    assert "tflite" in found.value.hint
+
+
+def test_int8_without_data_is_refused(tmp_path) -> None:
+    with pytest.raises(QuantizationError, match="needs calibration data"):
+        edgecnn.export_model(_net(), X, tmp_path / "q", precisions=["int8"])
+
+
+def test_random_calibration_says_what_it_is_worth(tmp_path) -> None:
+    bundle = _quantized(tmp_path, calibration="random")
+    assert any("worth nothing" in n for n in bundle.artifact("onnx", "int8").spec.notes)
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_integer_inputs_and_outputs(tmp_path, io: str, agent) -> None:
+    bundle = _quantized(tmp_path, io=io)
+    for form, runtime in (("onnx", "onnxruntime"), ("tflite", "litert")):
+        artifact = bundle.artifact(form, "int8")
+        with agent.open(runtime, artifact.read(), artifact.path.name) as session:
+            assert {t.dtype for t in (*session.inputs, *session.outputs)} == {io}
+
+
+BYTES = Preprocessing(scale=1 / 255, mean=(51 / 255,), std=(0.3,))
+
+
+def test_raw_bytes_go_in_exactly(tmp_path, agent) -> None:
+    """mean is 51 bytes, a whole number: the padded convolution's zeros are byte 51."""
+    torch.manual_seed(4)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3)).eval()
+    bundle = edgecnn.export_model(
+        module, X, tmp_path / "q", name="q", precisions=["fp32", "int8"], io="uint8",
+        preprocessing=BYTES, calibration=BYTES.apply(DATA),
+    )  # fmt: skip
+    assert edgecnn.check_bundle(bundle).passed
+    artifact = bundle.artifact("tflite", "int8")
+    assert artifact.spec.quantization.inputs["input"].zero_point == 51 - 128
+    with agent.open("litert", artifact.read(), artifact.path.name) as session:
+        (logits,) = session.infer([DATA[:8].astype(np.uint8).transpose(0, 2, 3, 1)])
+    with torch.no_grad():
+        expected = module(torch.from_numpy(BYTES.apply(DATA[:8]))).numpy()
+    scale = artifact.spec.quantization.outputs["output"].scale
+    zero = artifact.spec.quantization.outputs["output"].zero_point + 128
+    assert np.abs((logits.astype(int) - zero) * scale - expected).max() < 0.05 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    ("padding", "words"), [(1, "no whole byte"), (0, "")], ids=["padded: refused", "without padding: folded"]
+)
+def test_a_mean_between_two_bytes(tmp_path, padding: int, words: str) -> None:
+    how = Preprocessing(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    raw = np.random.default_rng(2).integers(0, 256, (64, 3, 8, 8)).astype(np.float32)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.ReLU()).eval()
+    options = {
+        "name": "q", "precisions": ["fp32", "int8"], "io": "uint8", "preprocessing": how,
+        "calibration": how.apply(raw),
+    }  # fmt: skip
+    if words:
+        with pytest.raises(QuantizationError, match="folded") as found:
+            edgecnn.export_model(module, torch.zeros(1, 3, 8, 8), tmp_path / "q", **options)
+        assert words in found.value.why
+    else:
+        bundle = edgecnn.export_model(module, torch.zeros(1, 3, 8, 8), tmp_path / "q", **options)
+        report = edgecnn.check_bundle(bundle)
+        assert report.passed
+        assert all(v.relative_error < 0.03 for v in report.verdicts)
+
+
+def test_c_array(tmp_path) -> None:
+    bundle = _quantized(tmp_path, c_array=True, class_labels=["a", "b", "c"])
+    header, source = (bundle.directory / f for f in ("q.h", "q.cc"))
+    assert "alignas(16)" in source.read_text()
+    assert "Q_" in header.read_text()
+    assert {a.format for a in bundle.artifacts} == {"onnx", "tflite", "c-header", "c-source"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"io": "int4"}, "int4"),
+        ({"io": "uint8", "precisions": ["fp32"]}, "concerns int8"),
+        ({"c_array": True, "formats": ["onnx"]}, "C array"),
+        ({"recipe": "int9"}, "int9"),
+    ],
+)
+def test_quantization_options_that_mean_nothing(tmp_path, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        _quantized(tmp_path, **options)
+    assert not (tmp_path / "q").exists()

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
+from typing import Literal
 
 import msgspec
 
@@ -131,6 +132,8 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         outputs: Parameters of each output, by name.
         exact: Whether every operator's rule is the same in every runtime, so that outputs equal the golden ones.
         float_layers: Layers that the recipe left in float.
+        io: Type of the artifact's inputs and outputs: float32, int8, or uint8 (the integers plus 128).
+        raw_bytes: Whether the first input takes the raw image's bytes, its preprocessing being done inside.
     """
 
     recipe: str
@@ -140,6 +143,8 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     outputs: dict[str, TensorQuantization]
     exact: bool
     float_layers: tuple[str, ...] = ()
+    io: Literal["float32", "int8", "uint8"] = "float32"
+    raw_bytes: bool = False
 
     def __post_init__(self) -> None:
         check_text("recipe", self.recipe)

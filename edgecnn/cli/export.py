@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 @click.option(
     "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="Samples for int8 ranges."
 )
+@click.option(
+    "--io",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="Inputs and outputs of int8 files; uint8 takes the raw image's bytes.",
+)
+@click.option("--c-array", is_flag=True, help="Write the int8 TFLite file as C source too, for microcontrollers.")
 @click.option("--name", help="Name that the files bear; by default the model's.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
 @click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
@@ -104,6 +112,8 @@ def _export(
             calibration=calibration,
             calibration_samples=given["calibration_samples"],
             recipe=given["recipe"],
+            io=given["io"],
+            c_array=given["c_array"],
             name=name or model.name,
             opset=given["opset"],
             preprocessing=None if data is None else data.preprocessing,

@@ -52,6 +52,13 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         scaled = raw.astype(np.float32) * np.float32(self.scale)
         return np.asarray((scaled - mean) / std, dtype=np.float32)
 
+    def undo(self, inputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """The raw values, as whole numbers, of inputs (N, C, H, W) that :meth:`apply` made."""
+        channels = inputs.shape[1]
+        mean, std = (_per_channel(name, v, channels) for name, v in (("mean", self.mean), ("std", self.std)))
+        raw: npt.NDArray[np.float64] = np.rint((inputs.astype(np.float64) * std + mean) / self.scale)
+        return raw
+
 
 def _per_channel(name: str, values: tuple[float, ...], channels: int) -> npt.NDArray[np.float32]:
     if len(values) not in (1, channels):

@@ -51,6 +51,8 @@ def check_bundle(
         trials.append(_data_trial(bundle, data, reference, _Here(host, installed, time_limit)))
     verdicts: list[Verdict] = []
     for artifact in bundle.artifacts:
+        if not runtimes_for(artifact.format):
+            continue  # C source: it is the int8 TFLite file, which is checked itself
         for runtime in _runtimes_here(artifact, installed):
             # A process for each: a runtime that crashes takes nothing with it.
             with host.start(time_limit=time_limit) as connection, _open(connection, artifact, runtime) as session:

@@ -70,14 +70,36 @@ class Runner:
             return [np.concatenate(column) for column in zip(*rows, strict=True)]
         form = self._artifact.format
         stored = [
-            np.ascontiguousarray(a.transpose(spec.axes[form]))
-            for a, spec in zip(inputs, self._manifest.inputs, strict=True)
+            np.ascontiguousarray(self._taken(i, a).transpose(spec.axes[form]))
+            for i, (a, spec) in enumerate(zip(inputs, self._manifest.inputs, strict=True))
         ]
         outputs = self._session.infer(stored)
         return [
-            o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o
+            self._given(spec.name, o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o)
             for o, spec in zip(outputs, self._manifest.outputs, strict=True)
         ]
+
+    def _taken(self, i: int, array: Array) -> Array:
+        """An input as the artifact takes it: as it is, as the integers that stand for it, or as raw bytes."""
+        quantization, spec = self._artifact.spec.quantization, self._manifest.inputs[i]
+        if quantization is None or quantization.io == "float32":
+            return array
+        low, dtype = (0, np.uint8) if quantization.io == "uint8" else (-128, np.int8)
+        if quantization.raw_bytes and i == 0 and spec.preprocessing is not None:
+            integers = spec.preprocessing.undo(array)
+        else:
+            params = quantization.inputs[spec.name]
+            integers = np.rint(array / np.float32(params.scale)) + params.zero_point + low + 128
+        return np.clip(integers, low, low + 255).astype(dtype)
+
+    def _given(self, name: str, array: Array) -> Array:
+        """An output as real numbers."""
+        quantization = self._artifact.spec.quantization
+        if quantization is None or array.dtype.kind == "f":
+            return array
+        params = quantization.outputs[name]
+        zero = params.zero_point + (128 if array.dtype == np.uint8 else 0)
+        return (array.astype(np.int32) - zero).astype(np.float32) * np.float32(params.scale)
 
     def run(self, trial: Trial, progress: Progress | None) -> list[tuple[str, Measured]]:
         """For each output its name and what was measured over the whole trial."""

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
+from edgecnn.graph.verify import batch_is_free
+from edgecnn.quantize.bytes import ByteInput, take_bytes
 from edgecnn.quantize.observe import Observer, observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
@@ -19,6 +22,8 @@ from edgecnn.quantize.saturation import Saturation, find_saturation
 from edgecnn.samples import Calibration
 
 Progress = Callable[[str, int, int], None]
+CORRECTION_SAMPLES = 128
+"""Calibration samples that biases are corrected by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,7 @@ class Program:
         origin: Where the calibration samples came from, in words.
         samples: How many they were.
         saturation: What ONNX Runtime would make of it on x86 without VNNI, counted on the golden inputs.
+        bytes_in: How the first input takes bytes, where it does.
     """
 
     quantized: QuantizedGraph
@@ -38,6 +44,7 @@ class Program:
     origin: str
     samples: int
     saturation: Saturation
+    bytes_in: ByteInput | None = None
 
     def golden(self, inputs: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.int8]]:
         """The integers of every output, by its public name, for float inputs (samples, ...).
@@ -48,6 +55,8 @@ class Program:
         from edgecnn.golden.mixed import as_integers
 
         q = self.quantized
+        if self.bytes_in is not None:
+            inputs = self.bytes_in.convert(inputs)
         integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)]
         values = execute_integer(q, integers)
         return {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
@@ -59,18 +68,37 @@ class Observed:
 
     graph: Graph
     observers: Mapping[ValueName, Observer]
+    bytes_in: ByteInput | None = None
 
 
-def observe_graph(graph: Graph, data: Calibration, recipe: str, progress: Progress | None = None) -> Observed:
+def observe_graph(
+    graph: Graph,
+    data: Calibration,
+    recipe: str,
+    *,
+    bytes_of: Preprocessing | None = None,
+    progress: Progress | None = None,
+) -> Observed:
     """Run the graph over the calibration data, once. A recipe that does not fit the model is refused before that.
+
+    Args:
+        graph: The graph.
+        data: The calibration data.
+        recipe: The recipe's name or path.
+        bytes_of: The preprocessing that the first input is to do itself, taking bytes.
+        progress: Told the samples done.
 
     Raises:
         UsageError: if there is no such recipe, or it does not fit the model.
         DataError: if a value becomes NaN or infinite on the data.
+        QuantizationError: if the preprocessing cannot be folded exactly.
     """
+    bytes_in = None if bytes_of is None else take_bytes(graph, bytes_of)
+    if bytes_in is not None:
+        graph, data = bytes_in.graph, bytes_in.calibration(data)
     legal = prepare(graph)
     settings_of(load_recipe(recipe), legal)
-    return Observed(graph=legal, observers=observe(legal, _told(data, progress)))
+    return Observed(graph=legal, observers=observe(legal, _told(data, progress)), bytes_in=bytes_in)
 
 
 def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Program:
@@ -81,14 +109,31 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
         QuantizationError: if an operator, a weight or a bias has no int8 form.
     """
     rules = load_recipe(recipe)
-    quantized = quantize(observed.graph, observed.observers, rules)
+    taken = observed.bytes_in
+    prescribed = {} if taken is None else {observed.graph.inputs[0].name: taken.params}
+    quantized = quantize(observed.graph, observed.observers, rules, prescribed=prescribed)
+    if taken is not None:
+        data = taken.calibration(data)
+    if rules.correct_biases and batch_is_free(observed.graph):
+        from edgecnn.quantize.correct import correct_biases
+
+        quantized = correct_biases(quantized, _some(data))
+    golden = data.golden.inputs
     return Program(
         quantized=quantized,
         recipe=rules.name,
         origin=data.origin,
         samples=data.samples,
-        saturation=find_saturation(quantized, data.golden.inputs),
+        saturation=find_saturation(quantized, golden),
+        bytes_in=taken,
     )
+
+
+def _some(data: Calibration) -> list[npt.NDArray[np.float32]]:
+    """Evenly spread calibration samples, one array per input."""
+    inputs = [np.concatenate(columns) for columns in zip(*data.batches(), strict=True)]
+    count = min(CORRECTION_SAMPLES, len(inputs[0]))
+    return [a[np.linspace(0, len(a) - 1, count).round().astype(int)] for a in inputs]
 
 
 def _told(data: Calibration, progress: Progress | None) -> Iterator[Sequence[npt.NDArray[Any]]]:

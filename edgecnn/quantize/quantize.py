@@ -85,13 +85,20 @@ class QuantizedGraph:
     notes: tuple[str, ...] = ()
 
 
-def quantize(graph: Graph, observers: Mapping[ValueName, Observer], recipe: Recipe = INT8) -> QuantizedGraph:
+def quantize(
+    graph: Graph,
+    observers: Mapping[ValueName, Observer],
+    recipe: Recipe = INT8,
+    *,
+    prescribed: Mapping[ValueName, QParams] = MappingProxyType({}),
+) -> QuantizedGraph:
     """Quantize a graph to int8 by what was observed on calibration data.
 
     Args:
         graph: The graph, its average poolings legalized.
         observers: What each value was seen to be.
         recipe: How; :data:`~edgecnn.quantize.recipe.RECIPES` or :func:`~edgecnn.quantize.recipe.load_recipe`.
+        prescribed: Parameters of inputs that do not come from calibration; what shares them follows.
 
     Raises:
         UsageError: if an override of the recipe matches no layer.
@@ -104,6 +111,8 @@ def quantize(graph: Graph, observers: Mapping[ValueName, Observer], recipe: Reci
     groups = _shared(graph, skipped, recipe.portable, notes)
     symmetric = {groups.root(name) for name, s in settings.items() if s.symmetric}
     activations = _activations(graph, ranges, skipped, groups, symmetric)
+    for value, params in prescribed.items():
+        activations |= {name: params for name in activations if groups.root(name) == groups.root(value)}
     weights, biases = _weights(graph, activations, skipped, recipe.weight_limit, notes)
     return QuantizedGraph(
         graph=graph,

@@ -57,6 +57,9 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return any(fnmatchcase(".".join(parts[:n]), self.layers) for n in range(1, len(parts) + 1))
 
 
+_SWITCHES = (("portable", bool), ("correct_biases", bool))
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is quantized.
 
@@ -66,6 +69,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         weight_bits: 8, or 7: then x86 processors without VNNI cannot saturate (:mod:`edgecnn.quantize.saturation`).
         portable: Additions, subtractions and concatenations share one scale and zero point among inputs and result, so
             that they are additions of integers, exact in every runtime.
+        correct_biases: Biases take back the mean error that quantization leaves in each channel
+            (:mod:`edgecnn.quantize.correct`).
         overrides: Exceptions. Where several match a layer, later ones win, field by field.
 
     Raises:
@@ -76,10 +81,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     calibrator: str = DEFAULT
     weight_bits: int = 8
     portable: bool = False
+    correct_biases: bool = True
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
-        for key, kind in (("name", str), ("calibrator", str), ("weight_bits", int), ("portable", bool)):
+        for key, kind in (("name", str), ("calibrator", str), ("weight_bits", int), *_SWITCHES):
             _check_type(key, getattr(self, key), (kind,))
         if not self.name.strip():
             raise UsageError("name is empty")

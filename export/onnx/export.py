@@ -34,11 +34,16 @@ def export_onnx(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Wr
     return writer.finish(version=version)
 
 
-def export_onnx_int8(quantized: QuantizedGraph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:
-    """Write a quantized graph as ONNX with QuantizeLinear and DequantizeLinear pairs; see :func:`export_onnx`."""
+def export_onnx_int8(
+    quantized: QuantizedGraph, *, version: str, opset: int = DEFAULT_OPSET, io: str = "float32"
+) -> Written:
+    """Write a quantized graph as ONNX with QuantizeLinear and DequantizeLinear pairs; see :func:`export_onnx`.
+
+    Inputs and outputs are ``io``: float32, int8 (the integers themselves), or uint8 (those plus 128).
+    """
     _check_opset(opset)
     graph = apply_rules(quantized.graph, RULES)
-    writer = MixedQdqWriter(graph, opset, follow(quantized, graph))
+    writer = MixedQdqWriter(graph, opset, follow(quantized, graph), io)
     lower_all(graph, writer, MIXED, "ONNX")
     return writer.finish(version=version)
 

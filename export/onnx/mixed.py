@@ -25,11 +25,11 @@ from edgecnn.quantize.quantize import QuantizedGraph
 class MixedQdqWriter(QdqWriter):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph) -> None:
+    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._skipped = quantized.skipped
         self._current: Node | None = None
         self._decoded: dict[ValueName, str] = {}
-        super().__init__(graph, opset, quantized)
+        super().__init__(graph, opset, quantized, io)
 
     def enter(self, node: Node) -> None:
         """A node is about to be lowered."""
@@ -83,7 +83,9 @@ class MixedQdqWriter(QdqWriter):
     def finish(self, *, version: str) -> Written:
         """Serialize, without pairs' second halves that nobody reads."""
         self._current = None
-        read = {i for n in self._nodes for i in n.input} | {self.tensor(o.value) for o in self.graph.outputs}
+        read = {i for n in self._nodes for i in n.input}
+        if self._io == "float32":
+            read |= {self.tensor(o.value) for o in self.graph.outputs}
         self._nodes = [n for n in self._nodes if n.op_type != "DequantizeLinear" or n.output[0] in read]
         return super().finish(version=version)
 

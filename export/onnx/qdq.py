@@ -6,14 +6,16 @@ ONNX Runtime leaves most convolutions in float on x86.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from edgecnn.export.onnx.lower import over_image
 from edgecnn.export.onnx.write import OnnxWriter
-from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams, bounds
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
@@ -21,19 +23,28 @@ from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 OFFSET = 128
 """uint8 = int8 + 128."""
 
+IO_TYPES: Mapping[str, int] = MappingProxyType(
+    {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
+)
+"""Types that inputs and outputs can have."""
+
 
 class QdqWriter(OnnxWriter):
     """The float writer with integers inside: lowerings are the same, what they read and give is dequantized."""
 
     in_integers = True
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph) -> None:
+    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
         super().__init__(graph, opset)
-        self._q = quantized
+        self._q, self._io = quantized, io
+        self.io_type = IO_TYPES[io]
+        if io != "float32":  # the outputs' names are for the integers
+            taken = {o.name for o in graph.outputs}
+            self._public = {value: f"{value}:inner" for value in graph.shapes if value in taken}
         self._dequantized: dict[ValueName, str] = {}
         self._integers: dict[ValueName, str] = {}
         for value in graph.inputs:
-            self._dequantized[value.name] = self._wrap(value.name, value.name, f"{value.name}.real")
+            self._dequantized[value.name] = self._take(value.name)
 
     def tensor(self, value: ValueName) -> str:
         """The dequantized tensor of a value."""
@@ -81,6 +92,34 @@ class QdqWriter(OnnxWriter):
             integers = self.node("Reshape", [integers, self.integers(to)], f"{name}.shaped")
         self._integers[name] = integers
         return self.node("DequantizeLinear", [integers, scale, zero], result, name=f"{result}.dequantize")
+
+    def _take(self, name: ValueName) -> str:
+        """The dequantized tensor of an input, which arrives as float32, as the integers, or as those plus 128."""
+        if self._io == "float32":
+            return self._wrap(name, name, f"{name}.real")
+        scale, zero = self._params(self._q.activations[name])
+        self._integers[name] = name
+        if self._io == "int8":
+            real = self.node("DequantizeLinear", [name, scale, self._int8_zero(name)], f"{name}.int8")
+            self._integers[name] = self.node("QuantizeLinear", [real, scale, zero], f"{name}.q")
+        return self.node("DequantizeLinear", [self._integers[name], scale, zero], f"{name}.real")
+
+    def _int8_zero(self, name: ValueName) -> str:
+        zero = self._q.activations[name].zero_point
+        return self.initializer(f"int8:{zero}", np.array(zero, np.int8))
+
+    def _place_output(self, output: Output) -> None:
+        """A value as an output: dequantized, or its integers as int8, or those plus 128, as they are inside."""
+        if self._io == "float32":
+            super()._place_output(output)
+            return
+        integers = self._integers[output.value]
+        if self._io == "uint8":
+            self.node("Identity", [integers], output.name)
+            return
+        scale, zero = self._params(self._q.activations[output.value])
+        real = self.node("DequantizeLinear", [integers, scale, zero], f"{output.name}.real")
+        self.node("QuantizeLinear", [real, scale, self._int8_zero(output.value)], output.name)
 
     def _flat(self, node: Node) -> bool:
         """Whether an operator's integers still lack axes of its value: rows of a Gemm, or have some: pooled images."""

@@ -13,7 +13,7 @@ from onnx import helper
 
 from edgecnn.errors import LoweringError
 from edgecnn.export.written import Written
-from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, ValueName
 from edgecnn.graph.verify import batch_is_free
 
@@ -31,6 +31,9 @@ class OnnxWriter:
 
     in_integers = False
     """Whether operators take the forms that ONNX Runtime has integer kernels for."""
+
+    io_type: int = onnx.TensorProto.FLOAT
+    """The type of inputs and outputs."""
 
     def __init__(self, graph: Graph, opset: int) -> None:
         self.graph = graph
@@ -156,18 +159,21 @@ class OnnxWriter:
     def _graph_proto(self) -> onnx.GraphProto:
         outputs = []
         for output in self.graph.outputs:
-            if self._public.get(output.value) != output.name:  # an input, a constant, or a value given out twice
-                tensor = self.tensor(output.value)
-                self.node("Identity", [tensor], output.name)
+            self._place_output(output)
             outputs.append(self._info(output.name, self.graph.shapes[output.value]))
         inputs = [self._info(i.name, i.shape) for i in self.graph.inputs]
         return helper.make_graph(self._nodes, "edgecnn", inputs, outputs, list(self._initializers.values()))
+
+    def _place_output(self, output: Output) -> None:
+        """See that a tensor bears the output's name."""
+        if self._public.get(output.value) != output.name:  # an input, a constant, or a value given out twice
+            self.node("Identity", [self.tensor(output.value)], output.name)
 
     def _info(self, name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
         dims: list[int | str] = list(shape)
         if self.batch_free:
             dims[0] = "batch"
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        return helper.make_tensor_value_info(name, self.io_type, dims)
 
 
 def _public_names(graph: Graph) -> dict[ValueName, str]:

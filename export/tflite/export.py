@@ -30,9 +30,12 @@ def export_tflite(graph: Graph, *, version: str) -> Written:
     return writer.finish(version=version)
 
 
-def export_tflite_int8(quantized: QuantizedGraph, *, version: str) -> Written:
-    """Write a quantized graph as an int8 TFLite model with float32 inputs and outputs; see :func:`export_tflite`."""
+def export_tflite_int8(quantized: QuantizedGraph, *, version: str, io: str = "float32") -> Written:
+    """Write a quantized graph as an int8 TFLite model; see :func:`export_tflite`.
+
+    Inputs and outputs are ``io``: float32, int8 (the integers themselves), or uint8 (those plus 128).
+    """
     graph = apply_rules(quantized.graph, RULES)
-    writer = MixedInt8Writer(graph, follow(quantized, graph))
+    writer = MixedInt8Writer(graph, follow(quantized, graph), io)
     lower_all(graph, writer, MIXED, "TFLite")
     return writer.finish(version=version)

@@ -45,11 +45,15 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 )
 
 
+UINT8_OFFSET = 128
+"""uint8 = int8 + 128."""
+
+
 class Int8Writer(TfliteWriter):
     """The float writer with int8 tensors. Inputs and outputs are float32, quantized and dequantized by operators."""
 
-    def __init__(self, graph: Graph, quantized: QuantizedGraph) -> None:
-        self._q = quantized
+    def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
+        self._q, self._io = quantized, io
         super().__init__(graph)
 
     def version_of(self, operator: str) -> int:
@@ -103,7 +107,9 @@ class Int8Writer(TfliteWriter):
 
     def _place_input(self, value: Input) -> Tensor:
         real = super()._place_input(value)
-        self._make_float(real)
+        if self._io == "int8":
+            return real
+        self._make_outside(real)
         tensor = self._value_tensor(f"{value.name}.q", value.shape, real.axes, public=False, value=value.name)
         self._append("QUANTIZE", [real.index], tensor.index, ("QuantizeOptions", {}), 1)
         self._stored[value.name] = [tensor]
@@ -111,20 +117,30 @@ class Int8Writer(TfliteWriter):
 
     def _output_tensor(self, value: ValueName) -> Tensor:
         integers = super()._output_tensor(value)
+        if self._io == "int8":
+            return integers
         self._model_tensors[integers.index].shapeSignature = None
         name = next(o.name for o in self.graph.outputs if o.value == value)
         real = self._value_tensor(name, self.graph.shapes[value], integers.axes, public=True, value=value)
-        self._make_float(real)
-        self._append("DEQUANTIZE", [integers.index], real.index, ("DequantizeOptions", {}), 1)
+        self._make_outside(real)
+        operator, options = ("QUANTIZE", "Quantize") if self._io == "uint8" else ("DEQUANTIZE", "Dequantize")
+        self._append(operator, [integers.index], real.index, (f"{options}Options", {}), 1)
         return real
 
     def _type_value(self, index: int, value: ValueName) -> None:
         self._model_tensors[index].type = schema.TensorType.INT8
         self._model_tensors[index].quantization = _of(self._q.activations[value])
 
-    def _make_float(self, tensor: Tensor) -> None:
-        self._model_tensors[tensor.index].type = schema.TensorType.FLOAT32
-        self._model_tensors[tensor.index].quantization = None
+    def _make_outside(self, tensor: Tensor) -> None:
+        """Give an input or output its public type: float32, or uint8 that is int8 plus 128."""
+        record = self._model_tensors[tensor.index]
+        if self._io == "uint8":
+            record.type = schema.TensorType.UINT8
+            inside = record.quantization
+            record.quantization = _quantization(inside.scale, inside.zeroPoint + UINT8_OFFSET, 0)
+        else:
+            record.type = schema.TensorType.FLOAT32
+            record.quantization = None
 
 
 def _of(params: QParams) -> Any:

@@ -19,13 +19,13 @@ CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 class MixedInt8Writer(Int8Writer):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
-    def __init__(self, graph: Graph, quantized: QuantizedGraph) -> None:
+    def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._skipped = quantized.skipped
         self._in_float = False
         self._converted: dict[ValueName, list[Tensor]] = {}
         self._turned: set[ValueName] = set()
         """Values that are being read as what they are not: the float ones as int8, the others as float."""
-        super().__init__(graph, quantized)
+        super().__init__(graph, quantized, io)
 
     def enter(self, node: Node) -> None:
         """A node is about to be lowered."""

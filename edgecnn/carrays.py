@@ -1,0 +1,40 @@
+"""The int8 TFLite file of a model as C source, with the arena that TFLite Micro reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecnn.bundle import NewArtifact
+from edgecnn.export.carray import carray, identifier, tensors_of
+from edgecnn.targets.hosts.local import LocalHost
+
+MICRO = "tflite-micro"
+FORMATS = ("c-header", "c-source")
+
+
+def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifact]:
+    """``NAME.h`` and ``NAME.cc`` for an int8 TFLite file, NAME being a C identifier made from the model's name.
+
+    The arena size is TFLite Micro's own, where it is installed beside this package; otherwise the header says how to
+    get it, and gives no number.
+
+    Raises:
+        TargetError: if TFLite Micro is here and does not take the file.
+    """
+    inputs, outputs = tensors_of(data)
+    arena = _arena(data, name)
+    header, source = carray(data, name, arena_bytes=arena, inputs=inputs, outputs=outputs, labels=labels)
+    notes = () if arena else (f"the arena size is not known: {MICRO} is not installed here",)
+    files = zip(FORMATS, (f"{identifier(name)}.h", f"{identifier(name)}.cc"), (header, source), strict=True)
+    return [
+        NewArtifact(file=file, format=form, precision="int8", data=text.encode(), operators={}, notes=notes)
+        for form, file, text in files
+    ]
+
+
+def _arena(data: bytes, name: str) -> int | None:
+    with LocalHost().start() as connection:
+        if MICRO not in connection.hello().runtimes:
+            return None
+        with connection.open(MICRO, data, f"{name}.int8.tflite") as session:
+            return session.arena_bytes
