@@ -74,7 +74,8 @@ def export_model(
             ...), an iterable of batches, :class:`~edgecnn.samples.Calibration`, or ``"random"``. Without it int8 is
             refused, and golden inputs are random with a fixed seed.
         calibration_samples: Most samples to calibrate with.
-        recipe: How int8 is made: ``int8``, ``int8-portable``, ``int8-7bit``, or the path of a TOML file.
+        recipe: How int8 is made: ``int8``, ``int8-portable``, ``int8-7bit``, ``int8-small``, or the
+            path of a TOML file.
         io: Type of the inputs and outputs of int8 files: ``float32`` (as the float files have), ``int8``, or ``uint8``:
             with ``preprocessing`` a camera's bytes go in, scale, mean and std being folded in exactly or refused.
         c_array: Write the int8 TFLite file as C source too, ``NAME.h`` and ``NAME.cc``.

@@ -93,6 +93,8 @@ def print_report(report: CheckReport) -> None:
     outputs = ("output", "left") in columns
     columns.append(("verdict", "left"))
     print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores) for v in report.verdicts])
+    for name, layers in sorted({v.artifact: v.float_layers for v in report.verdicts if v.float_layers}.items()):
+        click.echo(f"{name} computes in float, as its recipe says: {', '.join(layers)}")
     for v in (v for v in report.verdicts if not v.passed):
         click.echo(f"failed: {v.artifact} on {v.runtime}, {v.samples_from}, output {v.output}: {v.reason}")
     failed = sum(not v.passed for v in report.verdicts)

@@ -16,7 +16,12 @@ def is_exact(quantized: QuantizedGraph) -> bool:
 
 
 def node_is_exact(quantized: QuantizedGraph, node: Node) -> bool:
-    """Additions are exact where all three values share their parameters: then they are integer additions."""
+    """Additions are exact where all three values share their parameters, for then they are integer additions.
+
+    Layers that a recipe leaves in float are not: their sums may differ in the last bit.
+    """
+    if node.name in quantized.skipped:
+        return False
     if isinstance(node.op, Add | Sub):
         return len({quantized.activations[v] for v in (*node.inputs, node.name)}) == 1
     return isinstance(node.op, EXACT)

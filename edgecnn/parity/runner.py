@@ -89,7 +89,8 @@ class Runner:
             integers = spec.preprocessing.undo(array)
         else:
             params = quantization.inputs[spec.name]
-            integers = np.rint(array / np.float32(params.scale)) + params.zero_point + low + 128
+            steps = array * (np.float32(1) / np.float32(params.scale))
+            integers = np.rint(steps) + params.zero_point + low + 128
         return np.clip(integers, low, low + 255).astype(dtype)
 
     def _given(self, name: str, array: Array) -> Array:

@@ -40,6 +40,7 @@ class Verdict:
         top1_agreement: Share of samples with the reference's best class; None where the output is no row of scores.
         accuracy: Share of samples with the right class; None without labels.
         reference_accuracy: The reference's.
+        float_layers: Layers of an int8 artifact that its recipe left in float; all others are integers.
         metric: What the verdict rests on: ``relative_error``, ``own_error`` (against the float reference with the
             artifact's own rounded weights), ``lsb_max``, ``lsb_mean``, ``accuracy_drop``, ``top1_disagreement`` or
             ``finite``.
@@ -64,6 +65,7 @@ class Verdict:
     top1_agreement: float | None
     accuracy: float | None
     reference_accuracy: float | None
+    float_layers: tuple[str, ...]
     metric: str
     value: float
     limit: float
@@ -109,6 +111,7 @@ def judge(
         top1_agreement=found.agreement,
         accuracy=found.accuracy,
         reference_accuracy=found.reference_accuracy,
+        float_layers=() if artifact.spec.quantization is None else artifact.spec.quantization.float_layers,
         metric=metric,
         value=value,
         limit=limit,

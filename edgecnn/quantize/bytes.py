@@ -2,8 +2,8 @@
 
 A model input is ``x = (b * scale - mean) / std`` per channel, b a byte: ``x = s * (b - z)`` with ``s = scale / std``
 and ``z = mean / scale``. Where all channels share s, and z is one whole number from 0 to 255, that is a uint8 tensor of
-scale s and zero point z. Where channels differ in s, the first layer's weights take the difference; where z is not whole
-or differs, its bias takes the rest, exactly only without padding (a padded cell is x = 0, for which no byte stands).
+scale s, zero point z. Where channels differ in s, the first layer's weights take the difference; where z is not whole
+or differs, its bias takes the rest, exactly only without padding (a padded cell is x = 0: no byte stands for that).
 """
 
 from __future__ import annotations

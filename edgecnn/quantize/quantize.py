@@ -113,7 +113,9 @@ def quantize(
     activations = _activations(graph, ranges, skipped, groups, symmetric)
     for value, params in prescribed.items():
         activations |= {name: params for name in activations if groups.root(name) == groups.root(value)}
-    weights, biases = _weights(graph, activations, skipped, recipe.weight_limit, notes)
+    weights, biases = _weights(
+        graph, activations, skipped, recipe.weight_limit, notes, per_channel_linear=recipe.per_channel_linear
+    )
     return QuantizedGraph(
         graph=graph,
         activations=activations,
@@ -151,6 +153,8 @@ def _weights(
     skipped: frozenset[ValueName],
     limit: int,
     notes: list[str],
+    *,
+    per_channel_linear: bool = True,
 ) -> tuple[dict[ValueName, QWeights], dict[ValueName, npt.NDArray[np.int32]]]:
     """Integer weights, one set per constant however many layers read it, and biases per layer."""
     nodes = [n for n in graph.nodes if isinstance(n.op, Conv2d | Linear) and n.name not in skipped]
@@ -164,8 +168,12 @@ def _weights(
     for node in nodes:
         op = _weighted(node)
         if op.weight not in weights:
-            weights[op.weight] = quantize_weights(node, graph.constants[op.weight], limit, floors[op.weight])
-            _note_raised(node, graph.constants[op.weight], weights[op.weight], limit, notes)
+            weight = graph.constants[op.weight]
+            weights[op.weight] = quantize_weights(node, weight, limit, floors[op.weight])
+            _note_raised(node, weight, weights[op.weight], limit, notes)
+            if isinstance(op, Linear) and not per_channel_linear:
+                one = np.full(len(weight), weights[op.weight].scales.max(), np.float64)
+                weights[op.weight] = quantize_weights(node, weight, limit, one)
         bias = None if op.bias is None else graph.constants[op.bias]
         biases[node.name] = _quantize_bias(node, bias, activations, weights[op.weight])
     return weights, biases

@@ -57,7 +57,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return any(fnmatchcase(".".join(parts[:n]), self.layers) for n in range(1, len(parts) + 1))
 
 
-_SWITCHES = (("portable", bool), ("correct_biases", bool))
+_SWITCHES = (("portable", bool), ("correct_biases", bool), ("per_channel_linear", bool))
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +71,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             that they are additions of integers, exact in every runtime.
         correct_biases: Biases take back the mean error that quantization leaves in each channel
             (:mod:`edgecnn.quantize.correct`).
+        per_channel_linear: Linear layers have a scale per output too, not one for all of it: 24 bytes of file each.
         overrides: Exceptions. Where several match a layer, later ones win, field by field.
 
     Raises:
@@ -82,6 +83,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_bits: int = 8
     portable: bool = False
     correct_biases: bool = True
+    per_channel_linear: bool = True
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
@@ -237,6 +239,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe(name="int8"),
             Recipe(name="int8-portable", portable=True),
             Recipe(name="int8-7bit", weight_bits=7),
+            Recipe(name="int8-small", per_channel_linear=False),
         )
     }
 )

@@ -95,9 +95,14 @@ class QdqWriter(OnnxWriter):
 
     def _take(self, name: ValueName) -> str:
         """The dequantized tensor of an input, which arrives as float32, as the integers, or as those plus 128."""
-        if self._io == "float32":
-            return self._wrap(name, name, f"{name}.real")
         scale, zero = self._params(self._q.activations[name])
+        if self._io == "float32":  # times the reciprocal, as XNNPACK does: a division rounds otherwise at some ties
+            inverse = np.float32(1) / self._q.activations[name].scale
+            factor = self.initializer(f"scale:{float(inverse)!r}", np.array(inverse, np.float32))
+            scaled = self.node("Mul", [name, factor], f"{name}.steps")
+            one = self.initializer("scale:1.0", np.array(1, np.float32))
+            self._integers[name] = self.node("QuantizeLinear", [scaled, one, zero], f"{name}.q")
+            return self.node("DequantizeLinear", [self._integers[name], scale, zero], f"{name}.real")
         self._integers[name] = name
         if self._io == "int8":
             real = self.node("DequantizeLinear", [name, scale, self._int8_zero(name)], f"{name}.int8")
