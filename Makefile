@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint types wheel docs check clean
+.PHONY: demo test lint types runtimes wheel docs check clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -22,6 +22,21 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy -p edgecnn
+
+# The other TFLite runtimes, each in a venv of its own, where the tests look for them. tflite-runtime ends at Python 3.11
+# and needs numpy 1; TFLite Micro is published as pre-releases only.
+runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
+
+.venv-tflite-runtime/.installed:
+	$(PYTHON) -m venv .venv-tflite-runtime
+	.venv-tflite-runtime/bin/python -m pip install --quiet tflite-runtime==2.14.0 numpy==1.26.4
+	@touch $@
+
+.venv-tflite-micro/.installed:
+	$(PYTHON) -m venv .venv-tflite-micro
+	.venv-tflite-micro/bin/python -m pip install --quiet tflite-micro==0.dev20261023182759 numpy==2.4.6 \
+		flatbuffers==25.12.19 PyYAML==6.0.3 bitarray==3.12.3
+	@touch $@
 
 # The wheel in a venv of its own, tested from outside the checkout.
 wheel: $(VENV)/.installed
@@ -42,4 +57,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-* build dist *.egg-info
