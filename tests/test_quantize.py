@@ -23,6 +23,7 @@ from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
 from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_real
+from edgecnn.graph.ops import Linear
 from edgecnn.quantize import calibrate
 from edgecnn.quantize.calibrate import CALIBRATORS, SHARES, STEPS
 from edgecnn.quantize.correct import correct_biases
@@ -296,7 +297,8 @@ def test_weights_and_biases_follow_the_rules(net: nn.Module) -> None:
             if weights is None:
                 continue
             rows = np.abs(weights.integers.reshape(len(weights.scales), -1).astype(int))
-            assert (rows.max(axis=1) == recipe.weight_limit).all()
+            whole = isinstance(node.op, Linear) and not recipe.per_channel_linear
+            assert (rows.max(axis=None if whole else 1) == recipe.weight_limit).all()
             real = q.graph.constants[node.op.weight]
             assert np.abs(weights.dequantize() - real).max() <= 0.5001 * weights.scales.max()
             scales = weights.scales.astype(float) * float(q.activations[node.op.x].scale)

@@ -33,6 +33,8 @@ FIXED = (Softmax, Sigmoid, Tanh)
 FIXED_REACH = HIGHEST / 32768
 MAX_SHIFT = 7
 """Kernels multiply by less than 2^7 (``MultiplyByQuantizedMultiplier`` in tensorflow/lite/kernels/internal)."""
+ADD_SHIFT = 15
+"""Bits below the point that additions work with (``left_shift`` in tensorflow/lite/kernels/add.cc)."""
 MAX_ACCUMULATOR = 1 << 46
 """They take accumulators below 2^47; the golden executor holds one bit less."""
 
@@ -113,7 +115,9 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)
     scales = {name: _scale(reach) for name, reach in reaches.items()}
-    return _with_weights(graph, scales)
+    quantized = _with_weights(graph, scales)
+    _check_additions(quantized)
+    return quantized
 
 
 def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
@@ -208,6 +212,19 @@ def _reach(low: float, high: float) -> float:
 def _scale(reach: float) -> Scale16:
     """The scale that covers -reach to reach; 1/32767 for values that are always 0."""
     return Scale16(np.float32(reach if reach > 0 else 1) / np.float32(HIGHEST))
+
+
+def _check_additions(q: QuantizedGraph16) -> None:
+    """Kernels bring a sum to its scale by a multiplier below 1, and abort on any other."""
+    for node in q.graph.nodes:
+        if isinstance(node.op, Add | Sub):
+            inputs = [float(q.activations[i].scale) for i in node.inputs]
+            if 2 * max(inputs) >= (1 << ADD_SHIFT) * float(q.activations[node.name].scale):
+                raise QuantizationError(
+                    f"{node.describe()}: the sum is too small beside what is added",
+                    why=f"int16 kernels take sums down to 2^-{ADD_SHIFT - 1} of the larger operand's range",
+                    hint="--precisions int8 or fp16, or a model that does not cancel large values",
+                )
 
 
 def _bias(node: Node, bias: Float | None, x: Scale16, weights: QWeights) -> npt.NDArray[np.int64]:
