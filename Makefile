@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	@mkdir -p build
 	$(BIN)/edgecnn train conv_pool --data digits -o build/conv_pool.pt
 	$(BIN)/edgecnn show conv_pool
-	$(BIN)/edgecnn export conv_pool --weights build/conv_pool.pt --data digits -o build/conv_pool
+	$(BIN)/edgecnn export conv_pool --weights build/conv_pool.pt --data digits --precisions fp32,int8 -o build/conv_pool
 	$(BIN)/edgecnn check build/conv_pool --data digits --model conv_pool --weights build/conv_pool.pt
 
 test: $(VENV)/.installed
