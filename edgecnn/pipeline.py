@@ -20,8 +20,6 @@ from edgecnn.bundle import (
     layout_name,
     write_bundle,
 )
-from edgecnn.carrays import FORMATS as C_FORMATS
-from edgecnn.carrays import c_artifacts
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
@@ -126,6 +124,9 @@ def export_model(
     written = {(f, plan.precision): plan.write(f) for plan in plans for f in formats}
     artifacts = [_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats]
     if c_array:
+        from edgecnn.carrays import FORMATS as C_FORMATS
+        from edgecnn.carrays import c_artifacts
+
         file = written["tflite", "int8"]
         artifacts += c_artifacts(file.data, name, class_labels)
         written |= {(form, "int8"): file for form in C_FORMATS}

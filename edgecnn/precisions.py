@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,10 @@ from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.export.written import Written
 from edgecnn.formats import OFFERED, REFUSED, check_offered
 from edgecnn.graph.graph import Graph
-from edgecnn.parity.exactness import is_exact
-from edgecnn.quantize.half import half_weights
-from edgecnn.quantize.program import Observed, Program, observe_graph, quantize_graph
 from edgecnn.samples import Calibration
+
+if TYPE_CHECKING:
+    from edgecnn.quantize.program import Observed, Program
 
 Arrays = Sequence[npt.NDArray[np.float32]]
 IO = ("float32", "int8", "uint8")
@@ -98,6 +98,8 @@ def plan_precisions(
         bytes_of = preprocessing if io == "uint8" else None
         if bytes_of is not None and "int16x8" in precisions:
             raise UsageError("int16x8 takes no bytes", hint="--io float32, or int8 alone")
+        from edgecnn.quantize.program import observe_graph
+
         observed = observe_graph(graph, data, recipe, bytes_of=bytes_of, progress=progress)
     plans = []
     for precision in precisions:
@@ -127,6 +129,7 @@ def _write_fp32(graph: Graph, form: str, opset: int) -> Written:
 
 def _fp16(graph: Graph, opset: int, inputs: Arrays) -> Plan:
     from edgecnn.golden.batches import execute_samples
+    from edgecnn.quantize.half import half_weights
 
     def write(form: str) -> Written:
         if form == "onnx":
@@ -148,6 +151,8 @@ def _write_dynamic(graph: Graph) -> Written:
 
 
 def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays, io: str) -> Plan:
+    from edgecnn.quantize.program import quantize_graph
+
     program = quantize_graph(observed, data, recipe)
 
     def write(form: str) -> Written:
@@ -170,6 +175,8 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
 
 
 def _int8_spec(program: Program, io: Any) -> QuantizationSpec:
+    from edgecnn.parity.exactness import is_exact
+
     graph, params = program.quantized.graph, program.quantized.activations
 
     def tensor(value: str) -> TensorQuantization:
