@@ -14,7 +14,7 @@ from edgecnn.bundle import QuantizationSpec, TensorQuantization
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.export.written import Written
-from edgecnn.formats import OFFERED, REFUSED, check_offered
+from edgecnn.formats import check_offered
 from edgecnn.graph.graph import Graph
 from edgecnn.samples import Calibration
 
@@ -26,7 +26,6 @@ IO = ("float32", "int8", "uint8")
 """Types that inputs and outputs of int8 files can have."""
 CALIBRATED = ("int8", "int16x8")
 """Precisions whose ranges are taken from calibration data."""
-__all__ = ["CALIBRATED", "OFFERED", "REFUSED", "Plan", "check_precisions", "plan_precisions"]
 
 
 @dataclass(frozen=True, kw_only=True)

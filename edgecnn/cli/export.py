@@ -35,13 +35,9 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--formats", type=Names(), default=FORMATS, help=f"Of {','.join(FORMATS)}.  [default: all]")
 @click.option("--precisions", type=Names(), default=("fp32",), help=f"Of {','.join(PRECISIONS)}.  [default: fp32]")
-@click.option(
-    "--recipe", default="int8", show_default=True, help="int8, int8-portable, int8-7bit, int8-small, or a TOML file."
-)
+@click.option("--recipe", help="int8, int8-portable, int8-7bit, int8-small, or a TOML file.  [default: int8]")
 @click.option("--calibration", type=click.Choice(["random"]), help="Calibrate without data: to try the mechanics only.")
-@click.option(
-    "--calibration-samples", type=click.IntRange(min=1), default=256, show_default=True, help="Samples for int8 ranges."
-)
+@click.option("--calibration-samples", type=click.IntRange(min=1), help="Samples for int8 ranges.  [default: 256]")
 @click.option(
     "--io",
     type=click.Choice(["float32", "int8", "uint8"]),
@@ -51,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option("--c-array", is_flag=True, help="Write the int8 TFLite file as C source too, for microcontrollers.")
 @click.option("--name", help="Name that the files bear; by default the model's.")
-@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
+@click.option("--opset", type=click.IntRange(min=1), help="ONNX opset.  [default: 17]")
 @click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
 @click.option("--check/--no-check", default=True, help="Check the artifacts on the runtimes installed here.")
 @json_option
@@ -92,6 +88,7 @@ def _export(
     # What can be refused without torch is refused before it is loaded.
     formats = check_choice("--formats", given["formats"], FORMATS)
     precisions = check_choice("--precisions", given["precisions"], PRECISIONS)
+    _refuse_idle(formats, precisions, given)
     check_destination(output, force=given["force"])
 
     from edgecnn.pipeline import check_name, export_model
@@ -102,6 +99,7 @@ def _export(
         model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
     from edgecnn.cli.output import progress_bar
+    from edgecnn.samples import CALIBRATION
 
     calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
     with prints_to_stderr(), progress_bar("calibrating") as progress:
@@ -112,12 +110,12 @@ def _export(
             formats=formats,
             precisions=precisions,
             calibration=calibration,
-            calibration_samples=given["calibration_samples"],
-            recipe=given["recipe"],
+            calibration_samples=given["calibration_samples"] or CALIBRATION,
+            recipe=given["recipe"] or "int8",
             io=given["io"],
             c_array=given["c_array"],
             name=name or model.name,
-            opset=given["opset"],
+            opset=given["opset"] or 17,
             preprocessing=None if data is None else data.preprocessing,
             class_labels=() if data is None else data.class_names,
             source=_source(spec, weights, given["arguments"]),
@@ -125,6 +123,26 @@ def _export(
             progress=progress,
         )
     return bundle, [*model.notes, *([data.note] if data is not None and data.note else [])]
+
+
+def _refuse_idle(formats: tuple[str, ...], precisions: tuple[str, ...], given: dict[str, Any]) -> None:
+    """Refuse options that what is asked for makes no use of."""
+    from edgecnn.errors import UsageError
+
+    def refuse(options: dict[str, str], without: str, hint: str) -> None:
+        idle = [flag for flag, key in options.items() if given[key] is not None]
+        if idle:
+            raise UsageError(f"{', '.join(idle)} {without} has no effect", hint=hint)
+
+    ranges = {"--calibration": "calibration", "--calibration-samples": "calibration_samples"}
+    if not {"int8", "int16x8"} & set(precisions):
+        refuse(ranges, "without int8 or int16x8", "--precisions fp32,int8, or leave it out")
+    if "int8" not in precisions:
+        refuse({"--recipe": "recipe"}, "without int8", "--precisions fp32,int8, or leave it out")
+    if given["data"] is not None:
+        refuse({"--calibration": "calibration"}, "beside --data", "one of the two")
+    if "onnx" not in formats:
+        refuse({"--opset": "opset"}, "without ONNX", "--formats onnx,tflite, or leave it out")
 
 
 def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None, tuple[tuple[int, ...], ...]]:
@@ -145,7 +163,7 @@ def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
 
 def _calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict[str, Any]) -> Calibration:
     """Golden inputs from the data as asked for; ranges from the training part where digits are split and no part is."""
-    from edgecnn.samples import BATCH, GOLDEN, Calibration, Samples
+    from edgecnn.samples import BATCH, CALIBRATION, GOLDEN, Calibration, Samples
 
     places = data.spread(GOLDEN)
     labels = None if data.labels is None else data.labels[places]
@@ -154,7 +172,7 @@ def _calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict
     if given["data"] == "digits" and given["split"] is None:
         how = {key: given[key] for key in ("scale", "mean", "std")}
         source = load_data(given["data"], shapes, split="train", **how)
-    used = source.take(source.spread(given["calibration_samples"]))
+    used = source.take(source.spread(given["calibration_samples"] or CALIBRATION))
     return Calibration(
         batches=lambda: ((images,) for images, _ in used.batches(BATCH)),
         samples=len(used),
