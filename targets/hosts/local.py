@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from edgecnn.errors import TargetError
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,26 +20,44 @@ class LocalHost:
 
     Attributes:
         python: The interpreter: Python 3.9 or newer with numpy and a runtime.
+        label: What it is called; by default ``local``, or the path of another interpreter.
+        pythons: Other interpreters, by the name of the runtime that each is for.
     """
 
     python: str = sys.executable
+    label: str = ""
+    pythons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def name(self) -> str:
-        """What errors call this host: ``local``, or another interpreter's path."""
-        return "local" if self.python == sys.executable else self.python
+        """What errors call this host."""
+        return self.label or ("local" if self.python == sys.executable else self.python)
 
-    def start(self, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Connection:
+    @property
+    def kind(self) -> str:
+        """``local``."""
+        return "local"
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """The default one, and one for each of ``pythons``."""
+        return (DEFAULT_ENVIRONMENT, *self.pythons)
+
+    def start(self, environment: str = DEFAULT_ENVIRONMENT, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Connection:
         """Start an agent.
 
         Args:
+            environment: One of `environments`.
             time_limit: Seconds for each call that does not state its own.
 
         Raises:
-            TargetError: The interpreter cannot be started.
+            TargetError: The interpreter cannot be started, or there is no such environment.
         """
+        if environment not in self.environments:
+            raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
+        python = self.pythons.get(environment, self.python)
         # By file, so that sys.path[0] is the agent's folder, which holds nothing else, and not the current one, whose
         # files could shadow modules. Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages,
         # by which the user's own python finds numpy and the runtimes.
-        command = [self.python, str(Path(agent.__file__).resolve())]
-        return Connection(command, name=self.name, python=self.python, time_limit=time_limit)
+        command = [python, str(Path(agent.__file__).resolve())]
+        return Connection(command, name=self.name, python=python, time_limit=time_limit)
