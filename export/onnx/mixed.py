@@ -81,12 +81,17 @@ class MixedQdqWriter(QdqWriter):
             super().emit_activated(operator, node, inputs, **attributes)
 
     def finish(self, *, version: str) -> Written:
-        """Serialize, without pairs' second halves that nobody reads."""
+        """Serialize, without what nobody reads: pairs or their second halves, where readers take another form."""
         self._current = None
-        read = {i for n in self._nodes for i in n.input}
-        if self._io == "float32":
-            read |= {self.tensor(o.value) for o in self.graph.outputs}
-        self._nodes = [n for n in self._nodes if n.op_type != "DequantizeLinear" or n.output[0] in read]
+        float_out = self._io == "float32"
+        read = {self.tensor(o.value) if float_out else self._integers[o.value] for o in self.graph.outputs}
+        kept = []
+        for node in reversed(self._nodes):
+            if node.output[0] in read:
+                kept.append(node)
+                read.update(node.input)
+        self._nodes = kept[::-1]
+        self._initializers = {name: made for name, made in self._initializers.items() if name in read}
         return super().finish(version=version)
 
     def _real(self, value: ValueName) -> str:
