@@ -16,15 +16,16 @@ from edgecnn.quantize.quantize import QuantizedGraph
 
 EXACT_BELOW = 2**24
 """Whole numbers below it are exact in float32."""
-MOST_INPUTS = 4
-"""Channels added over, up to which the float kernel is the faster one."""
-MOST_DEPTHWISE = 8
-"""Channels of a depthwise convolution, up to which the float kernel is the faster one."""
+MOST_INPUTS = 3
+"""Channels that a convolution adds over, up to which the float kernel is the faster one."""
+DEPTHWISE_WIDTH = 8
+"""Channels that ONNX Runtime's depthwise kernel for integers takes at once; it is slow where some are left over."""
 
 
 def exact_float_layers(q: QuantizedGraph) -> frozenset[ValueName]:
     """The nodes to be written as integers in float32: the kernel is faster, and no sum can reach 2^24."""
-    return frozenset(n.name for n in q.graph.nodes if n.name not in q.skipped and _pays(q, n) and sums_fit(q, n))
+    nodes = [n for n in q.graph.nodes if isinstance(n.op, Conv2d) and n.name not in q.skipped]
+    return frozenset(n.name for n in nodes if n.inputs[0] not in q.graph.constants and _pays(q, n) and sums_fit(q, n))
 
 
 def sums_fit(q: QuantizedGraph, node: Node) -> bool:
@@ -36,10 +37,10 @@ def sums_fit(q: QuantizedGraph, node: Node) -> bool:
 
 
 def _pays(q: QuantizedGraph, node: Node) -> bool:
-    op = node.op
-    if not isinstance(op, Conv2d) or op.x in q.graph.constants:
-        return False
-    channels = q.graph.shapes[op.x][1]
+    """Few channels to add over; or depthwise without a stride, where channels are left over or fill the kernel once."""
+    assert isinstance(node.op, Conv2d)
+    op, channels = node.op, q.graph.shapes[node.op.x][1]
     if op.groups == 1:
         return channels <= MOST_INPUTS
-    return op.groups == channels == node.shape[1] and channels <= MOST_DEPTHWISE
+    depthwise = op.groups == channels == node.shape[1]
+    return depthwise and op.stride == (1, 1) and (channels % DEPTHWISE_WIDTH != 0 or channels == DEPTHWISE_WIDTH)

@@ -26,7 +26,7 @@ class MixedQdqWriter(QdqWriter):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
     def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
-        self._skipped = quantized.skipped
+        self.skipped = quantized.skipped
         self._current: Node | None = None
         self._decoded: dict[ValueName, str] = {}
         super().__init__(graph, opset, quantized, io)
@@ -38,13 +38,13 @@ class MixedQdqWriter(QdqWriter):
 
     @property
     def _in_float(self) -> bool:
-        return self._current is not None and self._current.name in self._skipped
+        return self._current is not None and self._current.name in self.skipped
 
     def tensor(self, value: ValueName) -> str:
         """A value as the present node takes it; as it is, where there is no present node."""
         if self._in_float:
             return self._real(value)
-        if value not in self._skipped:
+        if value not in self.skipped:
             return super().tensor(value)
         if self._current is None:
             return OnnxWriter.tensor(self, value)
@@ -98,7 +98,7 @@ class MixedQdqWriter(QdqWriter):
         """A value for a float node: as it is, or ``(integer - zero point) * scale``."""
         if value in self.graph.constants:
             return self.initializer(f"{value}.float", self.graph.constants[value])
-        if value in self._skipped:
+        if value in self.skipped:
             return OnnxWriter.tensor(self, value)
         if value not in self._decoded:
             params = self._q.activations[value]
