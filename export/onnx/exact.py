@@ -94,12 +94,14 @@ class ExactFloatWriter(MixedQdqWriter):
     def widen(self, op: Conv2d) -> None:
         """Let a quantized convolution read channels of zeros too, up to a number that its kernel is faster with.
 
-        Does not apply where something else reads the image or the weights, nor to an image that is already there.
+        Does not apply where something else reads the image or the weights, nor to odd numbers of channels: other
+        products would be paired than those that :mod:`edgecnn.quantize.saturation` looks at.
         """
         alone = self.graph.uses[op.x] == self.graph.uses[op.weight] == 1
         if alone and op.groups == 1 and op.x in self._sums:
             channels = self._sums[op.x].layer.shape[1]
-            self._widened[op.x] = self._widened[op.weight] = channels + -channels % WIDTH
+            if channels % 2 == 0:
+                self._widened[op.x] = self._widened[op.weight] = channels + -channels % WIDTH
 
     def finish(self, *, version: str) -> Written:
         """Serialize, with the exact layers named in the metadata and in a note."""
