@@ -144,10 +144,16 @@ def sshd(command_prefix="", *, shell="/bin/sh", variables=None):
     """Run a server.
 
     Args:
-        command_prefix: What runs the device's shell, as a shell reads it: for an emulated board
-            ``proot -q 'qemu-aarch64 -cpu cortex-a72' -r ROOT -w /``.
-        shell: The device's login shell.
-        variables: Environment variables on the device.
+        command_prefix: What runs the device's shell, as a shell reads it. For an emulated board whose userland is ROOT
+            (with dash and coreutils beside Python), whose own files are in BOARD and whose packages are in SITE::
+
+                proot -q 'qemu-aarch64 -cpu cortex-a72' -r ROOT -w / -b /dev -b /proc -b /sys
+                    -b BOARD/proc/cpuinfo:/proc/cpuinfo -b BOARD/proc/device-tree:/proc/device-tree
+                    -b BOARD/sys/devices/system/cpu:/sys/devices/system/cpu -b SITE:/opt/site -b HOME:/home/pi
+
+            with ``shell="/bin/dash"`` and the variables HOME, XDG_CACHE_HOME and PYTHONPATH=/opt/site.
+        shell: The device's login shell, by its path there.
+        variables: Environment variables on the device; HOME and XDG_CACHE_HOME lie in the server's folder otherwise.
     """
     # Not pytest's folder: its path may be too long for the sockets that the device may make.
     with tempfile.TemporaryDirectory(prefix="edgecnn-sshd-") as folder:

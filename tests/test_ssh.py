@@ -489,7 +489,6 @@ def test_hangs_end_with_the_time_limit(device, note, hang):
         session = connection.open("tflite-runtime", artifact(note, HANGS[hang]), "net")
         with pytest.raises(TargetError, match="net on tflite-runtime: no answer within 1 s"):
             session.infer([X], time_limit=1)
-        assert running(noted(note)) in (True, False)
         wait_until_gone(noted(note))
 
 
