@@ -528,9 +528,10 @@ def test_wrong_replies(script, case):
 
 def test_another_protocol_version(script):
     source = f"{PREAMBLE}\nagent.PROTOCOL = 2\nsys.exit(agent.main())"
-    with script(source) as connection, pytest.raises(TargetError, match="malformed") as caught:
+    with script(source) as connection, pytest.raises(TargetError, match="here speaks protocol 2") as caught:
         connection.hello()
-    assert "the other side speaks protocol 2, this side 1" in caught.value.why
+    assert caught.value.why.startswith("it is newer than this edgecnn, which speaks protocol 1")
+    assert caught.value.hint == "update edgecnn here"
 
 
 def test_a_runtime_that_is_not_installed(script):
