@@ -54,7 +54,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "PyYAML==6.0.3",
                 "bitarray==3.12.3",
             ),
-            pythons=((3, 11), (3, 12), (3, 13)),
+            pythons=((3, 11), (3, 12), (3, 13), (3, 14)),
             why="it is published as pre-releases only",
         ),
     }

@@ -274,11 +274,16 @@ def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
         return TargetError(f"{LOCAL} has no {runtime}", why=why, hint=f"edgecnn targets setup {runtime}")
     agent = next(iter(found.agents.values()))
     has = ", ".join(found.runtimes) or "no runtime at all"
+    if entry.kind == "emulated":
+        from edgecnn.targets.boards import load_board
+
+        why = load_board(entry.board).missing.get(runtime, "")
+        return TargetError(f"{entry.name} has no {runtime}", where=entry.place, why=why, hint=f"it has {has}")
     return TargetError(
         f"{entry.name} has no {runtime}",
         where=f"{entry.place}, Python {agent.python}, {agent.machine}",
         why=f"it has {has}",
-        hint=advice(runtime, agent.machine, agent.python),
+        hint=advice(runtime, agent.wheel_machine, agent.python),
     )
 
 

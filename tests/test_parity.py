@@ -18,7 +18,7 @@ from torch import nn
 
 import edgecnn
 from edgecnn.data.sources import load_dataset
-from edgecnn.errors import BundleError, DataError, TargetError
+from edgecnn.errors import BundleError, DataError
 from edgecnn.models import create_model
 from edgecnn.parity.metrics import Difference, relative_error
 

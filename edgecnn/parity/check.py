@@ -14,7 +14,7 @@ from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Array, Batch, Progress, Runner, Trial
 from edgecnn.parity.saturation import saturation_reason
 from edgecnn.parity.verdict import CheckReport, Place, Unjudged, Verdict, judge
-from edgecnn.targets.hosts.connection import Session
+from edgecnn.targets.hosts.steady import SteadySession, open_steady
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 from edgecnn.targets.target import Found, Target, find_targets, installed_targets
@@ -74,7 +74,7 @@ def check_bundle(
     return CheckReport(
         verdicts=tuple(v for job in jobs for v in done[job].verdicts),
         unjudged=(*lost, *(u for job in jobs for u in done[job].unjudged)),
-        notes=(*found.notes, *notes),
+        notes=(*found.notes, *notes, *(n for job in jobs for n in done[job].notes)),
     )
 
 
@@ -93,6 +93,7 @@ class _Done:
     job: _Job
     verdicts: tuple[Verdict, ...] = ()
     unjudged: tuple[Unjudged, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def _found(bundle: Bundle, targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
@@ -136,25 +137,30 @@ def _jobs(bundle: Bundle, targets: Sequence[Target]) -> tuple[list[_Job], list[s
 
 def _check_has_work(bundle: Bundle, target: Target) -> None:
     row = RUNTIMES[target.runtime]
-    runs = [a for a in bundle.artifacts if a.format in row.formats and a.precision not in row.lacks]
-    if not runs and target.asked_for:
+    runs = [a for a in bundle.artifacts if a.format in row.formats]
+    if target.asked_for and not [a for a in runs if a.precision not in row.lacks]:
+        reasons = [f"{a.path.name}: {row.lacks[a.precision]}" for a in runs]
+        files = ", ".join(a.path.name for a in bundle.artifacts)
+        formats = ",".join(row.formats)
         raise UsageError(
             f"{target.name} has nothing to run",
             where=str(bundle.directory),
-            why=f"{target.runtime} runs {' and '.join(row.formats)}, the bundle has "
-            + ", ".join(a.path.name for a in bundle.artifacts),
-            hint=f"another target, or export with --formats {','.join(row.formats)}",
+            why="\n".join(reasons) or f"{target.runtime} runs {formats}, and the bundle has {files}",
+            hint="another target, or export with " + ("other --precisions" if reasons else f"--formats {formats}"),
         )
 
 
 def _run(bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Progress | None) -> _Done:
     try:
-        return _Done(job, verdicts=tuple(_verdicts(bundle, job, trials, progress)))
+        verdicts, notes = _verdicts(bundle, job, trials, progress)
+        return _Done(job, verdicts=tuple(verdicts), notes=tuple(f"{job.target.name}: {note}" for note in notes))
     except TargetError as error:
         return _Done(job, unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
 
 
-def _verdicts(bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Progress | None) -> list[Verdict]:
+def _verdicts(
+    bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Progress | None
+) -> tuple[list[Verdict], tuple[str, ...]]:
     artifact, target = job.artifact, job.target
     verdicts = []
     with _opened(artifact, target) as session:
@@ -174,19 +180,18 @@ def _verdicts(bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Prog
                         artifact, place, samples_from=trial.name, reference=trial.reference, output=output, found=found
                     )
                 )
-    return [saturation_reason(v, artifact, target) for v in verdicts]
+        notes = session.notes
+    return [saturation_reason(v, artifact, target) for v in verdicts], notes
 
 
 @contextlib.contextmanager
-def _opened(artifact: Artifact, target: Target) -> Iterator[Session]:
+def _opened(artifact: Artifact, target: Target) -> Iterator[SteadySession]:
     # A process for each artifact: a runtime that crashes takes nothing with it. One thread unless asked otherwise: with
     # several, a runtime may add in another order from run to run.
     options = {"threads": 1, **target.options}
     data, label = artifact.read(), artifact.path.name
-    with (
-        target.host.start(target.environment, time_limit=target.time_limit) as connection,
-        connection.open(target.runtime, data, label, **options) as session,
-    ):
+    environment, limit = target.environment, target.time_limit
+    with open_steady(target.host, environment, target.runtime, data, label, time_limit=limit, **options) as session:
         yield session
 
 

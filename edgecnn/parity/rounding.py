@@ -15,7 +15,7 @@ class Rounding:
     Attributes:
         rule: The integer reference's rule that is nearest: ``half_even_fp32`` or ``gemmlowp``.
         exact: Whether the rule describes every exact operator bit for bit. Elsewhere an operator may be off by 1 in a
-            few values, which spreads: such a runtime is held to half a step on average, and to the best classes.
+            few values, which spreads: such a runtime is held to one step on average, and to the best classes.
     """
 
     rule: str
@@ -31,7 +31,7 @@ NEARLY_REFERENCE = Rounding(rule="gemmlowp", exact=False)
 def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> Rounding:
     """How a runtime rounds under its options.
 
-    - onnxruntime fuses integers operators only from the level ``extended`` on; below it computes them in float.
+    - onnxruntime fuses integer operators only from the level ``extended`` on; below it computes them in float.
     - litert has XNNPACK's rule, or with it switched off a mixture, or the reference kernels' own.
     - tflite-runtime 2.14 gives XNNPACK float operators only: a mixture of its own, which differs between processors.
     - tflite-micro is compiled from the reference kernels, with another rule for linear layers.

@@ -13,6 +13,7 @@ from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.metrics import Measured
 from edgecnn.targets.hosts.connection import Session
+from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -53,7 +54,7 @@ class Runner:
         TargetError: if the artifact has other inputs and outputs than its manifest says.
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session | SteadySession) -> None:
         self._manifest, self._artifact, self._session = bundle.manifest, artifact, session
         expected = (len(self._manifest.inputs), len(self._manifest.outputs))
         if (len(session.inputs), len(session.outputs)) != expected:

@@ -18,6 +18,8 @@ EXACT_LIMIT = 0.0
 """Largest difference from the integer reference, in LSB, where every operator's rule is the same in all runtimes."""
 MEAN_LIMIT = 0.5
 """Mean difference from the integer reference, in LSB, where a rule may differ by 1 and the difference spreads."""
+OTHER_MEAN_LIMIT = 1.0
+"""The same where a runtime rounds by a rule of its own, which the integer reference describes only nearly."""
 FLIP_LIMIT = 0.0
 """Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
 DROP_LIMIT = 0.01
@@ -189,9 +191,11 @@ def _rule(artifact: Artifact, rounding: Rounding, found: Measured) -> tuple[str,
         quantization = artifact.spec.quantization
         if quantization is not None and quantization.exact and rounding.exact:
             return "lsb_max", found.integer.max_abs, EXACT_LIMIT
-        if not rounding.exact and found.integer.mean_abs <= MEAN_LIMIT and found.scores:
+        if rounding.exact:
+            return "lsb_mean", found.integer.mean_abs, MEAN_LIMIT
+        if found.flips > FLIP_LIMIT:
             return "top1_flips", found.flips, FLIP_LIMIT
-        return "lsb_mean", found.integer.mean_abs, MEAN_LIMIT
+        return "lsb_mean", found.integer.mean_abs, OTHER_MEAN_LIMIT
     if found.accuracy is not None and found.reference_accuracy is not None:
         return "accuracy_drop", found.reference_accuracy - found.accuracy, DROP_LIMIT
     if found.agreement is not None:

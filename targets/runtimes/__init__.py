@@ -91,6 +91,7 @@ _ROWS = (
         module="tflite_runtime",
         distribution="tflite-runtime",
         options=_TFLITE_OPTIONS,
+        lacks=MappingProxyType({"int8-dynamic": "its last release is older than such a file's FULLY_CONNECTED"}),
     ),
     Runtime(
         name="tflite-micro",
@@ -99,6 +100,12 @@ _ROWS = (
         distribution="tflite-micro",
         options=MappingProxyType(
             {"threads": Option(default=1, highest=1), "arena_bytes": Option(default=2**24, highest=2**30)}
+        ),
+        lacks=MappingProxyType(
+            {
+                "fp16": "TFLite Micro has no float16 weights",
+                "int8-dynamic": "TFLite Micro has no float activations beside int8 weights",
+            }
         ),
     ),
 )
