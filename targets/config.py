@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import UsageError
-from edgecnn.targets.config_file import FILE, SSH_KEYS, HostTable, read_tables
+from edgecnn.targets.config_file import FILE, SSH_KEYS, HostTable, check_host_name, read_tables
 from edgecnn.targets.hosts.host import Host
 from edgecnn.targets.names import LOCAL, near
 from edgecnn.targets.runtimes import OptionValue
@@ -112,6 +112,17 @@ def new_project_file(folder: Path | None = None) -> Path:
     here = (folder or Path.cwd()).resolve()
     root = next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
     return project_file(folder) or root / FILE
+
+
+def check_addition(path: Path, name: str, *, force: bool = False) -> None:
+    """Say before any work is done what `edgecnn.targets.config_file.add_host` would refuse.
+
+    Raises:
+        UsageError: The name cannot be used or is taken, or the file has no meaning.
+    """
+    check_host_name(name)
+    if path.is_file() and name in read_hosts(path) and not force:
+        raise UsageError(f"{name} is in {path} already", hint="another name, or --force to replace it")
 
 
 def read_hosts(path: Path) -> dict[str, HostEntry]:
