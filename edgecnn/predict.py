@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy.typing as npt
 
 from edgecnn.bundle import REFERENCE, Artifact, Bundle
 from edgecnn.data.folder import read_images
-from edgecnn.data.npz import read_npz
+from edgecnn.data.npz import read_npy, read_npz
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.data.raw import Shape, by
+from edgecnn.data.raw import RawSet, Shape, by
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.hosts.steady import open_steady
@@ -25,6 +26,8 @@ Array = npt.NDArray[Any]
 BATCH = 32
 TOLERANCE = 0.02
 """How far from 1 the sum of probabilities may be: int8 ones are steps of 1/256."""
+FEW_LEVELS = 64
+"""Raw data that never exceeds this is no image's bytes, unless they are scaled as bytes are."""
 _SIGMOIDS = frozenset(("LOGISTIC", "Sigmoid", "QLinearSigmoid"))
 
 
@@ -91,15 +94,36 @@ def load_images(bundle: Bundle, paths: Sequence[Path]) -> Images:
         DataError: A file cannot be read, or does not fit.
     """
     shape, done, notes = _input(bundle)
+    highest = _highest(bundle, done)
+    if highest and any(path.suffix not in _READERS for path in paths):
+        notes.append(f"the bytes of image files are brought to 0..{highest:g}, which the model's own data has")
     names: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     for path in paths:
-        raw = read_npz(path, shape) if path.suffix in (".npz", ".npy") else read_images([path], shape)
-        parts.append(done.apply(raw.images.load(np.arange(len(raw.images)))))
+        raw = _READERS.get(path.suffix, _read_image)(path, shape)
+        values = raw.images.load(np.arange(len(raw.images)))
+        if highest and path.suffix not in _READERS:
+            values = values.astype(np.float32) * np.float32(highest / 255)
+        parts.append(done.apply(values))
         one = len(raw.images) == 1
         names += [str(path)] if one else [f"{path}, image {i}" for i in range(len(raw.images))]
         notes += [f"{path}: {note}" for note in raw.notes]
     return Images(names=tuple(names), inputs=np.concatenate(parts), notes=tuple(notes))
+
+
+def _read_image(path: Path, shape: Shape) -> RawSet:
+    return read_images([path], shape)
+
+
+_READERS: Mapping[str, Callable[[Path, Shape], RawSet]] = MappingProxyType({".npz": read_npz, ".npy": read_npy})
+
+
+def _highest(bundle: Bundle, done: Preprocessing) -> float:
+    """The highest raw value of the model's own data, where it has few levels and is not scaled as bytes are; else 0."""
+    if bundle.manifest.inputs[0].preprocessing is None or abs(done.scale * 255 - 1) < 0.01:
+        return 0
+    highest = float(done.undo(bundle.golden().inputs[bundle.manifest.inputs[0].name]).max())
+    return highest if 1 <= highest <= FEW_LEVELS else 0
 
 
 def _input(bundle: Bundle) -> tuple[Shape, Preprocessing, list[str]]:
@@ -135,7 +159,9 @@ def choose_artifact(bundle: Bundle, target: Target, precision: str | None) -> Ar
     return fitting[0]
 
 
-def predict(bundle: Bundle, images: Images, target: Target, *, top: int = 3, precision: str | None = None) -> Predictions:
+def predict(
+    bundle: Bundle, images: Images, target: Target, *, top: int = 3, precision: str | None = None
+) -> Predictions:
     """Ask a target what it sees.
 
     Args:
@@ -199,8 +225,4 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 def _best(row: npt.NDArray[np.float64], labels: Sequence[str], top: int) -> tuple[Score, ...]:
     order = np.argsort(-row, kind="stable")[:top]
-    return tuple(
-        Score(index=int(i), label=labels[i] if labels else f"class {i}", score=float(row[i])) for i in order
-    )
-
-
+    return tuple(Score(index=int(i), label=labels[i] if labels else f"class {i}", score=float(row[i])) for i in order)

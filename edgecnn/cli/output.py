@@ -14,6 +14,7 @@ from edgecnn.cli.state import STATE
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
+    from edgecnn.errors import EdgecnnError
     from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 
 Column = tuple[str, str]
@@ -119,9 +120,13 @@ def print_report(report: CheckReport) -> None:
 
 def print_unjudged(unjudged: Unjudged) -> None:
     """Print to standard error what could not be judged, and why."""
-    error = unjudged.error
     about = f"{unjudged.artifact} on {unjudged.target}" if unjudged.artifact else unjudged.target
-    click.echo(f"error: {about} could not be judged: {error.message}", err=True)
+    print_error(f"{about} could not be judged", unjudged.error)
+
+
+def print_error(about: str, error: EdgecnnError) -> None:
+    """Print to standard error what failed while other things did not."""
+    click.echo(f"error: {about}: {error.message}", err=True)
     for line in error.lines():
         click.echo(line, err=True)
     if error.detail and (STATE.verbose or STATE.debug):

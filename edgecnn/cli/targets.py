@@ -67,9 +67,8 @@ def _print_hosts(rows: Sequence[HostRow], files: Sequence[Path]) -> None:
         for note in row.notes:
             click.echo(f"note: {row.name}: {note}", err=True)
         if row.why:
-            click.echo(
-                f"{row.name} is {row.state}: {row.why}" + (f"\n  try:   {row.hint}" if row.hint else ""), err=True
-            )
+            hint = f"\n  try:   {row.hint}" if row.hint else ""
+            click.echo(f"{row.name} is {row.state}: {row.why}{hint}", err=True)
     waiting = [row.name for row in rows if row.state == "not built" and not row.why]
     if waiting:
         click.echo(f"note: boards are built in seconds: edgecnn targets emulate {' '.join(waiting)}", err=True)
@@ -132,13 +131,12 @@ def _entry(target: str) -> HostEntry:
 def _print_probe(entry: HostEntry, probed: Probed) -> None:
     machine, agent = probed.machine, probed.agent
     clocks = [_clock(clock) for clock in machine.clocks]
+    bits = "" if agent.machine == agent.wheel_machine else f", {agent.bits}-bit programs"
     rows = {
         "host": f"{entry.name} ({entry.kind}: {entry.place})",
         "board": machine.board,
         "processor": machine.cpu,
-        "machine": agent.machine
-        if agent.machine == agent.wheel_machine
-        else f"{agent.machine}, {agent.bits}-bit Python",
+        "machine": f"{agent.machine}{bits}",
         "cores": machine.cores,
         "features": " ".join(machine.features),
         "memory": _memory(machine.memory, machine.memory_available),

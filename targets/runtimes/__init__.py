@@ -36,7 +36,7 @@ class Option:
         """Whether a value is of this option's type, and one of those that can be given."""
         if type(value) is not type(self.default):
             return False
-        return value in self.choices if isinstance(value, str) else not self.highest or 1 <= value <= self.highest  # type: ignore[operator]
+        return value in self.choices if isinstance(value, str) else not self.highest or 1 <= value <= self.highest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
