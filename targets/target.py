@@ -9,9 +9,12 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
+from edgecnn.targets.agent.agent import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
-from edgecnn.targets.hosts.host import Host, Survey, survey
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
+from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.hosts.replies import AgentInfo
 from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, near, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
@@ -199,26 +202,22 @@ class _Search:
         unique = list({entry.name: entry for entry in entries}.values())
 
         def one(entry: HostEntry) -> Survey:
-            return survey_of(entry, self._time_limit)
+            return recipe_of(entry) if entry.kind == "emulated" else survey_of(entry, self._time_limit)
 
         self._surveys = {e.name: s for e, s in zip(unique, at_once(one, unique), strict=True)}
 
     def take(self, name: TargetName, entries: Sequence[HostEntry]) -> None:
         """Add the targets that a name means on these hosts."""
-        before = len(self.targets) + len(self.failures)
-        for entry in entries:
-            self._take(name, entry, self._surveys[entry.name])
-        if entries and name.many_hosts and before == len(self.targets) + len(self.failures):
+        answered = [self._take(name, entry, self._surveys[entry.name]) for entry in entries]
+        if entries and name.many_hosts and not any(answered):
             hosts = ", ".join(entry.name for entry in entries)
-            already = any(t.name.partition("@")[2] in {e.name for e in entries} for t in self.targets.values())
-            if not already:
-                error = TargetError(f"none of {hosts} has {name.runtime}", hint="edgecnn targets")
-                self._fail(str(name), error)
+            self._fail(str(name), TargetError(f"none of {hosts} has {name.runtime}", hint="edgecnn targets"))
 
-    def _take(self, name: TargetName, entry: HostEntry, found: Survey) -> None:
+    def _take(self, name: TargetName, entry: HostEntry, found: Survey) -> bool:
+        """Add a host's targets; whether there are any, or something was said."""
         if not found.agents:
-            self._fail(f"*@{entry.name}", next(iter(found.problems.values())))
-            return
+            self._fail(entry.name, next(iter(found.problems.values())))
+            return True
         here = [row.name for row in name.runtimes if row.name in found.runtimes]
         for environment, problem in found.problems.items():
             if fnmatchcase(environment, name.runtime):
@@ -235,6 +234,7 @@ class _Search:
                 self._fail(f"{runtime}@{entry.name}", lacking(runtime, entry, found))
         if not here and not asked_for and not name.many_hosts:
             self._fail(f"{name.runtime}@{entry.name}", _empty(name, entry, found))
+        return bool(here)
 
     def _target(self, name: TargetName, entry: HostEntry, found: Survey, runtime: str) -> Target:
         options = {**entry.options.get(runtime, {}), **dict(name.options)}
@@ -262,6 +262,27 @@ def survey_of(entry: HostEntry, time_limit: float | None = None) -> Survey:
         problem = TargetError(error.message, where=error.where, why=error.why, hint=error.hint, detail=error.detail)
         return Survey(agents=MappingProxyType({}), runtimes=MappingProxyType({}), problems={"": problem})
     return survey(host, time_limit=time_limit_of(entry.kind, time_limit))
+
+
+def recipe_of(entry: HostEntry) -> Survey:
+    """What an emulated board has, without starting it, which takes seconds: it was tried when it was built."""
+    from edgecnn.targets.boards import load_board
+
+    board = load_board(entry.board)
+    agent_there = AgentInfo(
+        protocol=PROTOCOL,
+        python=board.emulation.python if board.emulation else "",
+        platform=board.title,
+        machine=board.architecture,
+        numpy="",
+        runtimes=MappingProxyType(dict(board.runtimes)),
+    )
+    found = {
+        name: Runs(environment=name if name in board.environments else DEFAULT_ENVIRONMENT, version=pinned)
+        for name, pinned in board.runtimes.items()
+    }
+    agents = {DEFAULT_ENVIRONMENT: agent_there}
+    return Survey(agents=MappingProxyType(agents), runtimes=MappingProxyType(found), problems=MappingProxyType({}))
 
 
 def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:

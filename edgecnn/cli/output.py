@@ -126,7 +126,8 @@ def print_unjudged(unjudged: Unjudged) -> None:
 
 def print_error(about: str, error: EdgecnnError) -> None:
     """Print to standard error what failed while other things did not."""
-    click.echo(f"error: {about}: {error.message}", err=True)
+    message = error.message if error.message.startswith(about) else f"{about}: {error.message}"
+    click.echo(f"error: {message}", err=True)
     for line in error.lines():
         click.echo(line, err=True)
     if error.detail and (STATE.verbose or STATE.debug):

@@ -36,7 +36,7 @@ def explained(layers: tuple[str, ...]) -> str:
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
         "this processor has no VNNI, and without it ONNX Runtime adds pairs of products in int16, which can overflow in"
-        f" {', '.join(layers[:_SHOWN])}{more}; export with --recipe int8-7bit"
+        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; export with --recipe int8-7bit"
     )
 
 
