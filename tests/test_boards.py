@@ -158,7 +158,8 @@ DEFAULT = Source()
     ("files", "expected"),
     [
         ({}, DEFAULT),
-        ({"sources.list.d/debian.sources": DEB822}, Source("http://ftp.example.org/debian", "/etc/apt/keyrings/debian.gpg")),
+        ({"sources.list.d/debian.sources": DEB822},
+         Source("http://ftp.example.org/debian", "/etc/apt/keyrings/debian.gpg")),
         ({"sources.list.d/debian.sources": DEB822.replace("Types: deb deb-src", "Enabled: no\nTypes: deb")}, DEFAULT),
         ({"sources.list": "deb http://a.example/debian bookworm main\n"}, Source("http://a.example/debian")),
         ({"sources.list": "deb [arch=amd64 signed-by=/k.gpg trusted=yes] http://a.example/debian/ bookworm main # x"},

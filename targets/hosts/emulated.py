@@ -5,7 +5,9 @@ Wall-clock times there say nothing of the board's.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,15 @@ from edgecnn.targets.emulation.plugin import require_plugin
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
 
+_MARKS = "marks"
+
 
 class CountingConnection(Connection):
     """A connection to an agent whose instructions are counted."""
 
-    def __init__(self, command: Sequence[str], marks: tempfile.TemporaryDirectory[str], **options: Any) -> None:
-        self._marks = marks
+    def __init__(self, command: Sequence[str], folder: Path, **options: Any) -> None:
+        self._marks = folder / _MARKS
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(command, **options)
 
     def marks(self) -> list[dict[str, int]]:
@@ -35,7 +40,7 @@ class CountingConnection(Connection):
             TargetError: It has written something else, or nothing.
         """
         try:
-            lines = Path(self._marks.name, "marks").read_text().splitlines()
+            lines = self._marks.read_text().splitlines()
             return [{kind: int(count) for kind, count in (w.split("=") for w in line.split())} for line in lines]
         except (OSError, ValueError) as error:
             raise TargetError(f"{self.name}: the counting plugin wrote no counts", why=str(error)) from error
@@ -110,11 +115,10 @@ class EmulatedHost:
         """
         self._require_built()
         plugin = require_plugin(self.board, cache_folder(self.cache))
-        marks = tempfile.TemporaryDirectory(prefix="edgecnn-marks-")
-        options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={marks.name}/marks"))
-        return CountingConnection(
-            self.command(environment, plugin=options), marks, name=self.name, time_limit=time_limit
-        )
+        folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
+        options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={folder / _MARKS}"))
+        command = self.command(environment, plugin=options)
+        return CountingConnection(command, folder, name=self.name, time_limit=time_limit)
 
     def command(self, environment: str = DEFAULT_ENVIRONMENT, *, plugin: str = "") -> list[str]:
         """Return the command that starts the agent.
