@@ -5,10 +5,11 @@ Wall-clock times there say nothing of the board's.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,10 @@ class EmulatedHost:
         Raises:
             TargetError: As `start`, or there is no C compiler to compile the plugin with.
         """
-        self._require_built()
+        self._check(environment)
         plugin = require_plugin(self.board, cache_folder(self.cache))
-        folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
+        with self._told():
+            folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
         options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={folder / _MARKS}"))
         command = self.command(environment, plugin=options)
         return CountingConnection(command, folder, name=self.name, time_limit=time_limit)
@@ -126,12 +128,25 @@ class EmulatedHost:
         Raises:
             TargetError: As `start`.
         """
+        self._check(environment)
+        folder = board_folder(self.board, self.cache)
+        with self._told():
+            program = place_agent(folder / PREFIX)
+        return python_command(self.board, folder, environment, [program], plugin=plugin)
+
+    def _check(self, environment: str) -> None:
         if environment not in self.environments:
             raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
-        self._require_built()
-        folder = board_folder(self.board, self.cache)
-        return python_command(self.board, folder, environment, [place_agent(folder / PREFIX)], plugin=plugin)
-
-    def _require_built(self) -> None:
         if not is_built(self.board, self.cache):
             raise TargetError(f"{self.name} has not been built yet", hint=f"edgecnn targets emulate {self.name}")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TargetError(
+                f"{self.name} cannot be started: {error.strerror or error}",
+                where=str(error.filename or ""),
+                hint="make room there",
+            ) from error
