@@ -9,6 +9,7 @@ import inspect
 import math
 import re
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -138,7 +139,7 @@ class SshHost:
         return Connection(
             [*command, "--", self.destination, line.command],
             name=self.name,
-            python=f"{self.by_hand} {python}",
+            python=f"{self.by_hand} {shlex.quote(python)}",  # so that a ~ is read there, and not here
             environment={"LC_ALL": "C"},
             time_limit=time_limit,
             line=line,
