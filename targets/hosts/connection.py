@@ -360,12 +360,31 @@ class Session:
         Raises:
             TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
         """
-        fields: dict[str, Any] = dict(self._fields)
+        return self._run("infer", {}, inputs, time_limit)
+
+    def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:
+        """Run the artifact several times, marked for a counter of instructions before the first and after each.
+
+        Args:
+            inputs: As `infer` takes them.
+            repeat: How many times, from 1 to 1000.
+            time_limit: Seconds; None for the connection's own.
+
+        Returns:
+            The last outputs.
+
+        Raises:
+            TargetError: As `infer`.
+        """
+        return self._run("count", {"repeat": repeat}, inputs, time_limit)
+
+    def _run(self, kind: str, given: Mapping[str, Any], inputs: Arrays, time_limit: float | None) -> list[NDArray[Any]]:
+        fields: dict[str, Any] = {**self._fields, **given}
         if isinstance(inputs, Mapping):
             fields["names"] = list(inputs)
         arrays = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
-        return self._connection.ask(self._subject, "infer", parse, fields, arrays, time_limit=time_limit)
+        return self._connection.ask(self._subject, kind, parse, fields, arrays, time_limit=time_limit)
 
     def close(self) -> None:
         """Free the artifact on the agent. Doing it twice, or after the connection has ended, does no harm.
