@@ -134,6 +134,12 @@ class SshHost:
         if environment not in self.environments:
             raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
         python = self.pythons.get(environment, self.python)
+        try:
+            return self._start(python, time_limit)
+        except LostError:  # the shared connection was cut, and ssh had not noticed yet
+            return self._start(python, time_limit)
+
+    def _start(self, python: str, time_limit: float) -> Connection:
         line = _SshLine(self, python, time_limit)
         command = [*self._ssh(), "-o", f"ControlPath={self._connected()}", "-o", "ControlMaster=no"]
         return Connection(
