@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,6 +246,9 @@ def test_setup_is_whole_or_not_there(run, home, monkeypatch) -> None:
     assert "pip says no" in run("targets", "setup", "tflite-micro", code=2).stderr
     assert environments.find_environments() == {}
     assert list(environments.environments_folder().iterdir()) == []
+    left = environments.environments_folder() / ".tflite-micro.new-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
     fails = False
     assert "--target tflite-micro" in run("targets", "setup", "tflite-micro").stdout
     assert proven == ["tflite-micro"]
