@@ -231,7 +231,8 @@ class _Search:
             if name.many_hosts:
                 self.notes.append(f"{name}: {entry.name} has no {runtime}")
             elif runtime not in found.problems:
-                self._fail(f"{runtime}@{entry.name}", lacking(runtime, entry, found))
+                error = found.problems.get(DEFAULT_ENVIRONMENT) or lacking(runtime, entry, found)
+                self._fail(f"{runtime}@{entry.name}", error)
         if not here and not asked_for and not name.many_hosts:
             self._fail(f"{name.runtime}@{entry.name}", _empty(name, entry, found))
         return bool(here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sshd_support import needs_sshd, sshd
 from torch import nn
 
 import edgecnn
@@ -21,11 +23,17 @@ from edgecnn.parity import check as checks
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.saturation import explained, saturates
 from edgecnn.targets import config, environments
+from edgecnn.targets.boards import load_board
 from edgecnn.targets.config import load_config
 from edgecnn.targets.config_file import add_host
+from edgecnn.targets.emulation import is_built
+from edgecnn.targets.emulation.cache import cache_folder
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.target import Found, Target, TargetFailure, installed_targets
+
+BOARDS = str(cache_folder().parent)
+"""Where the boards are that were built before the tests began."""
 
 
 @dataclass
@@ -238,6 +246,9 @@ def test_setup_is_whole_or_not_there(run, home, monkeypatch) -> None:
     assert "pip says no" in run("targets", "setup", "tflite-micro", code=2).stderr
     assert environments.find_environments() == {}
     assert list(environments.environments_folder().iterdir()) == []
+    left = environments.environments_folder() / ".tflite-micro.new-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
     fails = False
     assert "--target tflite-micro" in run("targets", "setup", "tflite-micro").stdout
     assert proven == ["tflite-micro"]
@@ -406,6 +417,35 @@ def test_all_hosts_are_asked_at_once() -> None:
     assert at_once(meet, range(5)) == list(range(5))
     with pytest.raises(ValueError, match="2"):
         at_once(lambda n: (_ for _ in ()).throw(ValueError(n)) if n > 1 else n, range(5))
+
+
+@needs_sshd
+def test_the_same_over_ssh(run, bundle, right, home) -> None:
+    with sshd() as server:
+        (home / "project" / "targets.toml").write_text(
+            f'[hosts.kitchen]\nssh = "device"\nconfig = "{server.config}"\npython = "{sys.executable}"\n'
+        )
+        assert json.loads(run("targets", "probe", "kitchen", "--json").stdout)["kind"] == "ssh"
+        told = run("check", bundle.directory, "--target", "@kitchen", "--target", "litert").stdout
+        assert "onnxruntime@kitchen" in told
+        assert "passed, 3 of 3 verdicts" in told
+        told = run("predict", bundle.directory, right, "--target", "litert@kitchen").stdout
+        assert "litert@kitchen" in told
+        assert "right" in told
+        assert "tflite-micro" in run("check", bundle.directory, "--target", "tflite-micro@kitchen", code=2).stderr
+        server.stop()
+        told = run("check", bundle.directory, "--target", "@kitchen", "--target", "litert", code=2)
+        assert "1 verdicts passed; 1 could not be judged" in told.stdout
+        assert "kitchen could not be judged" in told.stderr
+
+
+@pytest.mark.skipif(not is_built(load_board("pi4")), reason="make boards, or edgecnn targets emulate pi4")
+def test_the_same_on_an_emulated_board(run, bundle, right, monkeypatch) -> None:
+    monkeypatch.setenv("EDGECNN_CACHE", BOARDS)
+    told = run("check", bundle.directory, "--target", "@pi4").stdout
+    assert "litert@pi4" in told
+    assert "onnxruntime@pi4" in told
+    assert "right" in run("predict", bundle.directory, right, "--target", "litert@pi4").stdout
 
 
 # --- what verdicts rest on --------------------------------------------------------------------------------------------

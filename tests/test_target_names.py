@@ -134,6 +134,7 @@ HAS = {
     "kitchen": ("onnxruntime", "litert"),
     "pi": ("tflite-runtime",),
     "bare": (),
+    "half": ("tflite-runtime",),
 }
 
 
@@ -144,6 +145,10 @@ def _survey(entry: HostEntry, _limit=None) -> Survey:
     agent = AgentInfo(
         protocol=PROTOCOL, python="3.11.2", platform="Linux", machine="armv7l", numpy="1", runtimes=dict.fromkeys(here)
     )
+    problems = {"": TargetError("half: no numpy there")} if entry.name == "half" else {}
+    if problems:
+        runtimes = {"tflite-runtime": Found(environment="tflite-runtime", version="2")}
+        return Survey(agents={"tflite-runtime": agent}, runtimes=runtimes, problems=problems)
     return Survey(agents={"": agent}, runtimes={n: Found(environment="", version="1.2") for n in here}, problems={})
 
 
@@ -159,7 +164,7 @@ def config(monkeypatch) -> Config:
     monkeypatch.setattr(targets, "survey_of", once)
     command = "not built: edgecnn targets emulate"
     monkeypatch.setattr(targets, "unbuilt", lambda e: f"{command} {e.board}" if e.board else "")
-    entries = [_entry(name) for name in ("local", "kitchen", "pi", "bare", "down")]
+    entries = [_entry(name) for name in ("local", "kitchen", "pi", "bare", "down", "half")]
     entries[1] = _entry("kitchen", options={"litert": {"threads": 4}})
     entries += [_entry(f"pi{n}", "emulated", board=f"pi{n}") for n in (4, 5)]
     return Config(hosts={entry.name: entry for entry in entries})
@@ -174,6 +179,7 @@ RESOLVED = [
     (["*@p*"], ["tflite-runtime@pi"]),
     (["onnxruntime@?it*"], ["onnxruntime@kitchen"]),
     (["l*@local"], ["litert@local"]),
+    (["tflite-runtime@half"], ["tflite-runtime@half"]),
 ]
 
 
@@ -194,6 +200,8 @@ FAILING = [
     ("@down", TargetError, "no answer"),
     ("onnxruntime@pi", TargetError, "there is no wheel of onnxruntime for armv7l"),
     ("@bare", TargetError, "has no runtime"),
+    ("litert@half", TargetError, "no numpy there"),
+    ("@half", TargetError, "no numpy there"),
     ("tflite-micro", TargetError, "edgecnn targets setup tflite-micro"),
 ]
 
