@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -305,8 +306,15 @@ def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
         f"{entry.name} has no {runtime}",
         where=f"{entry.place}, Python {agent.python}, {agent.machine}",
         why=f"it has {has}",
-        hint=advice(runtime, agent.wheel_machine, agent.python),
+        hint=advice(runtime, agent.wheel_machine, agent.python, pip=f"{_interpreter(entry)} -m pip"),
     )
+
+
+def _interpreter(entry: HostEntry) -> str:
+    """How the user calls the interpreter of a host, for commands in hints."""
+    if entry.name == LOCAL:
+        return sys.executable
+    return entry.place if entry.kind == "local" else "python3"
 
 
 def _empty(name: TargetName, entry: HostEntry, found: Survey) -> TargetError:

@@ -362,7 +362,7 @@ def test_check_on_targets(run, bundle) -> None:
     ]
     told = run("check", bundle.directory, "--target", "@local", "--target", "litert@pi4", code=2)
     assert "onnxruntime@local" in told.stdout
-    assert "2 verdicts passed; 1 could not be judged" in told.stdout
+    assert "2 of 2 verdicts passed; 1 could not be judged" in told.stdout
     assert "edgecnn targets emulate pi4" in told.stderr
 
 
@@ -435,7 +435,7 @@ def test_the_same_over_ssh(run, bundle, right, home) -> None:
         assert "tflite-micro" in run("check", bundle.directory, "--target", "tflite-micro@kitchen", code=2).stderr
         server.stop()
         told = run("check", bundle.directory, "--target", "@kitchen", "--target", "litert", code=2)
-        assert "1 verdicts passed; 1 could not be judged" in told.stdout
+        assert "1 of 1 verdicts passed; 1 could not be judged" in told.stdout
         assert "kitchen could not be judged" in told.stderr
 
 
