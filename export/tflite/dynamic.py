@@ -8,7 +8,7 @@ XNNPACK's in float (32 channels, 48x48): theirs are stored as int8 behind a DEQU
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS
-from edgecnn.export.tflite.write import Arrange, Axes, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import ValueName
@@ -92,25 +92,15 @@ class DynamicWriter(TfliteWriter):
             self._append("DEQUANTIZE", [integers], self._dequantized[key], ("DequantizeOptions", {}), 1)
         return self._dequantized[key]
 
-    def emit(
-        self,
-        operator: str,
-        node: Node,
-        inputs: Sequence[int],
-        axes: Axes,
-        options: Any = None,
-        *,
-        version: int = 1,
-        step: str = "",
-    ) -> int:
-        """Add an operator; what only some runtimes do with it is noted, once."""
-        if operator == "FULLY_CONNECTED":
-            options = (options[0], {**options[1], "asymmetricQuantizeInputs": True})
+    def adapt(self, operator: str, options: Any) -> Any:
+        """Let a linear layer's input have a zero point; what only some runtimes do with an operator is noted, once."""
         note = NOTES.get(operator)
         applies = operator != "FULLY_CONNECTED" or self._per_channel_linear
         if note and applies and note not in self._notes:
             self._notes.append(note)
-        return super().emit(operator, node, inputs, axes, options, version=version, step=step)
+        return (
+            (options[0], {**options[1], "asymmetricQuantizeInputs": True}) if operator == "FULLY_CONNECTED" else options
+        )
 
 
 NOTES: Mapping[str, str] = MappingProxyType(
