@@ -110,7 +110,9 @@ def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParam
     """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
     twice = 2 * max(float(x.scale), float(y.scale))
     terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
-    return multiplied((terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale))))
+    return multiplied(
+        (terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale)))
+    )
 
 
 def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
@@ -223,7 +225,8 @@ class _Run:
         if given == wanted:
             return x
         if not self._fixed_point:
-            return wanted.quantize(given.dequantize(x))
+            steps = (x.astype(np.int64) - given.zero_point).astype(np.float32) * (given.scale / wanted.scale)
+            return clamp(np.rint(steps) + wanted.zero_point, wanted, Activation.NONE)
         number = self._rounding.products
         multiplier = fixed_point(number(given.scale) / number(wanted.scale))
         scaled = multiplied(x.astype(np.int64) - given.zero_point, *multiplier)
