@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--formats", type=Names(), default=FORMATS, help=f"Of {','.join(FORMATS)}.  [default: all]")
 @click.option("--precisions", type=Names(), default=("fp32",), help=f"Of {','.join(PRECISIONS)}.  [default: fp32]")
-@click.option("--recipe", help="int8, int8-portable, int8-7bit, int8-small, or a TOML file.  [default: int8]")
+@click.option("--recipe", help="int8, int8-portable, int8-7bit, int8-per-channel, or a TOML file.  [default: int8]")
 @click.option("--calibration", type=click.Choice(["random"]), help="Calibrate without data: to try the mechanics only.")
 @click.option("--calibration-samples", type=click.IntRange(min=1), help="Samples for int8 ranges.  [default: 256]")
 @click.option(
@@ -99,7 +99,6 @@ def _export(
         model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
     from edgecnn.cli.output import progress_bar
-    from edgecnn.samples import CALIBRATION
 
     calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
     with prints_to_stderr(), progress_bar("calibrating") as progress:
@@ -110,8 +109,8 @@ def _export(
             formats=formats,
             precisions=precisions,
             calibration=calibration,
-            calibration_samples=given["calibration_samples"] or CALIBRATION,
-            recipe=given["recipe"] or "int8",
+            calibration_samples=given["calibration_samples"] if data is None else None,
+            recipe=given["recipe"],
             io=given["io"],
             c_array=given["c_array"],
             name=name or model.name,
