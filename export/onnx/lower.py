@@ -40,18 +40,20 @@ def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) ->
     return [x, w.weights(op.weight), *w.bias(node, op.bias)]
 
 
+def conv_attributes(w: OnnxWriter, op: ops.Conv2d) -> dict[str, Any]:
+    """What a Conv says beside its inputs."""
+    return {
+        "kernel_shape": list(w.graph.shapes[op.weight][2:]),
+        "strides": _unless_ones(op.stride),
+        "pads": _sides(op.padding),
+        "dilations": _unless_ones(op.dilation),
+        "group": None if op.groups == 1 else op.groups,
+    }
+
+
 def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
     """Conv."""
-    w.emit_activated(
-        "Conv",
-        node,
-        _weighted(w, node, op, w.tensor(op.x)),
-        kernel_shape=list(w.graph.shapes[op.weight][2:]),
-        strides=_unless_ones(op.stride),
-        pads=_sides(op.padding),
-        dilations=_unless_ones(op.dilation),
-        group=None if op.groups == 1 else op.groups,
-    )
+    w.emit_activated("Conv", node, _weighted(w, node, op, w.tensor(op.x)), **conv_attributes(w, op))
 
 
 def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
@@ -73,18 +75,20 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
         w.emit_activated("Add", node, [product, w.tensor(op.bias)])
 
 
+def pool_attributes(w: OnnxWriter, op: ops.MaxPool2d) -> dict[str, Any]:
+    """What a MaxPool says. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
+    return {
+        "kernel_shape": list(op.kernel),
+        "strides": _unless_ones(op.stride),
+        "pads": _sides(op.padding),
+        "auto_pad": _kept_from_pad(w, op.x),
+        "dilations": _unless_ones(op.dilation),
+    }
+
+
 def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
-    """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
-    w.emit(
-        "MaxPool",
-        node,
-        [w.tensor(op.x)],
-        kernel_shape=list(op.kernel),
-        strides=_unless_ones(op.stride),
-        pads=_sides(op.padding),
-        auto_pad=_kept_from_pad(w, op.x),
-        dilations=_unless_ones(op.dilation),
-    )
+    """MaxPool."""
+    w.emit("MaxPool", node, [w.tensor(op.x)], **pool_attributes(w, op))
 
 
 def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:

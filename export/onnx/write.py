@@ -42,6 +42,7 @@ class OnnxWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._notes: list[str] = []
+        self.metadata: dict[str, str] = {}
         self._public = _public_names(graph)
         self._taken = {*graph.shapes, *self._public.values()}
 
@@ -144,6 +145,7 @@ class OnnxWriter:
             producer_name="edgecnn",
             producer_version=version,
         )
+        helper.set_model_props(model, self.metadata)
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as err:
