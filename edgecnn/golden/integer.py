@@ -110,7 +110,9 @@ def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParam
     """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
     twice = 2 * max(float(x.scale), float(y.scale))
     terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
-    return multiplied((terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale))))
+    return multiplied(
+        (terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale)))
+    )
 
 
 def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:

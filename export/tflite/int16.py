@@ -11,14 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds, lower_clamp
-from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter, symmetric
 from edgecnn.export.written import Written
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Input, Node
@@ -98,7 +97,7 @@ class Int16x8Writer(TfliteWriter):
         """Integer weights, one scale per output channel."""
         weights = self._q.weights[name]
         return self.constant(
-            name, arrange(weights.integers), key=(name, *key), quantization=_per_channel(weights.scales, channel_axis)
+            name, arrange(weights.integers), key=(name, *key), quantization=symmetric(weights.scales, channel_axis)
         )
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (zeros are a bias here)
@@ -106,9 +105,7 @@ class Int16x8Writer(TfliteWriter):
         op: Any = node.op
         scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
         integers = self._q.biases[node.name]
-        return self.constant(
-            f"{node.name}.bias", integers, key=("bias", node.name), quantization=_per_channel(scales, 0)
-        )
+        return self.constant(f"{node.name}.bias", integers, key=("bias", node.name), quantization=symmetric(scales, 0))
 
     def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
         """A constant operand's integers."""
@@ -160,11 +157,4 @@ class Int16x8Writer(TfliteWriter):
 
 
 def _per_tensor(scale: Scale16) -> Any:
-    return _per_channel(np.array([scale.scale]), 0)
-
-
-def _per_channel(scales: npt.NDArray[np.float32], axis: int) -> Any:
-    zeros = np.zeros(len(scales), np.int64)
-    return schema.QuantizationParametersT(
-        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
-    )
+    return symmetric(np.array([scale.scale]), 0)

@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import Op, ValueName
@@ -166,7 +166,7 @@ def _of_weights(weights: QWeights, scales: Float, axis: int) -> Any:
     """
     if weights.integers.ndim == 2 and (weights.scales == weights.scales[0]).all():
         scales, axis = scales[:1], 0
-    return _quantization(scales, np.zeros(len(scales), np.int64), axis)
+    return symmetric(scales, axis)
 
 
 def _quantization(scales: Any, zero_points: Any, axis: int) -> Any:

@@ -303,6 +303,14 @@ class TfliteWriter:
         self._counts[operator] += 1
 
 
+def symmetric(scales: npt.NDArray[np.float32], axis: int) -> Any:
+    """The table of a tensor whose zero points are 0: a scale for each of an axis's channels, or one for all of it."""
+    zeros = np.zeros(len(scales), np.int64)
+    return schema.QuantizationParametersT(
+        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
+    )
+
+
 def _int32(values: Sequence[int]) -> npt.NDArray[np.int32]:
     return np.asarray(values, np.int32)
 
