@@ -89,7 +89,11 @@ def _padding(
 
 
 def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
-    """FULLY_CONNECTED. An image is read as it is stored: the weight's columns are permuted instead of its elements."""
+    """FULLY_CONNECTED. An image is read as it is stored: the weight's columns are permuted instead of its elements.
+
+    It gives rows, and a RESHAPE the axes where there are more. With keep_num_dims it would give them itself, but
+    tflite-runtime 2.14's reference kernels (and with int16 all of its kernels) then compute nonsense.
+    """
     weight, shape = w.graph.constants[op.weight], w.graph.shapes[op.x]
     axes: Axes = w.layout(op.x) if op.flatten else identity(len(shape))
     if axes[0] != 0:
@@ -105,11 +109,8 @@ def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
         w.weights(op.weight, columns, 0, key=("columns", shape[1:] if op.flatten else (), axes)),
         w.bias(node, op.bias, weight.shape[0]),
     ]
-    keeps_axes = len(node.shape) != 2
-    options = {"fusedActivationFunction": FUSED[op.activation], "keepNumDims": keeps_axes}
-    version = 5 if keeps_axes else 1  # keep_num_dims came with version 5
-    w.emit(
-        "FULLY_CONNECTED", node, inputs, identity(len(node.shape)), ("FullyConnectedOptions", options), version=version
+    w.emit_rows(
+        "FULLY_CONNECTED", node, inputs, ("FullyConnectedOptions", {"fusedActivationFunction": FUSED[op.activation]})
     )
 
 
@@ -135,12 +136,19 @@ def _pool(w: TfliteWriter, node: Node, operator: str, op: ops.MaxPool2d | ops.Av
 
 def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
     """RELU and its kin where the bounds are theirs, else MAXIMUM and MINIMUM."""
-    axes = w.layout(op.x)
-    if (op.low, op.high) in CLAMPS:
-        w.emit(CLAMPS[op.low, op.high], node, [w.read(op.x, axes, node)], axes)
+    if (op.low, op.high) not in CLAMPS:
+        lower_bounds(w, node, op)
         return
+    axes = w.layout(op.x)
+    w.emit(CLAMPS[op.low, op.high], node, [w.read(op.x, axes, node)], axes)
+
+
+def lower_bounds(w: TfliteWriter, node: Node, op: ops.Clamp | ops.Relu) -> None:
+    """MAXIMUM and MINIMUM, of those bounds that change anything."""
+    low, high = (0.0, math.inf) if isinstance(op, ops.Relu) else (op.low, op.high)
+    axes = w.layout(op.x)
     x = w.read_as(op.x, axes, node)
-    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if w.bites(node, name, b)]
+    steps = [(name, b) for name, b in (("MAXIMUM", low), ("MINIMUM", high)) if w.bites(node, name, b)]
     if not steps:
         w.place(node, x, axes)
     for i, (operator, bound) in enumerate(steps):

@@ -165,8 +165,22 @@ class TfliteWriter:
         tensor = self._value_tensor(name, node.shape, axes, public=public, value=node.name)
         if not step:
             self._stored[node.name] = [tensor]
-        self._append(operator, inputs, tensor.index, options, version)
+        self._append(operator, inputs, tensor.index, self.adapt(operator, options), version)
         return tensor.index
+
+    def emit_rows(self, operator: str, node: Node, inputs: Sequence[int], options: Any) -> None:
+        """Add an operator that gives the node's value as rows, and a RESHAPE where that has more axes."""
+        if len(node.shape) == 2:
+            self.emit(operator, node, inputs, identity(2), options)
+            return
+        rows = (math.prod(node.shape[:-1]), node.shape[-1])
+        tensor = self._value_tensor(f"{node.name}.rows", rows, identity(2), public=False, value=node.name)
+        self._append(operator, inputs, tensor.index, self.adapt(operator, options), 1)
+        self._emit_reshape(node, tensor.index, node.shape)
+
+    def adapt(self, operator: str, options: Any) -> Any:  # noqa: ARG002  (some precisions need the operator)
+        """An operator's options, with what the precision in use adds to them."""
+        return options
 
     def place(self, node: Node, index: int, axes: Axes) -> None:
         """Let the node's value be a tensor that is there already."""
@@ -331,6 +345,14 @@ class TfliteWriter:
             record.builtinOptions = getattr(schema, f"{name}T")(**fields)
         self._operators.append(record)
         self._counts[operator] += 1
+
+
+def symmetric(scales: npt.NDArray[np.float32], axis: int) -> Any:
+    """The table of a tensor whose zero points are 0: a scale for each of an axis's channels, or one for all of it."""
+    zeros = np.zeros(len(scales), np.int64)
+    return schema.QuantizationParametersT(
+        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
+    )
 
 
 def _int32(values: Sequence[int]) -> npt.NDArray[np.int32]:
