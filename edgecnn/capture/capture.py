@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,45 +12,28 @@ import torch
 from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.aten import ROWS, Args, Unsupported, hint_for
+from edgecnn.capture.aten import ROWS, hint_for
+from edgecnn.capture.program import (
+    SAME_TENSOR,
+    base_name,
+    holds_tensors,
+    lifted_tensors,
+    module_of,
+    module_paths,
+    operator,
+    output_names,
+    program_batch,
+    writes_in_place,
+    writes_through_views,
+)
+from edgecnn.capture.rows.base import Args, Unsupported
 from edgecnn.capture.simplify import simplify
 from edgecnn.capture.trace import quiet_torch, source_line, trace_module
 from edgecnn.errors import CaptureError, GraphError
 from edgecnn.graph.graph import Graph, GraphBuilder, Origin
-from edgecnn.graph.ops import Op, ValueName
+from edgecnn.graph.ops import ArgMax, Op, ValueName
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
-
-# Operators whose result shares memory with their input: writing in place to either changes both.
-ALIASING = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "t",
-        "squeeze",
-        "unsqueeze",
-        "slice",
-        "select",
-        "expand",
-        "narrow",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "detach",
-        "alias",
-        "contiguous",
-        "to",
-        "_unsafe_view",
-    ]
-)
-
-# Operators that in eval mode give back the very tensor they are given.
-SAME_TENSOR = frozenset(["dropout", "feature_dropout", "alpha_dropout"])
 
 
 def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
@@ -76,30 +59,10 @@ def capture_program(program: torch.export.ExportedProgram) -> Graph:
         CaptureError: if the program uses operators that are not supported (all of them are listed).
     """
     with quiet_torch():
-        if _writes_through_views(program.graph):
+        if writes_through_views(program.graph):
             program = program.run_decompositions({})
         graph = _Capture(program).run()
     return simplify(verify(graph, after="capture"))
-
-
-def _writes_through_views(graph: torch.fx.Graph) -> bool:
-    """Whether an in-place operator writes to memory that another value shares."""
-    for node in graph.nodes:
-        if _writes_in_place(node):
-            target = node.args[0]
-            shared = [target, *(u for u in (*target.users, *node.users) if u is not node)]
-            if any(_base_name(n) in ALIASING for n in shared):
-                return True
-    return False
-
-
-def _base_name(node: FxNode) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0] if node.op == "call_function" else ""
-
-
-def _writes_in_place(node: FxNode) -> bool:
-    base = _base_name(node)
-    return base.endswith("_") and not base.endswith("__") and not base.startswith("_")
 
 
 NO_ROW = "edgecnn has no such operator"
@@ -124,11 +87,13 @@ class _Capture:
         self._values: dict[FxNode, ValueName] = {}
         self._tensors: dict[FxNode, torch.Tensor] = {}
         self._names: dict[FxNode, str] = {}
-        self._written: dict[FxNode, FxNode] = {}
+        self._roots: dict[FxNode, FxNode] = {}
+        self._written: dict[FxNode, list[FxNode]] = defaultdict(list)
+        self._positions: set[ValueName] = set()  # int64, from ArgMax
         self._problems: list[str] = []
         self._unknown: set[FxNode] = set()  # calls that cannot be had, and all that depends on them
         self._batch = program_batch(program)
-        self._paths = _module_paths(program.graph)
+        self._paths = module_paths(program.graph)
         self._node: FxNode
         self._name = ""
 
@@ -138,8 +103,15 @@ class _Capture:
     def result_shape(self) -> Shape:
         return self._shape_of(self._node)
 
+    @property
+    def result_shapes(self) -> tuple[Shape, ...]:
+        return tuple(self._trimmed(self._node, value.shape) for value in self._node.meta["val"])
+
     def add(self, op: Op, suffix: str = "") -> ValueName:
-        return self._builder.add(op, f"{self._name}.{suffix}" if suffix else self._name, self._origin())
+        name = self._builder.add(op, f"{self._name}.{suffix}" if suffix else self._name, self._origin())
+        if isinstance(op, ArgMax):
+            self._positions.add(name)
+        return name
 
     def constant(self, array: npt.NDArray[Any], suffix: str) -> ValueName:
         return self._builder.constant(f"{self._name}.{suffix}", array)
@@ -155,20 +127,28 @@ class _Capture:
     def run(self) -> Graph:
         self._place_inputs()
         for node in self._program.graph.nodes:
-            if node.op == "call_function" and (node.users or _writes_in_place(node)):
+            if node.op == "call_function" and (node.users or writes_in_place(node)):
                 self._call(node)
         output = next(n for n in self._program.graph.nodes if n.op == "output")
         for target in self._program.graph_signature.buffers_to_mutate.values():
             self._refuse_state(output, target)
+        for leaf in pytree.tree_leaves(output.args[0]):
+            if isinstance(leaf, FxNode) and leaf in self._values and leaf not in self._unknown:
+                self._check_result(leaf)
         self._refuse_problems()
         self._place_outputs(output)
         return self._builder.build()
+
+    def _check_result(self, node: FxNode) -> None:
+        dtype = node.meta["val"].dtype
+        if dtype != (torch.int64 if self._values[node] in self._positions else torch.float32):
+            self._problem(node, f"it gives {str(dtype).removeprefix('torch.')}", "float32 results, by .float()")
 
     def _refuse_state(self, node: FxNode, name: str) -> None:
         self._problem(node, f"the model writes to its own {name}", "a model without state")
 
     def _place_inputs(self) -> None:
-        tensors = _lifted_tensors(self._program)
+        tensors = lifted_tensors(self._program)
         for node in self._program.graph.nodes:
             if node.op != "placeholder":
                 continue
@@ -188,24 +168,24 @@ class _Capture:
     def _call(self, node: FxNode) -> None:
         self._node, self._name = node, self._name_of(node)
         inputs = node.all_input_nodes
-        if node in self._values or not _holds_tensors(node.meta.get("val")):
+        if node in self._values or node in self._tensors or not holds_tensors(node.meta.get("val")):
             return  # a size or an assertion: shapes are static, nothing to compute
         if any(i in self._unknown for i in inputs):
             self._unknown.add(node)
-            if _operator(node) not in ROWS and _operator(node) != "getitem":
-                self._problem(node, NO_ROW, hint_for(_operator(node)))
+            if operator(node) not in ROWS and operator(node) != "getitem":
+                self._problem(node, NO_ROW, hint_for(operator(node)))
             return
         if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
-            row = ROWS.get(_operator(node))
+            row = ROWS.get(operator(node))
             if row is None:
-                raise Unsupported(NO_ROW, hint_for(_operator(node)))
+                raise Unsupported(NO_ROW, hint_for(operator(node)))
             _check_dtype(node)
-            value = row(self, self._bind(node))
-            if self._builder.shapes[value] != self.result_shape:
-                raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
+            given = row(self, self._bind(node))
+            values = given if isinstance(given, tuple) else (given,)
+            self._check_shapes(values)
         except Unsupported as problem:
             self._problem(node, problem.reason, problem.hint)
             self._unknown.add(node)
@@ -214,22 +194,33 @@ class _Capture:
             self._problem(node, err.message, err.hint)
             self._unknown.add(node)
             return
-        self._give(node, value)
-        if _base_name(node) in SAME_TENSOR:
-            self._written[node] = self._root(node.all_input_nodes[0])
-        if _writes_in_place(node):
-            self._write(node, value)
+        self._give(node, values)
+        if base_name(node) in SAME_TENSOR:
+            root = self._root(node.all_input_nodes[0])
+            self._roots[node] = root
+            self._written[root].append(node)
+        if writes_in_place(node):
+            self._write(node, values[0])
 
-    def _give(self, node: FxNode, value: ValueName) -> None:
-        """Note a call's value; of a call that gives several, rows know the first only."""
-        self._values[node] = value
+    def _check_shapes(self, values: Sequence[ValueName]) -> None:
+        given = tuple(self._builder.shapes[v] for v in values)
+        wanted = self.result_shapes if len(values) > 1 else (self.result_shape,)
+        if given != wanted[: len(given)]:
+            raise GraphError(f"gives {given} where torch gives {wanted}")
+
+    def _give(self, node: FxNode, values: Sequence[ValueName]) -> None:
+        """Note a call's values; of a call that gives several, some rows know the first only."""
+        self._values[node] = values[0]
+        if (known := self._builder.constants.get(values[0])) is not None:  # what is computed from it can be folded
+            self._tensors[node], self._names[node] = torch.from_numpy(np.array(known)), values[0]
         if isinstance(node.meta["val"], list | tuple):
             for user in node.users:
-                if user.args[1] == 0:
-                    self._values[user] = value
+                position: Any = user.args[1]
+                if position < len(values):
+                    self._values[user] = values[position]
                 elif user.users:
                     self._problem(
-                        user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result"
+                        user, f"result {user.args[1]} of {operator(node)} is not supported", "the first result"
                     )
                     self._unknown.add(user)
 
@@ -238,15 +229,17 @@ class _Capture:
         root = self._root(node.all_input_nodes[0])
         if root.op == "placeholder" and root in self._tensors:
             self._refuse_state(node, self._names.get(root, root.name))
-        self._written[node] = root
-        for other in (root, *(n for n, r in self._written.items() if r is root)):
+        self._roots[node] = root
+        self._written[root].append(node)
+        for other in (root, *self._written[root]):
             self._values[other] = value
+            self._tensors.pop(other, None)
 
     def _writes_to_state(self, node: FxNode) -> bool:
-        return _writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
+        return writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
 
     def _root(self, node: FxNode) -> FxNode:
-        return self._written.get(node, node)
+        return self._roots.get(node, node)
 
     def _fold(self, node: FxNode) -> None:
         """Compute what depends on parameters alone once, by torch itself."""
@@ -258,7 +251,7 @@ class _Capture:
             self._names[node] = self._name
             return
         for user in node.users:  # getitem of a tuple
-            if _operator(user) == "getitem":
+            if operator(user) == "getitem":
                 self._tensors[user] = result[user.args[1]]
                 self._names[user] = self._name
 
@@ -273,6 +266,10 @@ class _Capture:
 
     def _value(self, node: FxNode) -> Any:
         if node in self._values:
+            if self._values[node] in self._positions:
+                raise Unsupported(
+                    "it computes with the result of argmax", "argmax as an output, the rest on the device"
+                )
             return self._values[node]
         if node in self._tensors:
             tensor, name = self._tensors[node], self._names[node]
@@ -283,17 +280,20 @@ class _Capture:
         return _Size()
 
     def _place_outputs(self, output: FxNode) -> None:
-        names = _output_names(self._program)
+        names = output_names(self._program)
         taken = {i.name for i in self._builder.inputs}
         for i in range(len(names)):  # a name of its own for each, other than every input's
             names[i] = names[i] or "output"
             while names[i] in taken:
                 names[i] += "_out"
             taken.add(names[i])
-        for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
+        leaves = pytree.tree_leaves(output.args[0])[-len(names) :]
+        if all(leaf is None for leaf in leaves):
+            raise CaptureError("the model returns None", hint="a forward that returns what it computes")
+        for name, node in zip(names, leaves, strict=True):
+            if node is None:  # a result that the model leaves out
+                continue
             value = self._values.get(node) if isinstance(node, FxNode) else None
-            if node is None:
-                raise CaptureError("the model returns None", hint="a forward that returns what it computes")
             if value is None or value in self._builder.constants:
                 raise CaptureError(
                     f"the result {name} does not depend on the input",
@@ -302,8 +302,8 @@ class _Capture:
             self._builder.output(name, value)
 
     def _problem(self, node: FxNode, reason: str, hint: str = "") -> None:
-        place = ", ".join(p for p in (_module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
-        text = f"{place} ({_operator(node)}): {reason}" + (f"; try {hint}" if hint else "")
+        place = ", ".join(p for p in (module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
+        text = f"{place} ({operator(node)}): {reason}" + (f"; try {hint}" if hint else "")
         if text not in self._problems:
             self._problems.append(text)
 
@@ -317,18 +317,20 @@ class _Capture:
 
     def _origin(self) -> Origin:
         node = self._node
-        return Origin(_module_of(node)[0], source_line(node.meta.get("stack_trace")), _operator(node))
+        return Origin(module_of(node)[0], source_line(node.meta.get("stack_trace")), operator(node))
 
     def _name_of(self, node: FxNode) -> str:
-        path, kind = _module_of(node)
-        base = _base_name(node).strip("_")
+        path, kind = module_of(node)
+        base = base_name(node).strip("_")
         if path and kind.startswith("torch.nn.") and len(self._paths[path]) == 1:
             return path
         return f"{path}.{base}" if path else base
 
     def _shape_of(self, node: FxNode) -> Shape:
         value = node.meta["val"]
-        shape = (value[0] if isinstance(value, list | tuple) else value).shape
+        return self._trimmed(node, (value[0] if isinstance(value, list | tuple) else value).shape)
+
+    def _trimmed(self, node: FxNode, shape: Sequence[Any]) -> Shape:
         return tuple(self._length(node, i, n) for i, n in enumerate(shape))
 
     def _length(self, node: FxNode, axis: int, length: Any) -> int:
@@ -343,84 +345,10 @@ class _Capture:
         return length
 
 
-def _operator(node: FxNode) -> str:
-    """``aten.relu.default``, with the underscore of in-place forms taken off."""
-    if not isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001  (torch has no public name for it)
-        return str(getattr(node.target, "__name__", node.target))
-    text = str(node.target)
-    return text.replace("_.", ".", 1) if _writes_in_place(node) else text
-
-
 def _check_dtype(node: FxNode) -> None:
     value = node.meta["val"]
     tensor = value[0] if isinstance(value, list | tuple) else value
-    if tensor.dtype != torch.float32:
+    known = (torch.float32, torch.float64)  # float64 constants make their results so: computed in float32 all the same
+    if tensor.dtype not in known and base_name(node) != "argmax":
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")
-
-
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensors, value)))
-
-
-def program_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The length of the inputs' first axis; None where it is dynamic, 1 where inputs differ in it."""
-    names = set(program.graph_signature.user_inputs)
-    values = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    lengths = [v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim()]
-    if lengths and not any(isinstance(n, int) for n in lengths):
-        return None
-    return lengths[0] if len(set(map(str, lengths))) == 1 else 1
-
-
-def _lifted_tensors(program: torch.export.ExportedProgram) -> Mapping[str, tuple[str, torch.Tensor]]:
-    """Parameters, buffers and constants by their placeholder's name: the path in the module, and the tensor."""
-    signature, state = program.graph_signature, program.state_dict
-    found = {}
-    for spec in signature.input_specs:
-        if spec.target is not None and spec.arg is not None:
-            tensor = state.get(spec.target, program.constants.get(spec.target))
-            if isinstance(tensor, torch.Tensor):
-                found[str(spec.arg.name)] = (spec.target, tensor.detach())
-    return found
-
-
-def _module_of(node: FxNode) -> tuple[str, str]:
-    """Path and type of the innermost module that a call was made in."""
-    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return "", ""
-    path, kind = list(stack.values())[-1]
-    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _module_paths(graph: torch.fx.Graph) -> Mapping[str, set[str]]:
-    """The operators called in each module: a module of one operator lends it its own name."""
-    paths: dict[str, set[str]] = defaultdict(set)
-    for node in graph.nodes:
-        if node.op == "call_function":
-            paths[_module_of(node)[0]].add(_operator(node))
-    return paths
-
-
-def _output_names(program: torch.export.ExportedProgram) -> list[str]:
-    """``output``, or for several the keys and positions that lead to each, joined by underscores."""
-    spec = program.call_spec.out_spec
-    assert spec is not None
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths = [list(_path_parts(path)) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-    if not paths:
-        raise CaptureError("the model returns nothing", hint="a forward that returns what it computes")
-    if len(paths) == 1 and not any(isinstance(p, str) for p in paths[0]):
-        return ["output"]
-    names = ["_".join(str(p) for p in path) for path in paths]
-    return [f"output_{name}" if name[:1].isdigit() else name for name in names]
-
-
-def _path_parts(path: Sequence[Any]) -> Iterator[str | int]:
-    for key in path:
-        for attribute in ("key", "idx", "name"):
-            if hasattr(key, attribute):
-                part = getattr(key, attribute)
-                yield part if isinstance(part, int) else str(part)
-                break
