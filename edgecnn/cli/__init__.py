@@ -14,7 +14,7 @@ from edgecnn import __version__
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
-COMMANDS = ("train", "export", "check", "show", "models")
+COMMANDS = ("train", "export", "check", "show", "models", "filter")
 
 
 class _LazyGroup(click.Group):
