@@ -25,7 +25,7 @@ from edgecnn.errors import DataError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.precisions import Plan, check_precisions, plan_precisions
+from edgecnn.precisions import Plan, check_precisions, plan_precisions, refuse_idle
 from edgecnn.samples import CALIBRATION, Calibration, Samples, random_samples, read_calibration
 from edgecnn.witness import capture_model, reference_outputs
 
@@ -46,8 +46,8 @@ def export_model(
     formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = ("fp32",),
     calibration: Any = None,
-    calibration_samples: int = CALIBRATION,
-    recipe: str = "int8",
+    calibration_samples: int | None = None,
+    recipe: str | None = None,
     io: str = "float32",
     c_array: bool = False,
     name: str | None = None,
@@ -71,8 +71,8 @@ def export_model(
         calibration: Data as the model sees it: int8 ranges and golden inputs are taken from it. An array (samples,
             ...), an iterable of batches, :class:`~edgecnn.samples.Calibration`, or ``"random"``. Without it int8 is
             refused, and golden inputs are random with a fixed seed.
-        calibration_samples: Most samples to calibrate with.
-        recipe: How int8 is made: ``int8``, ``int8-portable``, ``int8-7bit``, ``int8-small``, or the
+        calibration_samples: Most samples to calibrate with, by default 256.
+        recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-7bit``, ``int8-per-channel``, or the
             path of a TOML file.
         io: Type of the inputs and outputs of int8 files: ``float32`` (as the float files have), ``int8``, or ``uint8``:
             with ``preprocessing`` a camera's bytes go in, scale, mean and std being folded in exactly or refused.
@@ -89,7 +89,7 @@ def export_model(
         The bundle, as :func:`edgecnn.load_bundle` would read it.
 
     Raises:
-        UsageError: if a name, format or precision is not known.
+        UsageError: if a name, format or precision is not known, or an argument is given that has no effect.
         ModelError: if the module does not run on the inputs.
         CaptureError: if it cannot be traced, or uses unsupported operators (all of them are listed).
         LoweringError: if a format cannot express it.
@@ -101,12 +101,13 @@ def export_model(
     precisions = check_choice("precisions", precisions, PRECISIONS)
     name = check_name(name or _class_name(module))
     check_precisions(formats, precisions, calibrated=calibration is not None, io=io)
+    refuse_idle(precisions, calibration=calibration, calibration_samples=calibration_samples, recipe=recipe)
     if c_array and ("tflite" not in formats or "int8" not in precisions):
         raise UsageError("a C array is made from the int8 TFLite file", hint="--formats tflite --precisions int8")
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
     shapes = [i.shape for i in graph.inputs]
-    data = _calibration(calibration, shapes, calibration_samples)
+    data = _calibration(calibration, shapes, calibration_samples or CALIBRATION)
     samples = random_samples(shapes) if data is None else data.golden
     outputs = reference_outputs(graph, reference, samples)
     _check_labels(samples, outputs[0])
@@ -114,7 +115,7 @@ def export_model(
         graph,
         precisions,
         data,
-        recipe=recipe,
+        recipe=recipe or "int8",
         opset=opset,
         golden_inputs=samples.inputs,
         io=io,

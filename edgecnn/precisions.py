@@ -73,6 +73,37 @@ def check_precisions(
         )
 
 
+def refuse_idle(
+    precisions: Sequence[str], *, calibration: Any = None, calibration_samples: int | None = None, recipe: str | None
+) -> None:
+    """Refuse arguments that say how something is quantized that is not asked for.
+
+    Data without a precision to calibrate is welcome: golden inputs are taken from it. The word ``random`` is not data.
+
+    Raises:
+        UsageError: if an argument has no effect.
+    """
+    idle = []
+    if not set(precisions) & set(CALIBRATED):
+        idle += ["calibration_samples"] if calibration_samples is not None else []
+        idle += ["calibration='random'"] if isinstance(calibration, str) else []
+    if recipe is not None and "int8" not in precisions:
+        idle.append("recipe")
+    if isinstance(calibration, Calibration) and calibration_samples is not None:
+        raise UsageError(
+            "calibration_samples beside a Calibration has no effect",
+            why="a Calibration says itself how many samples it has",
+            hint="leave it out, or give an array or batches",
+        )
+    if idle:
+        raise UsageError(
+            f"{', '.join(idle)} without int8 has no effect",
+            where=f"precisions={tuple(precisions)!r}",
+            why="it says how int8 files are made, and none is asked for",
+            hint='precisions=("fp32", "int8"), or leave it out',
+        )
+
+
 def plan_precisions(
     graph: Graph,
     precisions: Sequence[str],

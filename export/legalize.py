@@ -7,9 +7,26 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.graph.graph import Array, Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Mul, Pad, ValueName
+from edgecnn.graph.ops import (
+    Abs,
+    Add,
+    AvgPool2d,
+    Gather,
+    Log,
+    Maximum,
+    MaxPool2d,
+    Mul,
+    Pad,
+    Relu,
+    ResizeBilinear,
+    Sigmoid,
+    Slice,
+    Softplus,
+    Sub,
+    ValueName,
+)
 from edgecnn.graph.rewrite import Rewriter, rewrite
-from edgecnn.graph.shapes import Padding
+from edgecnn.graph.shapes import Padding, Shape
 
 LOWEST = float(np.finfo(np.float32).min)
 """What padding counts as to a maximum."""
@@ -67,3 +84,89 @@ def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, .
         counts.append(np.minimum(starts + pool.kernel[axis], high) - np.maximum(starts, low))
     factor = np.asarray(cells / np.outer(*counts), np.float32)[None, None]
     return factor[:, :, :1, :1] if np.all(factor == factor.flat[0]) else factor
+
+
+def softplus_in_steps(graph: Graph) -> Graph:
+    """Write softplus as ``max(x, 0) - log(sigmoid(|x|))``, which neither overflows nor loses digits. Applies to all."""
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case Softplus(x=x):
+                gate = r.emit(Sigmoid(x=r.emit(Abs(x=x), node, "magnitude")), node, "gate")
+                log = r.emit(Log(x=gate), node, "log")
+                return r.emit(Sub(x=r.emit(Relu(x=x), node, "positive"), y=log), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+def blend_unevenly(graph: Graph) -> Graph:
+    """Write a bilinear resizing whose factors are not those of its sizes as picking and blending, axis by axis.
+
+    Formats work the factors out from the sizes. Does not apply where torch does the same.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case ResizeBilinear(x=x, align_corners=False) as op if _is_uneven(op, r.shape(x)):
+                rows = _blend(r, node, op, x, 0, "rows")
+                return _blend(r, node, op, rows, 1, "")
+        return None
+
+    return rewrite(graph, step)
+
+
+def _is_uneven(op: ResizeBilinear, shape: Shape) -> bool:
+    if op.factors is None:
+        return False
+    sides = zip(op.factors, shape[2:], op.to, strict=True)
+    return any(abs(factor * size / to - 1) > 1e-6 for factor, size, to in sides)
+
+
+def _blend(r: Rewriter, node: Node, op: ResizeBilinear, x: ValueName, axis: int, suffix: str) -> ValueName:
+    pairs = op.blend(r.shape(x)[2 + axis], axis)
+    column = (-1, 1) if axis == 0 else (-1,)
+    shares = np.array([share for _, _, share in pairs]).reshape(column)
+    parts = []
+    for which, share in ((0, 1 - shares), (1, shares)):
+        name = f"{'rows' if axis == 0 else 'columns'}{which}"
+        picked = r.emit(Gather(x=x, axis=2 + axis, indices=tuple(int(pair[which]) for pair in pairs)), node, name)
+        constant = r.add_constant(f"{node.name}.{name}.share", share)
+        parts.append(r.emit(Mul(x=picked, y=constant), node, f"{name}.shared"))
+    return r.emit(Add(x=parts[0], y=parts[1]), node, suffix)
+
+
+def dilated_maximum(graph: Graph) -> Graph:
+    """Write max pooling with dilation as maxima of slices, rows first, then columns: TFLite has no such pooling.
+
+    Does not apply without dilation.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case MaxPool2d(x=x, dilation=dilation) as pool if dilation != (1, 1):
+                padded = pad_image(r, node, x, pool.padding, LOWEST)
+                rows = _largest_of(r, node, pool, padded, 0, "rows")
+                return _largest_of(r, node, pool, rows, 1, "")
+        return None
+
+    return rewrite(graph, step)
+
+
+def _largest_of(r: Rewriter, node: Node, pool: MaxPool2d, x: ValueName, axis: int, suffix: str) -> ValueName:
+    count, stride, dilation = node.shape[2 + axis], pool.stride[axis], pool.dilation[axis]
+    kernel, result = pool.kernel[axis], None
+    for i in range(kernel):
+        start = i * dilation
+        stop = start + (count - 1) * stride + 1
+        only = kernel == 1
+        part = Slice(x=x, axis=2 + axis, start=start, stop=stop, step=stride)
+        shifted = r.emit(part, node, suffix if only else f"{suffix or 'columns'}{i}")
+        last = i == kernel - 1
+        if result is None:
+            result = shifted
+        else:
+            step_name = suffix if last else f"{suffix or 'columns'}{i}.largest"
+            result = r.emit(Maximum(x=result, y=shifted), node, step_name)
+    assert result is not None
+    return result

@@ -5,87 +5,17 @@ What a format cannot express is a row too, with the words that the user will rea
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
 import torch
 import torch.nn.functional as F
+from cases_base import Case, Fn, Later, bn, conv, fn, linear, seq
+from cases_images import IMAGES
+from cases_layers import LAYERS
+from cases_nets import NETS
+from cases_pointwise import POINTWISE
+from cases_shapes import SHAPES
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Case:
-    """A module, its input shapes without the batch, and what is known of its exports."""
-
-    name: str
-    make: Callable[[], nn.Module]
-    shapes: tuple[tuple[int, ...], ...] = ((3, 9, 8),)
-    transposes: int = 0
-    """TRANSPOSE operators that TFLite cannot do without."""
-    refused: Mapping[str, str] = field(default_factory=dict)
-    """Format to a part of the message that refuses it."""
-    batch_free: bool = True
-
-    def module(self) -> nn.Module:
-        """The module with seeded weights, batch norms with statistics that are not the neutral ones."""
-        torch.manual_seed(zlib.crc32(self.name.encode()))
-        module = self.make().eval()
-        for m in module.modules():
-            if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d):
-                nn.init.normal_(m.weight, 1.0, 0.3)
-                nn.init.normal_(m.bias, 0.0, 0.3)
-                m.running_mean.normal_(0.0, 0.5)
-                m.running_var.uniform_(0.3, 2.0)
-        return module
-
-    def inputs(self, samples: int = 1) -> tuple[Tensor, ...]:
-        """Seeded inputs, (samples, ...)."""
-        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()) + samples)
-        return tuple(torch.randn(samples, *s, generator=generator) for s in self.shapes)
-
-
-class Fn(nn.Module):
-    """A function of tensors as a module."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Tensor) -> object:
-        return self.function(*args)
-
-
-def seq(*layers: nn.Module | Callable[..., object]) -> Callable[[], nn.Module]:
-    """Layers in a row; made anew, with the seed in force, at each call."""
-
-    def make() -> nn.Module:
-        built = [layer() if isinstance(layer, _Later) else layer for layer in layers]
-        return nn.Sequential(*(m if isinstance(m, nn.Module) else Fn(m) for m in built))
-
-    return make
-
-
-class _Later:
-    """A layer that is built when the case is, so that its weights follow the case's seed."""
-
-    def __init__(self, kind: type[nn.Module], *args: object, **kwargs: object) -> None:
-        self.kind, self.args, self.kwargs = kind, args, kwargs
-
-    def __call__(self) -> nn.Module:
-        return self.kind(*self.args, **self.kwargs)
-
-
-def conv(*args: object, **kwargs: object) -> _Later:
-    return _Later(nn.Conv2d, *args, **kwargs)
-
-
-def bn(channels: int) -> _Later:
-    return _Later(nn.BatchNorm2d, channels)
-
-
-def linear(*args: object, **kwargs: object) -> _Later:
-    return _Later(nn.Linear, *args, **kwargs)
+__all__ = ["CASES", "Case", "Fn"]
 
 
 class Residual(nn.Module):
@@ -234,13 +164,13 @@ def _pooling() -> list[Case]:
     cases = []
     for k, s, p, ceil, h, w in corners:
         text = f"kernel {k} stride {s} padding {p}{' ceil' * ceil} on {h}x{w}"
-        cases.append(Case(f"max pool {text}", seq(_Later(nn.MaxPool2d, k, s, p, ceil_mode=ceil)), ((2, h, w),)))
+        cases.append(Case(f"max pool {text}", seq(Later(nn.MaxPool2d, k, s, p, ceil_mode=ceil)), ((2, h, w),)))
         for count in (True, False):
-            make = seq(_Later(nn.AvgPool2d, k, s, p, ceil_mode=ceil, count_include_pad=count))
+            make = seq(Later(nn.AvgPool2d, k, s, p, ceil_mode=ceil, count_include_pad=count))
             cases.append(Case(f"avg pool {text}{' counted' * count}", make, ((2, h, w),)))
     cases += [
         Case("max pool of negatives with padding", seq(lambda x: -1 - x.relu(), nn.MaxPool2d(3, 2, 1)), ((2, 8, 8),)),
-        Case("max pool dilated", seq(nn.MaxPool2d(2, 1, dilation=2)), refused={"tflite": "dilation"}),
+        Case("max pool dilated", seq(nn.MaxPool2d(2, 1, dilation=2))),
         Case("avg pool divisor", seq(nn.AvgPool2d(2, divisor_override=3))),
         Case("avg pool divisor, padding, ceil", seq(nn.AvgPool2d(3, 2, 1, True, divisor_override=5)), ((2, 8, 8),)),
         Case("adaptive avg 1", seq(nn.AdaptiveAvgPool2d(1))),
@@ -254,7 +184,7 @@ def _pooling() -> list[Case]:
         Case("global mean kept", seq(lambda x: x.mean((-1, -2), keepdim=True))),
         Case("mean over channels", seq(lambda x: x.mean(1))),
         Case("mean over height", seq(lambda x: x.mean(2, keepdim=True))),
-        Case("mean over width, dropped", seq(lambda x: x.mean(3)), transposes=1),
+        Case("mean over width, dropped", seq(lambda x: x.mean(3))),
     ]
     return cases
 
@@ -278,18 +208,18 @@ def _elementwise() -> list[Case]:
         Case("softmax over width", seq(nn.Softmax(-1)), transposes=1),
         Case("softmax of scores", seq(nn.Flatten(), linear(216, 5), nn.Softmax(1))),
         Case("rsub then max", seq(lambda x: 2 - x, nn.MaxPool2d(3, 2, 1, return_indices=False))),
-        Case("add", Fn_(lambda x, y: x + y), ((3, 4, 5), (3, 4, 5))),
+        Case("add", fn(lambda x, y: x + y), ((3, 4, 5), (3, 4, 5))),
         Case("add scalar", seq(lambda x: x + 1.5)),
-        Case("add alpha", Fn_(lambda x, y: torch.add(x, y, alpha=0.3)), ((3, 4, 5), (3, 4, 5))),
-        Case("add broadcast", Fn_(lambda x, y: x + y), ((3, 4, 5), (3, 1, 1))),
-        Case("add broadcast both ways", Fn_(lambda x, y: x + y), ((3, 1, 5), (1, 4, 1))),
+        Case("add alpha", fn(lambda x, y: torch.add(x, y, alpha=0.3)), ((3, 4, 5), (3, 4, 5))),
+        Case("add broadcast", fn(lambda x, y: x + y), ((3, 4, 5), (3, 1, 1))),
+        Case("add broadcast both ways", fn(lambda x, y: x + y), ((3, 1, 5), (1, 4, 1))),
         Case("add constant image", seq(lambda x: x + half)),
         Case("add per width", seq(lambda x: x + torch.arange(8.0))),
-        Case("sub", Fn_(lambda x, y: x - y), ((3, 4, 5), (3, 4, 5))),
+        Case("sub", fn(lambda x, y: x - y), ((3, 4, 5), (3, 4, 5))),
         Case("scalar minus x", seq(lambda x: 1 - x)),
-        Case("mul", Fn_(lambda x, y: x * y), ((3, 4, 5), (3, 4, 5))),
-        Case("mul relu", Fn_(lambda x, y: F.relu(x * y)), ((3, 4, 5), (3, 4, 5))),
-        Case("div", Fn_(lambda x, y: x / (y.relu() + 1)), ((3, 4, 5), (3, 4, 5))),
+        Case("mul", fn(lambda x, y: x * y), ((3, 4, 5), (3, 4, 5))),
+        Case("mul relu", fn(lambda x, y: F.relu(x * y)), ((3, 4, 5), (3, 4, 5))),
+        Case("div", fn(lambda x, y: x / (y.relu() + 1)), ((3, 4, 5), (3, 4, 5))),
         Case("div scalar", seq(lambda x: x / 3)),
         Case("normalize in the model", Normalized),
         Case("in-place add then use", seq(lambda x: (x * 2).add_(1).mul_(x))),
@@ -301,17 +231,13 @@ def _elementwise() -> list[Case]:
         Case("conv bn relu", seq(conv(3, 4, 3), bn(4), nn.ReLU())),
         Case("conv relu bn", seq(conv(3, 4, 3), nn.ReLU(), bn(4))),
         Case("depthwise bn", seq(conv(3, 6, 3, groups=3), bn(6))),
-        Case("linear bn", seq(nn.Flatten(), linear(216, 5), _Later(nn.BatchNorm1d, 5), nn.ReLU())),
-        Case("flatten bn linear", seq(nn.Flatten(), _Later(nn.BatchNorm1d, 216), linear(216, 5))),
+        Case("linear bn", seq(nn.Flatten(), linear(216, 5), Later(nn.BatchNorm1d, 5), nn.ReLU())),
+        Case("flatten bn linear", seq(nn.Flatten(), Later(nn.BatchNorm1d, 216), linear(216, 5))),
         Case("dropout", seq(conv(3, 4, 3), nn.Dropout(), nn.Dropout2d(), nn.Identity())),
         Case("squeeze and excite", lambda: SqueezeExcite(3)),
         Case("residual", lambda: Residual(3)),
         Case("residual in place", lambda: Residual(3, inplace=True)),
     ]
-
-
-def Fn_(function: Callable[..., object]) -> Callable[[], nn.Module]:
-    return lambda: Fn(function)
 
 
 def _sigmoid_behind_dropout(x: Tensor) -> Tensor:
@@ -367,8 +293,8 @@ def _shapes() -> list[Case]:
         ),
         Case("reshape twice", seq(nn.Flatten(), lambda x: x.view(x.size(0), 8, 27), nn.Flatten(), linear(216, 2))),
         Case("reshape mixing the batch", seq(lambda x: x.reshape(9, 24)), batch_free=False, transposes=1),
-        Case("cat channels", Fn_(lambda x, y: torch.cat([x, y], 1)), ((3, 4, 5), (2, 4, 5))),
-        Case("cat height", Fn_(lambda x, y: torch.cat([x, y, x], -2)), ((3, 4, 5), (3, 2, 5))),
+        Case("cat channels", fn(lambda x, y: torch.cat([x, y], 1)), ((3, 4, 5), (2, 4, 5))),
+        Case("cat height", fn(lambda x, y: torch.cat([x, y, x], -2)), ((3, 4, 5), (3, 2, 5))),
         Case("cat features", seq(lambda x: torch.cat([x.mean((2, 3)), x.mean((2, 3)) * 2], 1), linear(6, 2))),
         Case("permute to channels last", seq(conv(3, 4, 3), lambda x: x.permute(0, 2, 3, 1))),
         Case("permute from channels last", seq(lambda x: x.permute(0, 3, 1, 2), conv(3, 4, 3)), ((9, 8, 3),)),
@@ -396,7 +322,7 @@ def _shapes() -> list[Case]:
         Case("relu in place on the input", seq(nn.ReLU(inplace=True), conv(3, 4, 3))),
         Case("write in place to the input", seq(lambda x: x.sub_(0.5).div_(0.25), conv(3, 4, 3))),
         Case("conv bn dropout relu in place", seq(conv(3, 4, 3), bn(4), nn.Dropout(), nn.ReLU(inplace=True))),
-        Case("in place behind dropout", Fn_(_sigmoid_behind_dropout)),
+        Case("in place behind dropout", fn(_sigmoid_behind_dropout)),
         Case(
             "conv bn flatten relu in place",
             seq(conv(3, 4, 3), bn(4), nn.Flatten(), nn.ReLU(inplace=True), linear(flat, 2)),
@@ -404,7 +330,7 @@ def _shapes() -> list[Case]:
         Case("written into zeros", seq(lambda x: torch.zeros(x.shape).add_(x) * 2)),
         Case("step names that a module has too", StepNames, transposes=1),
         Case(
-            "bn flatten bn linear", seq(nn.MaxPool2d(2), bn(3), nn.Flatten(), _Later(nn.BatchNorm1d, 48), linear(48, 5))
+            "bn flatten bn linear", seq(nn.MaxPool2d(2), bn(3), nn.Flatten(), Later(nn.BatchNorm1d, 48), linear(48, 5))
         ),
         Case("bn then conv without padding", seq(bn(3), conv(3, 4, 3))),
         Case(
@@ -416,10 +342,20 @@ def _shapes() -> list[Case]:
         Case("slice", seq(lambda x: x[:, 1:, 2:-1, ::2])),
         Case("unsqueeze squeeze", seq(lambda x: x.unsqueeze(1).squeeze(1))),
         Case("contiguous, clone, detach", seq(lambda x: (x + 1).contiguous().clone().detach())),
-        Case("two inputs", Fn_(lambda x, y: F.relu(x) * y.mean((2, 3), keepdim=True)), ((3, 4, 5), (3, 2, 2))),
-        Case("two outputs", Fn_(lambda x: (x.relu(), x.mean((2, 3))))),
-        Case("one value given out twice", Fn_(lambda x: (x.relu(),) * 2)),
+        Case("two inputs", fn(lambda x, y: F.relu(x) * y.mean((2, 3), keepdim=True)), ((3, 4, 5), (3, 2, 2))),
+        Case("two outputs", fn(lambda x: (x.relu(), x.mean((2, 3))))),
+        Case("one value given out twice", fn(lambda x: (x.relu(),) * 2)),
     ]
 
 
-CASES: tuple[Case, ...] = (*_convolutions(), *_pooling(), *_elementwise(), *_shapes())
+CASES: tuple[Case, ...] = (
+    *_convolutions(),
+    *_pooling(),
+    *_elementwise(),
+    *_shapes(),
+    *LAYERS,
+    *POINTWISE,
+    *SHAPES,
+    *IMAGES,
+    *NETS,
+)

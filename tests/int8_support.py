@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -40,13 +43,36 @@ class Executor:
     rounding: str
 
 
+REFERENCE = {"reference_kernels": True, "xnnpack": False}
 EXECUTORS: Mapping[str, Executor] = MappingProxyType(
     {
         "onnxruntime": Executor("onnx", "onnxruntime", {}, "half_even_fp32"),
-        "xnnpack": Executor("tflite", "litert", {}, "half_even_fp32"),
-        "reference": Executor("tflite", "litert", {"reference_kernels": True, "xnnpack": False}, "gemmlowp"),
+        "xnnpack": Executor("tflite", "litert", {}, "xnnpack"),
+        "reference": Executor("tflite", "litert", REFERENCE, "litert_reference"),
     }
 )
+ELSEWHERE: Mapping[str, Executor] = MappingProxyType(
+    {
+        "tflite-runtime": Executor("tflite", "tflite-runtime", {}, "tflite_runtime_reference"),
+        "tflite-runtime reference": Executor("tflite", "tflite-runtime", REFERENCE, "tflite_runtime_reference"),
+        "tflite-micro": Executor("tflite", "tflite-micro", {}, "gemmlowp"),
+    }
+)
+"""Executors whose runtimes live in environments of their own. tflite-runtime's optimized kernels follow no one rule."""
+ALL: Mapping[str, Executor] = MappingProxyType({**EXECUTORS, **ELSEWHERE})
+PYTHONS = MappingProxyType(
+    {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
+)
+"""What names an environment's interpreter; else it lies beside the sources, where ``make runtimes`` puts it."""
+
+
+def python_of(runtime: str) -> str | None:
+    """The interpreter that has a runtime: this one, that of its own environment, or None where there is none."""
+    if runtime not in PYTHONS:
+        return sys.executable
+    beside = Path(__file__).parent.parent / f".venv-{runtime}" / "bin" / "python"
+    python = os.environ.get(PYTHONS[runtime]) or str(beside)
+    return python if Path(python).exists() else None
 
 
 @dataclass(frozen=True)
@@ -167,12 +193,13 @@ def teacher_forced(
     agent: Any, q: QuantizedGraph, inputs: Sequence[np.ndarray], names: Sequence[str] = tuple(EXECUTORS)
 ) -> Iterator[Compared]:
     """Every operator of a graph, each on what the golden executor gives it."""
-    golden = {rounding: execute_integer(q, inputs, rounding=rounding) for rounding in ("half_even_fp32", "gemmlowp")}
+    roundings = {ALL[n].rounding for n in names}
+    golden = {rounding: execute_integer(q, inputs, rounding=rounding) for rounding in roundings}
     for node in q.graph.nodes:
         one = alone(q, node)
-        written = {form: EXPORTERS[form](one, version="0") for form in {EXECUTORS[n].form for n in names}}
+        written = {form: EXPORTERS[form](one, version="0") for form in {ALL[n].form for n in names}}
         for name in names:
-            executor = EXECUTORS[name]
+            executor = ALL[name]
             values = golden[executor.rounding]
             expected = execute_node(one, node, values, rounding=executor.rounding)
             given = [values[i.name] for i in one.graph.inputs]

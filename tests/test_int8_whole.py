@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from int8_against_ort import MODELS
 
 import edgecnn
 from edgecnn.data.sources import load_dataset
@@ -14,6 +15,7 @@ from edgecnn.training import train_model
 
 SIZES = {"lenet5": (66_504, 73_678), "conv_pool": (55_592, 58_504), "resnet8": (93_136, 100_116)}
 """The smallest int8 TFLite and ONNX files of other tools for the same architectures."""
+OTHER_SIZES = {"ds_cnn": (43_424, 53_393), "mobilenet_025": (299_072, 299_156)}
 
 
 def _inputs(shape: tuple[int, ...], samples: int) -> np.ndarray:
@@ -43,9 +45,10 @@ def test_portable_models_say_the_same_on_both_runtimes(name: str, tmp_path, agen
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(name: str, tmp_path) -> None:
+    """By default, and with a scale per output of linear layers too where that leaves room."""
     module = create_model(name).eval()
     x = _inputs(module.input_shape, 64)
-    for recipe, forms in (("int8-small", ("tflite",)), ("int8", ("onnx", "tflite") if name != "lenet5" else ("onnx",))):
+    for recipe in ("int8", "int8-portable", *(["int8-per-channel"] if name != "lenet5" else [])):
         bundle = edgecnn.export_model(
             module,
             torch.from_numpy(x[:1]),
@@ -54,10 +57,21 @@ def test_sizes(name: str, tmp_path) -> None:
             recipe=recipe,
             calibration=x,
         )
-        for form in forms:
+        for form in ("onnx", "tflite"):
             size = bundle.artifact(form, "int8").bytes
             assert size <= SIZES[name][form == "onnx"]
             assert size < 0.31 * bundle.artifact(form, "fp32").bytes
+
+
+def test_sizes_of_other_networks(tmp_path) -> None:
+    """MLPerf Tiny's keyword spotter and person detector, as the benchmark against ONNX Runtime's quantizer has them."""
+    for name, limits in OTHER_SIZES.items():
+        build, shape = MODELS[name]
+        bundle = edgecnn.export_model(
+            build().eval(), torch.zeros(1, *shape), tmp_path / name, precisions=["int8"], calibration=_inputs(shape, 8)
+        )
+        for form, limit in zip(("tflite", "onnx"), limits, strict=True):
+            assert bundle.artifact(form, "int8").bytes <= limit
 
 
 def test_accuracy_on_digits(tmp_path) -> None:
@@ -70,6 +84,7 @@ def test_accuracy_on_digits(tmp_path) -> None:
     bundle = edgecnn.export_model(
         module.eval(), torch.zeros(1, 1, 28, 28), tmp_path / "q", precisions=["fp32", "int8"], calibration=calibration
     )
+    assert bundle.artifact("tflite", "int8").bytes <= SIZES["lenet5"][0]  # trained weights take one scale too
     report = edgecnn.check_bundle(bundle, data=test)
     assert report.passed
     for v in report.verdicts:

@@ -201,11 +201,11 @@ def test_every_calibrator_stays_within_what_was_seen(name: str, values: list[flo
 
 
 def test_recipes_by_name() -> None:
-    assert {name: (r.weight_bits, r.portable) for name, r in RECIPES.items()} == {
-        "int8": (8, False),
-        "int8-portable": (8, True),
-        "int8-7bit": (7, False),
-        "int8-small": (8, False),
+    assert {name: (r.weight_bits, r.portable, r.linear_scales) for name, r in RECIPES.items()} == {
+        "int8": (8, False, "auto"),
+        "int8-portable": (8, True, "auto"),
+        "int8-7bit": (7, False, "auto"),
+        "int8-per-channel": (8, False, "channel"),
     }
     assert all(load_recipe(name) is recipe for name, recipe in RECIPES.items())
 
@@ -290,19 +290,45 @@ def test_a_calibrator_for_one_layer(net: nn.Module) -> None:
 
 
 def test_weights_and_biases_follow_the_rules(net: nn.Module) -> None:
-    for recipe in RECIPES.values():
+    for recipe in (*RECIPES.values(), Recipe(name="layer", linear_scales="layer")):
         q = made(net, recipe)
         for node in q.graph.nodes:
             weights = q.weights.get(getattr(node.op, "weight", ""))
             if weights is None:
                 continue
             rows = np.abs(weights.integers.reshape(len(weights.scales), -1).astype(int))
-            whole = isinstance(node.op, Linear) and not recipe.per_channel_linear
+            whole = isinstance(node.op, Linear) and recipe.linear_scales != "channel"
             assert (rows.max(axis=None if whole else 1) == recipe.weight_limit).all()
             real = q.graph.constants[node.op.weight]
             assert np.abs(weights.dequantize() - real).max() <= 0.5001 * weights.scales.max()
             scales = weights.scales.astype(float) * float(q.activations[node.op.x].scale)
             assert np.abs(q.biases[node.name] * scales - q.graph.constants[node.op.bias]).max() <= 0.5001 * scales.max()
+
+
+def _linear_scales(rows: list[float], linear_scales: str = "auto") -> np.ndarray:
+    """The scales that a linear layer gets whose outputs have weights of these magnitudes."""
+    module = nn.Linear(16, len(rows))
+    with torch.no_grad():
+        module.weight.copy_(torch.linspace(-1, 1, 16) * torch.tensor(rows)[:, None])
+    x = np.random.default_rng(0).standard_normal((32, 16), dtype=np.float32)
+    q = made(module, Recipe(name="own", linear_scales=linear_scales), x)
+    (weights,) = q.weights.values()
+    assert np.abs(weights.integers[np.array(rows) > 0]).max(axis=1).min() > 0
+    return weights.scales * 127
+
+
+def test_a_linear_layer_has_one_scale_unless_its_outputs_differ_much() -> None:
+    np.testing.assert_allclose(_linear_scales([2.0, 1.0, 1.0, 0.5]), 2.0)
+    np.testing.assert_allclose(_linear_scales([2.0, 0.2, 0.2, 0.2, 0.2]), [2.0, 0.2, 0.2, 0.2, 0.2])
+    np.testing.assert_allclose(_linear_scales([2.0, 0.2, 0.2, 0.2, 0.2], "layer"), 2.0)
+    np.testing.assert_allclose(_linear_scales([2.0, 1.0], "channel"), [2.0, 1.0])
+
+
+@pytest.mark.parametrize("linear_scales", ["auto", "layer"])
+def test_an_output_without_weights_does_not_coarsen_the_others(linear_scales: str) -> None:
+    """By itself such a channel has the scale 1, which one scale for all must not become."""
+    np.testing.assert_allclose(_linear_scales([0.01, 0.01, 0.0], linear_scales), 0.01, rtol=1e-6)
+    assert _linear_scales([0.0, 0.0], linear_scales).shape == (2,)
 
 
 def test_portable_gives_additions_and_concatenations_one_scale(net: nn.Module) -> None:

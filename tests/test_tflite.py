@@ -99,7 +99,7 @@ def test_operator_versions() -> None:
         for c in _model(_written(name).data).operatorCodes
     }
     depthwise, linear = schema.BuiltinOperator.DEPTHWISE_CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED
-    assert {(depthwise, 1), (depthwise, 2), (linear, 1), (linear, 5)} <= codes
+    assert {c for c in codes if c[0] in (depthwise, linear)} == {(depthwise, 1), (depthwise, 2), (linear, 1)}
 
 
 def test_channels_last_models_keep_their_input_layout() -> None:

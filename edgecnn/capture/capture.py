@@ -12,12 +12,13 @@ import torch
 from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.aten import ROWS, Args, Unsupported, hint_for
+from edgecnn.capture.aten import ROWS, hint_for
+from edgecnn.capture.rows.base import Args, Unsupported
 from edgecnn.capture.simplify import simplify
 from edgecnn.capture.trace import quiet_torch, source_line, trace_module
 from edgecnn.errors import CaptureError, GraphError
 from edgecnn.graph.graph import Graph, GraphBuilder, Origin
-from edgecnn.graph.ops import Op, ValueName
+from edgecnn.graph.ops import ArgMax, Op, ValueName
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
 
@@ -30,6 +31,13 @@ ALIASING = frozenset(
         "unflatten",
         "permute",
         "transpose",
+        "swapaxes",
+        "swapdims",
+        "movedim",
+        "mT",
+        "view_as",
+        "expand_as",
+        "tensor_split",
         "t",
         "squeeze",
         "unsqueeze",
@@ -124,7 +132,9 @@ class _Capture:
         self._values: dict[FxNode, ValueName] = {}
         self._tensors: dict[FxNode, torch.Tensor] = {}
         self._names: dict[FxNode, str] = {}
-        self._written: dict[FxNode, FxNode] = {}
+        self._roots: dict[FxNode, FxNode] = {}
+        self._written: dict[FxNode, list[FxNode]] = defaultdict(list)
+        self._positions: set[ValueName] = set()  # int64, from ArgMax
         self._problems: list[str] = []
         self._unknown: set[FxNode] = set()  # calls that cannot be had, and all that depends on them
         self._batch = program_batch(program)
@@ -138,8 +148,15 @@ class _Capture:
     def result_shape(self) -> Shape:
         return self._shape_of(self._node)
 
+    @property
+    def result_shapes(self) -> tuple[Shape, ...]:
+        return tuple(self._trimmed(self._node, value.shape) for value in self._node.meta["val"])
+
     def add(self, op: Op, suffix: str = "") -> ValueName:
-        return self._builder.add(op, f"{self._name}.{suffix}" if suffix else self._name, self._origin())
+        name = self._builder.add(op, f"{self._name}.{suffix}" if suffix else self._name, self._origin())
+        if isinstance(op, ArgMax):
+            self._positions.add(name)
+        return name
 
     def constant(self, array: npt.NDArray[Any], suffix: str) -> ValueName:
         return self._builder.constant(f"{self._name}.{suffix}", array)
@@ -160,9 +177,17 @@ class _Capture:
         output = next(n for n in self._program.graph.nodes if n.op == "output")
         for target in self._program.graph_signature.buffers_to_mutate.values():
             self._refuse_state(output, target)
+        for leaf in pytree.tree_leaves(output.args[0]):
+            if isinstance(leaf, FxNode) and leaf in self._values and leaf not in self._unknown:
+                self._check_result(leaf)
         self._refuse_problems()
         self._place_outputs(output)
         return self._builder.build()
+
+    def _check_result(self, node: FxNode) -> None:
+        dtype = node.meta["val"].dtype
+        if dtype != (torch.int64 if self._values[node] in self._positions else torch.float32):
+            self._problem(node, f"it gives {str(dtype).removeprefix('torch.')}", "float32 results, by .float()")
 
     def _refuse_state(self, node: FxNode, name: str) -> None:
         self._problem(node, f"the model writes to its own {name}", "a model without state")
@@ -188,7 +213,7 @@ class _Capture:
     def _call(self, node: FxNode) -> None:
         self._node, self._name = node, self._name_of(node)
         inputs = node.all_input_nodes
-        if node in self._values or not _holds_tensors(node.meta.get("val")):
+        if node in self._values or node in self._tensors or not _holds_tensors(node.meta.get("val")):
             return  # a size or an assertion: shapes are static, nothing to compute
         if any(i in self._unknown for i in inputs):
             self._unknown.add(node)
@@ -203,9 +228,9 @@ class _Capture:
             if row is None:
                 raise Unsupported(NO_ROW, hint_for(_operator(node)))
             _check_dtype(node)
-            value = row(self, self._bind(node))
-            if self._builder.shapes[value] != self.result_shape:
-                raise GraphError(f"gives {self._builder.shapes[value]} where torch gives {self.result_shape}")
+            given = row(self, self._bind(node))
+            values = given if isinstance(given, tuple) else (given,)
+            self._check_shapes(values)
         except Unsupported as problem:
             self._problem(node, problem.reason, problem.hint)
             self._unknown.add(node)
@@ -214,19 +239,30 @@ class _Capture:
             self._problem(node, err.message, err.hint)
             self._unknown.add(node)
             return
-        self._give(node, value)
+        self._give(node, values)
         if _base_name(node) in SAME_TENSOR:
-            self._written[node] = self._root(node.all_input_nodes[0])
+            root = self._root(node.all_input_nodes[0])
+            self._roots[node] = root
+            self._written[root].append(node)
         if _writes_in_place(node):
-            self._write(node, value)
+            self._write(node, values[0])
 
-    def _give(self, node: FxNode, value: ValueName) -> None:
-        """Note a call's value; of a call that gives several, rows know the first only."""
-        self._values[node] = value
+    def _check_shapes(self, values: Sequence[ValueName]) -> None:
+        given = tuple(self._builder.shapes[v] for v in values)
+        wanted = self.result_shapes if len(values) > 1 else (self.result_shape,)
+        if given != wanted[: len(given)]:
+            raise GraphError(f"gives {given} where torch gives {wanted}")
+
+    def _give(self, node: FxNode, values: Sequence[ValueName]) -> None:
+        """Note a call's values; of a call that gives several, some rows know the first only."""
+        self._values[node] = values[0]
+        if (known := self._builder.constants.get(values[0])) is not None:  # what is computed from it can be folded
+            self._tensors[node], self._names[node] = torch.from_numpy(np.array(known)), values[0]
         if isinstance(node.meta["val"], list | tuple):
             for user in node.users:
-                if user.args[1] == 0:
-                    self._values[user] = value
+                position: Any = user.args[1]
+                if position < len(values):
+                    self._values[user] = values[position]
                 elif user.users:
                     self._problem(
                         user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result"
@@ -238,15 +274,17 @@ class _Capture:
         root = self._root(node.all_input_nodes[0])
         if root.op == "placeholder" and root in self._tensors:
             self._refuse_state(node, self._names.get(root, root.name))
-        self._written[node] = root
-        for other in (root, *(n for n, r in self._written.items() if r is root)):
+        self._roots[node] = root
+        self._written[root].append(node)
+        for other in (root, *self._written[root]):
             self._values[other] = value
+            self._tensors.pop(other, None)
 
     def _writes_to_state(self, node: FxNode) -> bool:
         return _writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
 
     def _root(self, node: FxNode) -> FxNode:
-        return self._written.get(node, node)
+        return self._roots.get(node, node)
 
     def _fold(self, node: FxNode) -> None:
         """Compute what depends on parameters alone once, by torch itself."""
@@ -273,6 +311,10 @@ class _Capture:
 
     def _value(self, node: FxNode) -> Any:
         if node in self._values:
+            if self._values[node] in self._positions:
+                raise Unsupported(
+                    "it computes with the result of argmax", "argmax as an output, the rest on the device"
+                )
             return self._values[node]
         if node in self._tensors:
             tensor, name = self._tensors[node], self._names[node]
@@ -290,10 +332,13 @@ class _Capture:
             while names[i] in taken:
                 names[i] += "_out"
             taken.add(names[i])
-        for name, node in zip(names, pytree.tree_leaves(output.args[0])[-len(names) :], strict=True):
+        leaves = pytree.tree_leaves(output.args[0])[-len(names) :]
+        if all(leaf is None for leaf in leaves):
+            raise CaptureError("the model returns None", hint="a forward that returns what it computes")
+        for name, node in zip(names, leaves, strict=True):
+            if node is None:  # a result that the model leaves out
+                continue
             value = self._values.get(node) if isinstance(node, FxNode) else None
-            if node is None:
-                raise CaptureError("the model returns None", hint="a forward that returns what it computes")
             if value is None or value in self._builder.constants:
                 raise CaptureError(
                     f"the result {name} does not depend on the input",
@@ -328,7 +373,9 @@ class _Capture:
 
     def _shape_of(self, node: FxNode) -> Shape:
         value = node.meta["val"]
-        shape = (value[0] if isinstance(value, list | tuple) else value).shape
+        return self._trimmed(node, (value[0] if isinstance(value, list | tuple) else value).shape)
+
+    def _trimmed(self, node: FxNode, shape: Sequence[Any]) -> Shape:
         return tuple(self._length(node, i, n) for i, n in enumerate(shape))
 
     def _length(self, node: FxNode, axis: int, length: Any) -> int:
@@ -354,7 +401,8 @@ def _operator(node: FxNode) -> str:
 def _check_dtype(node: FxNode) -> None:
     value = node.meta["val"]
     tensor = value[0] if isinstance(value, list | tuple) else value
-    if tensor.dtype != torch.float32:
+    known = (torch.float32, torch.float64)  # float64 constants make their results so: computed in float32 all the same
+    if tensor.dtype not in known and _base_name(node) != "argmax":
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")
 

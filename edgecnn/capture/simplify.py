@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.capture.recognise import recognise_activations, recognise_shuffles
+from edgecnn.capture.signals import activate_before_reshape, signals_as_images
+from edgecnn.graph.channels import fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Activation,
@@ -15,10 +18,14 @@ from edgecnn.graph.ops import (
     Clamp,
     Conv2d,
     Div,
+    Gather,
     Linear,
+    Maximum,
     MaxPool2d,
     Mean,
+    Minimum,
     Mul,
+    Op,
     Pad,
     Relu,
     Reshape,
@@ -67,6 +74,11 @@ def drop_no_ops(graph: Graph) -> Graph:
                 return x
             case Slice(x=x) | Pad(x=x) if r.shape(x) == node.shape:
                 return x
+            case Gather(x=x, axis=axis, indices=indices) if indices == tuple(range(r.shape(x)[axis])):
+                return x
+            case Mul() | Add() | Sub() | Div() if (found := _affine(r, node)) is not None:
+                x, gain, shift = found
+                return x if np.all(gain == 1) and not shift.any() and r.shape(x) == node.shape else None
             case (
                 MaxPool2d(x=x, kernel=(1, 1), stride=(1, 1))
                 | AvgPool2d(x=x, kernel=(1, 1), stride=(1, 1), divisor=None)
@@ -75,6 +87,47 @@ def drop_no_ops(graph: Graph) -> Graph:
         return None
 
     return rewrite(graph, step)
+
+
+def share_equals(graph: Graph) -> Graph:
+    """Compute once what is computed twice: the same operator on the same values.
+
+    Does not apply to equal constants under different names.
+    """
+    seen: dict[Op, ValueName] = {}
+
+    def step(_: Rewriter, node: Node) -> ValueName | None:
+        value = seen.setdefault(node.op, node.name)
+        return None if value == node.name else value
+
+    return rewrite(graph, step)
+
+
+def broadcast_by_arithmetic(graph: Graph) -> Graph:
+    """Leave it to additions and their kin to spread a value over axes of length 1, where an expansion stands before.
+
+    Does not apply where the other operand does not have the axes' length itself.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case Add(x=x, y=y) | Sub(x=x, y=y) | Mul(x=x, y=y) | Div(x=x, y=y) | Minimum(x=x, y=y) | Maximum(x=x, y=y):
+                a, b = _unspread(r, x), _unspread(r, y)
+                for new in (replace(node.op, x=a, y=b), replace(node.op, x=a), replace(node.op, y=b)):
+                    if new != node.op and new.shape(r.shape(new.x), r.shape(new.y)) == node.shape:
+                        return r.emit(new, node)
+        return None
+
+    return rewrite(graph, step)
+
+
+def _unspread(r: Rewriter, value: ValueName) -> ValueName:
+    """What a value was before it was repeated along axes of length 1."""
+    while (node := r.producer(value)) is not None:
+        if not isinstance(node.op, Gather) or r.shape(node.op.x)[node.op.axis] != 1:
+            break
+        value = node.op.x
+    return value
 
 
 def fold_padding(graph: Graph) -> Graph:
@@ -331,24 +384,13 @@ def flatten_into_linear(graph: Graph) -> Graph:
     return rewrite(graph, step)
 
 
-def activate_before_reshape(graph: Graph) -> Graph:
-    """Swap a ReLU or clamp with the reshape before it: it can then fuse, and the flatten melt into a linear layer.
-
-    Does not apply where something else reads the reshaped value.
-    """
-
-    def step(r: Rewriter, node: Node) -> ValueName | None:
-        match node.op:
-            case (Relu(x=x) | Clamp(x=x)) as op if (before := r.producer(x)) and r.sole_use(x):
-                if isinstance(before.op, Reshape):
-                    moved = r.emit(replace(op, x=before.op.x), node, "unshaped")
-                    return r.emit(replace(before.op, x=moved), node)
-        return None
-
-    return rewrite(graph, step)
-
-
 RULES: tuple[Rule, ...] = (
+    drop_no_ops,
+    share_equals,
+    recognise_shuffles,
+    recognise_activations,
+    broadcast_by_arithmetic,
+    signals_as_images,
     drop_no_ops,
     fold_padding,
     mean_of_flattened,
@@ -359,4 +401,5 @@ RULES: tuple[Rule, ...] = (
     activate_before_reshape,
     fuse_activation,
     flatten_into_linear,
+    fold_channel_order,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import io
 import logging
@@ -10,8 +11,10 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from edgecnn.errors import CaptureError, ModelError
 
@@ -31,7 +34,7 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
     with eval_mode(module), quiet_torch():
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                return torch.export.export(module, tuple(example_inputs))
+                return _export(module, tuple(example_inputs))
         except Exception as err:
             _raise_if_it_does_not_run(module, example_inputs)
             raise CaptureError(
@@ -41,6 +44,27 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
                 hint="rewrite that line without Python control flow over tensor values; --verbose shows all of it",
                 detail=said.getvalue() + "".join(traceback.format_exception(err)),
             ) from err
+
+
+def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+    """``torch.export.export``, told of the dataclasses that the module's result is made of."""
+    try:
+        return torch.export.export(module, inputs)
+    except RuntimeError as err:
+        if "not a known type" not in str(err) or not _register_dataclasses(module(*inputs)):
+            raise
+    return torch.export.export(module, inputs)
+
+
+def _register_dataclasses(result: Any) -> bool:
+    """Tell torch of the dataclasses in a result; whether there were any that it did not know."""
+    found = False
+    for leaf in pytree.tree_leaves(result):
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            torch.export.register_dataclass(type(leaf))
+            _register_dataclasses([getattr(leaf, f.name) for f in dataclasses.fields(leaf)])
+            found = True
+    return found
 
 
 def _reason(err: Exception) -> str:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--formats", type=Names(), default=FORMATS, help=f"Of {','.join(FORMATS)}.  [default: all]")
 @click.option("--precisions", type=Names(), default=("fp32",), help=f"Of {','.join(PRECISIONS)}.  [default: fp32]")
-@click.option("--recipe", help="int8, int8-portable, int8-7bit, int8-small, or a TOML file.  [default: int8]")
+@click.option("--recipe", help="int8, int8-portable, int8-7bit, int8-per-channel, or a TOML file.  [default: int8]")
 @click.option("--calibration", type=click.Choice(["random"]), help="Calibrate without data: to try the mechanics only.")
 @click.option("--calibration-samples", type=click.IntRange(min=1), help="Samples for int8 ranges.  [default: 256]")
 @click.option(

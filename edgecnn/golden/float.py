@@ -90,6 +90,45 @@ def _pad(op: ops.Pad, _: int, x: Tensor) -> Tensor:
     return F.pad(x, [n for pair in reversed(op.pads) for n in pair], value=op.value)
 
 
+def _conv_transpose2d(op: ops.ConvTranspose2d, _: int, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.conv_transpose2d(x, weight, bias, op.stride, op.padding, op.output_padding, op.groups, op.dilation)
+
+
+def _gather(op: ops.Gather, _: int, x: Tensor) -> Tensor:
+    return x.index_select(op.axis, torch.tensor(op.indices))
+
+
+def _gather_image(op: ops.GatherImage, _: int, x: Tensor) -> Tensor:
+    return x.index_select(2, torch.tensor(op.rows)).index_select(3, torch.tensor(op.columns))
+
+
+def _depth_to_space(op: ops.DepthToSpace, _: int, x: Tensor) -> Tensor:
+    if op.channels_first:
+        return F.pixel_shuffle(x, op.block)
+    n, c, h, w = x.shape
+    squares = x.reshape(n, op.block, op.block, c // op.block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return squares.reshape(n, c // op.block**2, h * op.block, w * op.block)
+
+
+def _space_to_depth(op: ops.SpaceToDepth, _: int, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    squares = x.reshape(n, c, h // op.block, op.block, w // op.block, op.block).permute(0, 3, 5, 1, 2, 4)
+    return squares.reshape(n, c * op.block**2, h // op.block, w // op.block)
+
+
+def _resize_bilinear(op: ops.ResizeBilinear, _: int, x: Tensor) -> Tensor:
+    result: Tensor = torch.ops.aten.upsample_bilinear2d(x, op.to, op.align_corners, *(op.factors or (None, None)))
+    return result
+
+
+def _leaky(x: Tensor, slope: Tensor | float) -> Tensor:
+    return torch.where(x > 0, x, x * slope)
+
+
+def _gelu(op: ops.Gelu, _: int, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh" if op.approximate else "none")
+
+
 def _slice(op: ops.Slice, _: int, x: Tensor) -> Tensor:
     return x[(slice(None),) * op.axis + (slice(op.start, op.stop, op.step),)]
 
@@ -100,20 +139,48 @@ EXECUTORS: Mapping[type[Op], Execute] = MappingProxyType(
         ops.Linear: _linear,
         ops.MaxPool2d: _max_pool2d,
         ops.AvgPool2d: _avg_pool2d,
+        ops.ConvTranspose2d: _conv_transpose2d,
+        ops.MatMul: lambda _op, _, x, y: x @ y,
         ops.Mean: lambda op, _, x: x.mean(op.axes, keepdim=op.keepdim),
+        ops.Sum: lambda op, _, x: x.sum(op.axes, keepdim=op.keepdim),
+        ops.Amax: lambda op, _, x: x.amax(op.axes, keepdim=op.keepdim),
+        ops.Amin: lambda op, _, x: x.amin(op.axes, keepdim=op.keepdim),
+        ops.ArgMax: lambda op, _, x: x.argmax(op.axis, keepdim=op.keepdim),
         ops.Relu: lambda _op, _, x: x.relu(),
         ops.Clamp: lambda op, _, x: x.clamp(op.low, op.high),
         ops.Sigmoid: lambda _op, _, x: x.sigmoid(),
         ops.Tanh: lambda _op, _, x: x.tanh(),
+        ops.LeakyRelu: lambda op, _, x: _leaky(x, op.slope),
+        ops.PRelu: lambda _op, _, x, slope: _leaky(x, slope),
+        ops.Elu: lambda _op, _, x: F.elu(x),
+        ops.Gelu: _gelu,
+        ops.HardSwish: lambda _op, _, x: F.hardswish(x),
+        ops.Softplus: lambda _op, _, x: F.softplus(x, threshold=50),
+        ops.Abs: lambda _op, _, x: x.abs(),
+        ops.Sign: lambda _op, _, x: x.sign(),
+        ops.Exp: lambda _op, _, x: x.exp(),
+        ops.Log: lambda _op, _, x: x.log(),
+        ops.Sqrt: lambda _op, _, x: x.sqrt(),
+        ops.Rsqrt: lambda _op, _, x: x.rsqrt(),
+        ops.Erf: lambda _op, _, x: x.erf(),
+        ops.Pow: lambda op, _, x: x.pow(op.exponent),
         ops.Softmax: lambda op, _, x: x.softmax(op.axis),
+        ops.LogSoftmax: lambda op, _, x: x.log_softmax(op.axis),
         ops.Add: lambda _op, _, x, y: x + y,
         ops.Sub: lambda _op, _, x, y: x - y,
         ops.Mul: lambda _op, _, x, y: x * y,
         ops.Div: lambda _op, _, x, y: x / y,
+        ops.Minimum: lambda _op, _, x, y: torch.minimum(x, y),
+        ops.Maximum: lambda _op, _, x, y: torch.maximum(x, y),
         ops.Concat: lambda op, _, *xs: torch.cat(xs, op.axis),
         ops.Reshape: _reshape,
         ops.Transpose: lambda op, _, x: x.permute(op.order),
         ops.Pad: _pad,
         ops.Slice: _slice,
+        ops.Gather: _gather,
+        ops.GatherImage: _gather_image,
+        ops.DepthToSpace: _depth_to_space,
+        ops.SpaceToDepth: _space_to_depth,
+        ops.ResizeBilinear: _resize_bilinear,
     }
 )

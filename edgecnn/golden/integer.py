@@ -1,20 +1,27 @@
 """The quantized graph executed in integers: what int8 runtimes compute, bit for bit where a rule is exact.
 
-Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the two rules in use
-are here by name:
+Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the rules in use are
+here by name:
 
-- ``half_even_fp32`` (XNNPACK in LiteRT, ONNX Runtime): the float32 accumulator times a float32 multiplier, rounded half
-  to even.
-- ``gemmlowp`` (TFLite's reference kernels, TFLite Micro): a 31-bit fixed-point multiplier, rounded twice
+- ``half_even_fp32`` (ONNX Runtime; what a bundle's golden vectors hold): the float32 accumulator times a float32
+  multiplier, rounded half to even.
+- ``xnnpack`` (LiteRT's default): the same, but sums of two values have fixed-point multipliers of 21 bits and are
+  rounded half up.
+- ``gemmlowp`` (TFLite Micro): 31-bit fixed-point multipliers, rounded twice
   (tensorflow/lite/kernels/internal/common.h, ``MultiplyByQuantizedMultiplier``).
+- ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): the same, the multipliers of products
+  being made of scales in float32 instead of float64.
+- ``litert_reference`` (LiteRT with its reference kernels): as that, and linear layers are rounded once.
 
-Where operators have no accumulator (addition, averages, softmax ...) real arithmetic is rounded half to even once.
+Where operators have no accumulator (softmax, sigmoid ...; under ``half_even_fp32`` sums and products too) real
+arithmetic is rounded half to even once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +38,8 @@ from edgecnn.graph.qparams import Int8, QParams, bounds
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 Integers = npt.NDArray[np.int64]
+SUM_BITS = 20
+"""Bits below the point in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
 Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
 
 
@@ -42,7 +51,7 @@ def execute_integer(
     Args:
         q: The quantized graph.
         inputs: One int8 array per graph input, (samples, ...).
-        rounding: ``half_even_fp32`` or ``gemmlowp``.
+        rounding: A name of :data:`ROUNDINGS`.
     """
     run = _Run(q, rounding)
     values: dict[ValueName, Int8] = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
@@ -97,19 +106,65 @@ def single_rounding(
     return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
 
 
+def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+    """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
+    twice = 2 * max(float(x.scale), float(y.scale))
+    terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
+    return multiplied(
+        (terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale)))
+    )
+
+
+def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+    """XNNPACK's addition: the larger multiplier has 21 bits, the other as many below the point; rounded half up."""
+    ratios = [float(p.scale / out.scale) for p in (x, y)]
+    shift = SUM_BITS + 1 - math.frexp(max(ratios))[1]
+    first, second = (round(math.ldexp(r, shift)) for r in ratios)
+    total = a * first + b * second + (1 << (shift - 1))
+    return (total >> shift).astype(np.float64)
+
+
 def _divide(values: Integers) -> Integers:
     """Division by 2^31 that truncates toward zero, as C's does."""
     quotient: Integers = np.where(values >= 0, values >> 31, -((-values) >> 31))
     return quotient
 
 
-ROUNDINGS: Mapping[str, Requantize] = MappingProxyType({"half_even_fp32": half_even_fp32, "gemmlowp": gemmlowp})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """A family of kernels.
+
+    Attributes:
+        convolution: How the accumulators of convolutions become int8.
+        linear: The same for linear layers.
+        sums: Bits of the multipliers of additions and subtractions; 0 if they are real arithmetic.
+        fixed_point: Whether the other operators multiply by 31-bit numbers, or else in float32.
+        products: What the multipliers of products are computed in.
+    """
+
+    convolution: Requantize
+    linear: Requantize
+    sums: int = 0
+    fixed_point: bool = False
+    products: type[np.floating[Any]] = np.float64
+
+
+_REFERENCE = Rounding(convolution=gemmlowp, linear=gemmlowp, sums=31, fixed_point=True)
+ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
+    {
+        "half_even_fp32": Rounding(convolution=half_even_fp32, linear=half_even_fp32),
+        "xnnpack": Rounding(convolution=half_even_fp32, linear=half_even_fp32, sums=21),
+        "gemmlowp": _REFERENCE,
+        "tflite_runtime_reference": replace(_REFERENCE, products=np.float32),
+        "litert_reference": replace(_REFERENCE, products=np.float32, linear=single_rounding),
+    }
+)
 
 
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
-        self._q, self._requantize = q, ROUNDINGS[rounding]
-        self._fixed_point = self._requantize is gemmlowp
+        self._q, self._rounding = q, ROUNDINGS[rounding]
+        self._fixed_point = self._rounding.fixed_point
 
     def node(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
         if node.name in self._q.skipped:
@@ -122,6 +177,8 @@ class _Run:
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
+            case ops.Add() | ops.Sub() if self._rounding.sums:
+                return self._sum(node, node.op, values)
             case ops.Mul() if self._fixed_point:
                 return self._product(node, node.op, values)
             case ops.AvgPool2d() if self._fixed_point:
@@ -143,8 +200,7 @@ class _Run:
         acc = EXECUTORS[type(op)](op, len(x), centered, integers).numpy().astype(np.int64)
         column = (-1, 1, 1) if isinstance(op, ops.Conv2d) else (-1,)
         acc = acc + q.biases[node.name].reshape(column)
-        once = self._fixed_point and isinstance(op, ops.Linear)
-        requantize = single_rounding if once else self._requantize
+        requantize = self._rounding.linear if isinstance(op, ops.Linear) else self._rounding.convolution
         scaled = requantize(acc, x_params, weights.scales.reshape(column), y_params)
         return clamp(scaled + y_params.zero_point, y_params, op.activation)
 
@@ -165,12 +221,14 @@ class _Run:
         return result
 
     def _converted(self, x: Int8, given: QParams, wanted: QParams) -> Int8:
-        """The integers of the same real values under other parameters. Reference kernels divide scales in float32."""
+        """The integers of the same real values under other parameters, which files say as a product with 1."""
         if given == wanted:
             return x
         if not self._fixed_point:
             return wanted.quantize(given.dequantize(x))
-        scaled = multiplied(x.astype(np.int64) - given.zero_point, *fixed_point(given.scale / wanted.scale))
+        number = self._rounding.products
+        multiplier = fixed_point(number(given.scale) / number(wanted.scale))
+        scaled = multiplied(x.astype(np.int64) - given.zero_point, *multiplier)
         return clamp(scaled + wanted.zero_point, wanted, Activation.NONE)
 
     def _clamped(self, node: Node, op: ops.Relu | ops.Clamp, x: Int8) -> Int8:
@@ -182,11 +240,21 @@ class _Run:
         clamped: Int8 = np.clip(self._converted(x, given, params), low, high)
         return clamped
 
+    def _sum(self, node: Node, op: ops.Add | ops.Sub, values: Mapping[ValueName, Int8]) -> Int8:
+        """Inputs times fixed-point multipliers, added."""
+        activations = self._q.activations
+        x, y, params = activations[op.x], activations[op.y], activations[node.name]
+        a, b = (self._integers(i, values).astype(np.int64) - p.zero_point for i, p in ((op.x, x), (op.y, y)))
+        sums = sum_of_31_bits if self._fixed_point else sum_of_21_bits
+        scaled = sums(a, b if isinstance(op, ops.Add) else -b, x, y, params)
+        return clamp(scaled + params.zero_point, params, op.activation)
+
     def _product(self, node: Node, op: ops.Mul, values: Mapping[ValueName, Int8]) -> Int8:
         """The reference kernel's multiplication: an accumulator of products."""
         x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) for i in (op.x, op.y))
-        multiplier = fixed_point(x.scale * y.scale / params.scale)
+        number = self._rounding.products
+        multiplier = fixed_point(number(x.scale) * number(y.scale) / number(params.scale))
         scaled = multiplied((a - x.zero_point) * (b - y.zero_point), *multiplier)
         return clamp(scaled + params.zero_point, params, op.activation)
 

@@ -10,11 +10,16 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     AvgPool2d,
     Conv2d,
+    ConvTranspose2d,
+    DepthToSpace,
     Linear,
+    MatMul,
     MaxPool2d,
     Mean,
     Pair,
     Reshape,
+    ResizeBilinear,
+    SpaceToDepth,
     Transpose,
     ValueName,
 )
@@ -79,6 +84,10 @@ class _Field:
         jump = [j * s for j, s in zip(self.jump, stride, strict=True)]
         return _Field((size[0], size[1]), (jump[0], jump[1]))
 
+    def spread(self, factors: Pair) -> _Field:
+        """The same fields, their elements closer together, though never closer than the input's."""
+        return _Field(self.size, (max(self.jump[0] // factors[0], 1), max(self.jump[1] // factors[1], 1)))
+
 
 def analyse(graph: Graph) -> Cost:
     """The cost of a graph for one sample.
@@ -118,6 +127,10 @@ def macs(graph: Graph, node: Node) -> int:
             return math.prod(node.shape[1:]) * math.prod(graph.shapes[weight][1:])
         case Linear(weight=weight):
             return math.prod(node.shape[1:]) * graph.shapes[weight][1]
+        case ConvTranspose2d(x=x, weight=weight):
+            return math.prod(graph.shapes[x][2:]) * math.prod(graph.shapes[weight])
+        case MatMul(x=x):
+            return math.prod(node.shape) * graph.shapes[x][-1]
     return 0
 
 
@@ -131,6 +144,16 @@ def _field(graph: Graph, node: Node, fields: Mapping[ValueName, _Field]) -> _Fie
         case Conv2d(weight=weight, stride=stride, dilation=dilation):
             kernel = graph.shapes[weight][2:]
             return joined.through((kernel[0], kernel[1]), stride, dilation)
+        case ConvTranspose2d(weight=weight, stride=stride, dilation=dilation):
+            kernel = graph.shapes[weight][2:]
+            reach = [-(-window_extent(k, d) // s) for k, d, s in zip(kernel, dilation, stride, strict=True)]
+            return joined.through((reach[0], reach[1])).spread(stride)
+        case ResizeBilinear(to=to):
+            return joined.through((2, 2)).spread((max(to[0] // x[2], 1), max(to[1] // x[3], 1)))
+        case DepthToSpace(block=block):
+            return joined.spread((block, block))
+        case SpaceToDepth(block=block):
+            return joined.through((block, block), (block, block))
         case MaxPool2d(kernel=pool, stride=stride, dilation=dilation):
             return joined.through(pool, stride, dilation)
         case AvgPool2d(kernel=pool, stride=stride):

@@ -112,6 +112,7 @@ class GraphBuilder:
     outputs: list[Output] = field(default_factory=list)
     constants: dict[ValueName, Array] = field(default_factory=dict)
     shapes: dict[ValueName, Shape] = field(default_factory=dict)
+    _numbers: dict[ValueName, int] = field(default_factory=dict)
 
     @classmethod
     def like(cls, graph: Graph) -> GraphBuilder:
@@ -185,9 +186,10 @@ class GraphBuilder:
         """The name itself, or with the first number that makes it new."""
         if wanted not in self.shapes:
             return wanted
-        number = 1
+        number = self._numbers.get(wanted, 1)  # where the search ended last time: names are never given up
         while f"{wanted}_{number}" in self.shapes:
             number += 1
+        self._numbers[wanted] = number
         return f"{wanted}_{number}"
 
     def build(self) -> Graph:

@@ -6,10 +6,18 @@ from edgecnn.errors import GraphError
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import (
     Add,
+    Amax,
+    Amin,
+    ArgMax,
     Concat,
     Div,
+    Gather,
     Linear,
+    LogSoftmax,
+    MatMul,
+    Maximum,
     Mean,
+    Minimum,
     Mul,
     Op,
     Pad,
@@ -17,6 +25,7 @@ from edgecnn.graph.ops import (
     Slice,
     Softmax,
     Sub,
+    Sum,
     Transpose,
     ValueName,
 )
@@ -92,7 +101,7 @@ def batch_is_free(graph: Graph) -> bool:
 def _keeps_batch(op: Op, reads: list[tuple[Shape, bool]], rank: int) -> bool:
     x = reads[0][0]
     match op:
-        case Add() | Sub() | Mul() | Div():
+        case Add() | Sub() | Mul() | Div() | Minimum() | Maximum():
             return all(s[0] == 1 if len(s) == rank else not depends for s, depends in reads)
         case Concat():
             return op.axis != 0 and all(depends for _, depends in reads)
@@ -100,9 +109,11 @@ def _keeps_batch(op: Op, reads: list[tuple[Shape, bool]], rank: int) -> bool:
             return x[:1] == (1,)
         case Transpose():
             return op.order[0] == 0
-        case Mean():
+        case MatMul():
+            return (rank > 2 and all(s[0] == 1 for s, _ in reads)) or not reads[1][1]
+        case Mean() | Sum() | Amax() | Amin():
             return 0 not in op.axes
-        case Softmax() | Slice():
+        case Softmax() | LogSoftmax() | Slice() | Gather() | ArgMax():
             return op.axis != 0
         case Pad():
             return op.pads[0] == (0, 0)

@@ -14,6 +14,7 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.quantize.bytes import ByteInput, take_bytes
+from edgecnn.quantize.exact_float import exact_float_layers
 from edgecnn.quantize.observe import Observer, observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
@@ -124,7 +125,7 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
         recipe=rules.name,
         origin=data.origin,
         samples=data.samples,
-        saturation=find_saturation(quantized, golden),
+        saturation=find_saturation(quantized, golden, exclude=exact_float_layers(quantized)),
         bytes_in=taken,
     )
 

@@ -114,7 +114,7 @@ def quantize(
     for value, params in prescribed.items():
         activations |= {name: params for name in activations if groups.root(name) == groups.root(value)}
     weights, biases = _weights(
-        graph, activations, skipped, recipe.weight_limit, notes, per_channel_linear=recipe.per_channel_linear
+        graph, activations, skipped, recipe.weight_limit, notes, linear_scales=recipe.linear_scales
     )
     return QuantizedGraph(
         graph=graph,
@@ -154,7 +154,7 @@ def _weights(
     limit: int,
     notes: list[str],
     *,
-    per_channel_linear: bool = True,
+    linear_scales: str = "auto",
 ) -> tuple[dict[ValueName, QWeights], dict[ValueName, npt.NDArray[np.int32]]]:
     """Integer weights, one set per constant however many layers read it, and biases per layer."""
     nodes = [n for n in graph.nodes if isinstance(n.op, Conv2d | Linear) and n.name not in skipped]
@@ -171,12 +171,23 @@ def _weights(
             weight = graph.constants[op.weight]
             weights[op.weight] = quantize_weights(node, weight, limit, floors[op.weight])
             _note_raised(node, weight, weights[op.weight], limit, notes)
-            if isinstance(op, Linear) and not per_channel_linear:
-                one = np.full(len(weight), weights[op.weight].scales.max(), np.float64)
-                weights[op.weight] = quantize_weights(node, weight, limit, one)
+            wanted = _wanted(weight, weights[op.weight].scales, floors[op.weight])
+            if isinstance(op, Linear) and (linear_scales == "layer" or (linear_scales == "auto" and _alike(wanted))):
+                weights[op.weight] = quantize_whole(node, weight, limit, wanted.max())
         bias = None if op.bias is None else graph.constants[op.bias]
         biases[node.name] = _quantize_bias(node, bias, activations, weights[op.weight])
     return weights, biases
+
+
+def _wanted(weight: Float, scales: Float, floor: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The scale that each channel asks for: a channel of zeros its floor only, and nothing if all are zeros."""
+    live = _largest(weight) > 0
+    return np.where(live, scales, floor) if live.any() else scales.astype(np.float64)
+
+
+def _alike(scales: npt.NDArray[np.float64]) -> bool:
+    """Whether one scale for all loses at most a bit: the average error of rounding at most doubles."""
+    return bool(np.sqrt((scales**2).mean()) >= scales.max() / 2)
 
 
 def _weighted(node: Node) -> Conv2d | Linear:
@@ -238,6 +249,12 @@ def quantize_weights(
     column = scales.reshape(-1, *(1,) * (weight.ndim - 1))
     integers = np.clip(np.rint(weight / column), -limit, limit).astype(np.int8)
     return QWeights(integers, scales)
+
+
+def quantize_whole(node: Node, weight: Float, limit: int = WEIGHT_MAX, floor: float = 0.0) -> QWeights:
+    """The same with one scale, which all output channels hold."""
+    flat = quantize_weights(node, weight.reshape(1, -1), limit, np.array([floor]))
+    return QWeights(flat.integers.reshape(weight.shape), np.repeat(flat.scales, len(weight)))
 
 
 def _quantize_bias(

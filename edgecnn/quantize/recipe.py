@@ -57,7 +57,8 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return any(fnmatchcase(".".join(parts[:n]), self.layers) for n in range(1, len(parts) + 1))
 
 
-_SWITCHES = (("portable", bool), ("correct_biases", bool), ("per_channel_linear", bool))
+LINEAR_SCALES = ("auto", "layer", "channel")
+_SWITCHES = (("portable", bool), ("correct_biases", bool), ("linear_scales", str))
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +72,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             that they are additions of integers, exact in every runtime.
         correct_biases: Biases take back the mean error that quantization leaves in each channel
             (:mod:`edgecnn.quantize.correct`).
-        per_channel_linear: Linear layers have a scale per output too, not one for all of it: 24 bytes of file each.
+        linear_scales: ``layer``: a linear layer has one scale, as TFLite's first int8 specification has it.
+            ``channel``: one per output, as convolutions have, at 16 to 24 bytes of file each. ``auto``: one, unless
+            outputs differ so much that their weights would lose more than a bit by it.
         overrides: Exceptions. Where several match a layer, later ones win, field by field.
 
     Raises:
@@ -83,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_bits: int = 8
     portable: bool = False
     correct_biases: bool = True
-    per_channel_linear: bool = True
+    linear_scales: str = "auto"
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not self.name.strip():
             raise UsageError("name is empty")
         _check_word("calibrator", self.calibrator, CALIBRATORS)
+        _check_word("linear_scales", self.linear_scales, LINEAR_SCALES)
         if self.weight_bits not in WEIGHT_LIMITS:
             raise UsageError(f"weight_bits: {self.weight_bits} given", hint="8, or 7 for x86 without VNNI")
 
@@ -239,7 +243,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe(name="int8"),
             Recipe(name="int8-portable", portable=True),
             Recipe(name="int8-7bit", weight_bits=7),
-            Recipe(name="int8-small", per_channel_linear=False),
+            Recipe(name="int8-per-channel", linear_scales="channel"),
         )
     }
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edgecnn.errors import UsageError
 from edgecnn.export.lowering import lower_all
+from edgecnn.export.onnx.exact import LOWERINGS as IN_INTEGERS
+from edgecnn.export.onnx.exact import ExactFloatWriter
 from edgecnn.export.onnx.legalize import RULES
 from edgecnn.export.onnx.lower import LOWERINGS
-from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
-from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, newest_opset
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
@@ -43,8 +43,8 @@ def export_onnx_int8(
     """
     _check_opset(opset)
     graph = apply_rules(quantized.graph, RULES)
-    writer = MixedQdqWriter(graph, opset, follow(quantized, graph), io)
-    lower_all(graph, writer, MIXED, "ONNX")
+    writer = ExactFloatWriter(graph, opset, follow(quantized, graph), io)
+    lower_all(graph, writer, IN_INTEGERS, "ONNX")
     return writer.finish(version=version)
 
 

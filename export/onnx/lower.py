@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from edgecnn.export.onnx import lower_images as images
+from edgecnn.export.onnx import lower_pointwise as pointwise
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
@@ -38,18 +40,20 @@ def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) ->
     return [x, w.weights(op.weight), *w.bias(node, op.bias)]
 
 
+def conv_attributes(w: OnnxWriter, op: ops.Conv2d) -> dict[str, Any]:
+    """What a Conv says beside its inputs."""
+    return {
+        "kernel_shape": list(w.graph.shapes[op.weight][2:]),
+        "strides": _unless_ones(op.stride),
+        "pads": _sides(op.padding),
+        "dilations": _unless_ones(op.dilation),
+        "group": None if op.groups == 1 else op.groups,
+    }
+
+
 def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
     """Conv."""
-    w.emit_activated(
-        "Conv",
-        node,
-        _weighted(w, node, op, w.tensor(op.x)),
-        kernel_shape=list(w.graph.shapes[op.weight][2:]),
-        strides=_unless_ones(op.stride),
-        pads=_sides(op.padding),
-        dilations=_unless_ones(op.dilation),
-        group=None if op.groups == 1 else op.groups,
-    )
+    w.emit_activated("Conv", node, _weighted(w, node, op, w.tensor(op.x)), **conv_attributes(w, op))
 
 
 def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
@@ -71,18 +75,20 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
         w.emit_activated("Add", node, [product, w.tensor(op.bias)])
 
 
+def pool_attributes(w: OnnxWriter, op: ops.MaxPool2d) -> dict[str, Any]:
+    """What a MaxPool says. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
+    return {
+        "kernel_shape": list(op.kernel),
+        "strides": _unless_ones(op.stride),
+        "pads": _sides(op.padding),
+        "auto_pad": _kept_from_pad(w, op.x),
+        "dilations": _unless_ones(op.dilation),
+    }
+
+
 def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
-    """MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
-    w.emit(
-        "MaxPool",
-        node,
-        [w.tensor(op.x)],
-        kernel_shape=list(op.kernel),
-        strides=_unless_ones(op.stride),
-        pads=_sides(op.padding),
-        auto_pad=_kept_from_pad(w, op.x),
-        dilations=_unless_ones(op.dilation),
-    )
+    """MaxPool."""
+    w.emit("MaxPool", node, [w.tensor(op.x)], **pool_attributes(w, op))
 
 
 def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
@@ -124,10 +130,15 @@ def lower_clamp(w: OnnxWriter, node: Node, op: ops.Clamp) -> None:
     w.clamp(node, w.tensor(op.x), op.low, op.high)
 
 
-def lower_softmax(w: OnnxWriter, node: Node, op: ops.Softmax) -> None:
-    """Softmax."""
-    last = op.axis == len(node.shape) - 1
-    w.emit("Softmax", node, [w.tensor(op.x)], axis=None if last else op.axis)
+def softmax(operator: str) -> Lower:
+    """Softmax and its logarithm."""
+
+    def lower(w: OnnxWriter, node: Node, op: ops.Softmax | ops.LogSoftmax) -> None:
+        last = op.axis == len(node.shape) - 1
+        w.emit(operator, node, [w.tensor(op.x)], axis=None if last else op.axis)
+
+    lower.__doc__ = f"{operator}."
+    return lower
 
 
 def lower_concat(w: OnnxWriter, node: Node, op: ops.Concat) -> None:
@@ -164,7 +175,7 @@ def lower_slice(w: OnnxWriter, node: Node, op: ops.Slice) -> None:
 
 
 def _binary(operator: str) -> Lower:
-    def lower(w: OnnxWriter, node: Node, op: ops.Binary) -> None:
+    def lower(w: OnnxWriter, node: Node, op: ops.Binary | ops.Extreme) -> None:
         w.emit_activated(operator, node, [w.tensor(op.x), w.tensor(op.y)])
 
     lower.__doc__ = f"{operator}."
@@ -172,7 +183,7 @@ def _binary(operator: str) -> Lower:
 
 
 def _unary(operator: str) -> Lower:
-    def lower(w: OnnxWriter, node: Node, op: ops.Relu | ops.Sigmoid | ops.Tanh) -> None:
+    def lower(w: OnnxWriter, node: Node, op: ops.Unary) -> None:
         w.emit(operator, node, [w.tensor(op.x)])
 
     lower.__doc__ = f"{operator}."
@@ -183,22 +194,50 @@ LOWERINGS: Mapping[type[Op], Lower] = MappingProxyType(
     {
         ops.Conv2d: lower_conv2d,
         ops.Linear: lower_linear,
+        ops.ConvTranspose2d: images.lower_conv_transpose2d,
+        ops.MatMul: pointwise.lower_matmul,
         ops.MaxPool2d: lower_max_pool2d,
         ops.AvgPool2d: lower_avg_pool2d,
         ops.Mean: lower_mean,
+        ops.Sum: pointwise.lower_sum,
+        ops.Amax: pointwise.reduction("ReduceMax"),
+        ops.Amin: pointwise.reduction("ReduceMin"),
+        ops.ArgMax: pointwise.lower_argmax,
         ops.Relu: _unary("Relu"),
         ops.Clamp: lower_clamp,
         ops.Sigmoid: _unary("Sigmoid"),
         ops.Tanh: _unary("Tanh"),
-        ops.Softmax: lower_softmax,
+        ops.LeakyRelu: pointwise.lower_leaky_relu,
+        ops.PRelu: pointwise.lower_prelu,
+        ops.Elu: _unary("Elu"),
+        ops.Gelu: pointwise.lower_gelu,
+        ops.HardSwish: pointwise.lower_hard_swish,
+        ops.Softplus: _unary("Softplus"),
+        ops.Abs: _unary("Abs"),
+        ops.Sign: _unary("Sign"),
+        ops.Exp: _unary("Exp"),
+        ops.Log: _unary("Log"),
+        ops.Sqrt: _unary("Sqrt"),
+        ops.Rsqrt: pointwise.lower_rsqrt,
+        ops.Erf: _unary("Erf"),
+        ops.Pow: pointwise.lower_pow,
+        ops.Softmax: softmax("Softmax"),
+        ops.LogSoftmax: softmax("LogSoftmax"),
         ops.Add: _binary("Add"),
         ops.Sub: _binary("Sub"),
         ops.Mul: _binary("Mul"),
         ops.Div: _binary("Div"),
+        ops.Minimum: _binary("Min"),
+        ops.Maximum: _binary("Max"),
         ops.Concat: lower_concat,
         ops.Reshape: lower_reshape,
         ops.Transpose: lower_transpose,
         ops.Pad: lower_pad,
         ops.Slice: lower_slice,
+        ops.Gather: images.lower_gather,
+        ops.GatherImage: images.lower_gather_image,
+        ops.DepthToSpace: images.lower_depth_to_space,
+        ops.SpaceToDepth: images.lower_space_to_depth,
+        ops.ResizeBilinear: images.lower_resize_bilinear,
     }
 )

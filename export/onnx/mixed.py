@@ -26,7 +26,7 @@ class MixedQdqWriter(QdqWriter):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
     def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
-        self._skipped = quantized.skipped
+        self.skipped = quantized.skipped
         self._current: Node | None = None
         self._decoded: dict[ValueName, str] = {}
         super().__init__(graph, opset, quantized, io)
@@ -38,13 +38,13 @@ class MixedQdqWriter(QdqWriter):
 
     @property
     def _in_float(self) -> bool:
-        return self._current is not None and self._current.name in self._skipped
+        return self._current is not None and self._current.name in self.skipped
 
     def tensor(self, value: ValueName) -> str:
         """A value as the present node takes it; as it is, where there is no present node."""
         if self._in_float:
             return self._real(value)
-        if value not in self._skipped:
+        if value not in self.skipped:
             return super().tensor(value)
         if self._current is None:
             return OnnxWriter.tensor(self, value)
@@ -81,19 +81,24 @@ class MixedQdqWriter(QdqWriter):
             super().emit_activated(operator, node, inputs, **attributes)
 
     def finish(self, *, version: str) -> Written:
-        """Serialize, without pairs' second halves that nobody reads."""
+        """Serialize, without what nobody reads: pairs or their second halves, where readers take another form."""
         self._current = None
-        read = {i for n in self._nodes for i in n.input}
-        if self._io == "float32":
-            read |= {self.tensor(o.value) for o in self.graph.outputs}
-        self._nodes = [n for n in self._nodes if n.op_type != "DequantizeLinear" or n.output[0] in read]
+        float_out = self._io == "float32"
+        read = {self.tensor(o.value) if float_out else self._integers[o.value] for o in self.graph.outputs}
+        kept = []
+        for node in reversed(self._nodes):
+            if node.output[0] in read:
+                kept.append(node)
+                read.update(node.input)
+        self._nodes = kept[::-1]
+        self._initializers = {name: made for name, made in self._initializers.items() if name in read}
         return super().finish(version=version)
 
     def _real(self, value: ValueName) -> str:
         """A value for a float node: as it is, or ``(integer - zero point) * scale``."""
         if value in self.graph.constants:
             return self.initializer(f"{value}.float", self.graph.constants[value])
-        if value in self._skipped:
+        if value in self.skipped:
             return OnnxWriter.tensor(self, value)
         if value not in self._decoded:
             params = self._q.activations[value]

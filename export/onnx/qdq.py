@@ -17,7 +17,7 @@ from edgecnn.export.onnx.lower import over_image
 from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, QParams, bounds
+from edgecnn.graph.qparams import HIGHEST, LOWEST, Int8, QParams, bounds
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 OFFSET = 128
@@ -142,11 +142,13 @@ class QdqWriter(OnnxWriter):
 
     def _constant(self, value: ValueName) -> str:
         if value in self._q.weights:
-            weights = self._q.weights[value]
-            return self._dequantize(value, weights.integers, weights.scales, 0, axis=0)
+            return self._dequantize(value, self._integer_weights(value), self._q.weights[value].scales, 0, axis=0)
         scale, zero = self._params(self._q.activations[value])
         integers = (integers_of(self._q, value).astype(np.int16) + OFFSET).astype(np.uint8)
         return self.node("DequantizeLinear", [self.initializer(f"{value}.q", integers), scale, zero], value)
+
+    def _integer_weights(self, value: ValueName) -> Int8:
+        return self._q.weights[value].integers
 
     def _dequantize(self, name: str, integers: Any, scales: Any, zero: int, *, axis: int) -> str:
         inputs = [

@@ -14,7 +14,7 @@ from onnx import helper
 from edgecnn.errors import LoweringError
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph, Node, Output
-from edgecnn.graph.ops import Activation, ValueName
+from edgecnn.graph.ops import Activation, ArgMax, ValueName
 from edgecnn.graph.verify import batch_is_free
 
 DEFAULT_OPSET = 17
@@ -42,6 +42,7 @@ class OnnxWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._notes: list[str] = []
+        self.metadata: dict[str, str] = {}
         self._public = _public_names(graph)
         self._taken = {*graph.shapes, *self._public.values()}
 
@@ -71,6 +72,10 @@ class OnnxWriter:
     def scalar(self, value: float) -> str:
         """A float32 scalar initializer, shared by all who need the same one."""
         return self.initializer(f"float:{value!r}", np.array(value, np.float32))
+
+    def floats(self, values: Sequence[float]) -> str:
+        """An initializer of float32 numbers, shared by all who need the same ones."""
+        return self.initializer("floats:" + ",".join(map(repr, values)), np.array(values, np.float32))
 
     def emit(self, operator: str, node: Node, inputs: Sequence[str], *, step: str = "", **attributes: Any) -> str:
         """Add an ONNX node for a graph node; gives the name of its tensor.
@@ -140,6 +145,7 @@ class OnnxWriter:
             producer_name="edgecnn",
             producer_version=version,
         )
+        helper.set_model_props(model, self.metadata)
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as err:
@@ -160,7 +166,9 @@ class OnnxWriter:
         outputs = []
         for output in self.graph.outputs:
             self._place_output(output)
-            outputs.append(self._info(output.name, self.graph.shapes[output.value]))
+            positions = isinstance(getattr(self.graph.producers.get(output.value), "op", None), ArgMax)
+            io_type = onnx.TensorProto.INT64 if positions else 0
+            outputs.append(self._info(output.name, self.graph.shapes[output.value], io_type))
         inputs = [self._info(i.name, i.shape) for i in self.graph.inputs]
         return helper.make_graph(self._nodes, "edgecnn", inputs, outputs, list(self._initializers.values()))
 
@@ -169,11 +177,11 @@ class OnnxWriter:
         if self._public.get(output.value) != output.name:  # an input, a constant, or a value given out twice
             self.node("Identity", [self.tensor(output.value)], output.name)
 
-    def _info(self, name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    def _info(self, name: str, shape: Sequence[int], io_type: int = 0) -> onnx.ValueInfoProto:
         dims: list[int | str] = list(shape)
         if self.batch_free:
             dims[0] = "batch"
-        return helper.make_tensor_value_info(name, self.io_type, dims)
+        return helper.make_tensor_value_info(name, io_type or self.io_type, dims)
 
 
 def _public_names(graph: Graph) -> dict[ValueName, str]:

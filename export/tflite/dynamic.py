@@ -8,24 +8,22 @@ XNNPACK's in float (32 channels, 48x48): theirs are stored as int8 behind a DEQU
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS
-from edgecnn.export.tflite.write import Arrange, Axes, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, TfliteWriter, symmetric
 from edgecnn.export.written import Written
-from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
-from edgecnn.graph.qparams import Float, QWeights
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.half import weighted_nodes
-from edgecnn.quantize.quantize import quantize_weights
+from edgecnn.quantize.quantize import quantize_weights, quantize_whole
 
 VERSIONS: Mapping[str, int] = MappingProxyType({"CONV_2D": 5, "DEQUANTIZE": 5, "FULLY_CONNECTED": 12})
 """The first versions that take weights per channel (tensorflow/lite/tools/versioning/op_version.cc)."""
@@ -75,12 +73,8 @@ class DynamicWriter(TfliteWriter):
         """Integer weights, one scale per output channel or one for a linear layer; for depthwise float32."""
         node, real = self._layers[name], self.graph.constants[name]
         whole = real.ndim == 2 and not self._per_channel_linear
-        weights = _quantize_whole(node, real) if whole else quantize_weights(node, real)
-        quantization = schema.QuantizationParametersT(
-            scale=weights.scales,
-            zeroPoint=np.zeros(len(weights.scales), np.int64),
-            quantizedDimension=0 if whole else channel_axis,
-        )
+        weights = quantize_whole(node, real) if whole else quantize_weights(node, real)
+        quantization = symmetric(weights.scales[:1] if whole else weights.scales, 0 if whole else channel_axis)
         key = ("int8", name, *key)
         integers = self.constant(name, arrange(weights.integers), key=key, quantization=quantization)
         return self._real(name, key, integers) if channel_axis == DEPTHWISE_CHANNELS else integers
@@ -92,25 +86,15 @@ class DynamicWriter(TfliteWriter):
             self._append("DEQUANTIZE", [integers], self._dequantized[key], ("DequantizeOptions", {}), 1)
         return self._dequantized[key]
 
-    def emit(
-        self,
-        operator: str,
-        node: Node,
-        inputs: Sequence[int],
-        axes: Axes,
-        options: Any = None,
-        *,
-        version: int = 1,
-        step: str = "",
-    ) -> int:
-        """Add an operator; what only some runtimes do with it is noted, once."""
-        if operator == "FULLY_CONNECTED":
-            options = (options[0], {**options[1], "asymmetricQuantizeInputs": True})
+    def adapt(self, operator: str, options: Any) -> Any:
+        """Let a linear layer's input have a zero point; what only some runtimes do with an operator is noted, once."""
         note = NOTES.get(operator)
         applies = operator != "FULLY_CONNECTED" or self._per_channel_linear
         if note and applies and note not in self._notes:
             self._notes.append(note)
-        return super().emit(operator, node, inputs, axes, options, version=version, step=step)
+        return (
+            (options[0], {**options[1], "asymmetricQuantizeInputs": True}) if operator == "FULLY_CONNECTED" else options
+        )
 
 
 NOTES: Mapping[str, str] = MappingProxyType(
@@ -119,9 +103,3 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "FULLY_CONNECTED": "linear layers with int8 weights per channel need LiteRT: tflite-runtime 2.14 refuses them",
     }
 )
-
-
-def _quantize_whole(node: Node, weight: Float) -> QWeights:
-    """Symmetric int8 with one scale: all output channels taken as one."""
-    flat = quantize_weights(node, weight.reshape(1, -1))
-    return QWeights(flat.integers.reshape(weight.shape), flat.scales)

@@ -6,19 +6,18 @@ speed. XNNPACK leaves it alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.tflite.legalize import RULES
-from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_clamp, lower_linear
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds, lower_clamp
+from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter, symmetric
 from edgecnn.export.written import Written
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Input, Node
@@ -77,29 +76,10 @@ def lower_clamp_int16(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
     if (op.low, op.high) in RELUS:
         lower_clamp(w, node, op)
         return
-    axes = w.layout(op.x)
-    x = w.read(op.x, axes, node)
-    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if np.isfinite(b)]
-    for i, (operator, bound) in enumerate(steps):
-        step = "low" if i + 1 < len(steps) else ""
-        inputs = [x, w.number(node, bound, (1,))]
-        x = w.emit(operator, node, inputs, axes, ("MaximumMinimumOptions", {}), step=step)
+    lower_bounds(w, node, op)
 
 
-def lower_linear_int16(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
-    """FULLY_CONNECTED of rows. For more axes tflite-runtime 2.14 takes the file and computes nonsense."""
-    if not op.flatten and len(node.shape) != 2:
-        raise LoweringError(
-            f"a linear layer on {w.graph.shapes[op.x]} cannot be written with int16 activations",
-            why="kernels as old as tflite-runtime 2.14's go wrong on more axes than rows of features, and say nothing",
-            hint="--precisions int8 or fp16",
-        )
-    lower_linear(w, node, op)
-
-
-LOWERINGS_INT16: Mapping[type[Op], Lower] = MappingProxyType(
-    {**LOWERINGS, ops.Clamp: lower_clamp_int16, ops.Linear: lower_linear_int16}
-)
+LOWERINGS_INT16: Mapping[type[Op], Lower] = MappingProxyType({**LOWERINGS, ops.Clamp: lower_clamp_int16})
 
 
 class Int16x8Writer(TfliteWriter):
@@ -117,7 +97,7 @@ class Int16x8Writer(TfliteWriter):
         """Integer weights, one scale per output channel."""
         weights = self._q.weights[name]
         return self.constant(
-            name, arrange(weights.integers), key=(name, *key), quantization=_per_channel(weights.scales, channel_axis)
+            name, arrange(weights.integers), key=(name, *key), quantization=symmetric(weights.scales, channel_axis)
         )
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (zeros are a bias here)
@@ -125,9 +105,7 @@ class Int16x8Writer(TfliteWriter):
         op: Any = node.op
         scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
         integers = self._q.biases[node.name]
-        return self.constant(
-            f"{node.name}.bias", integers, key=("bias", node.name), quantization=_per_channel(scales, 0)
-        )
+        return self.constant(f"{node.name}.bias", integers, key=("bias", node.name), quantization=symmetric(scales, 0))
 
     def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
         """A constant operand's integers."""
@@ -142,27 +120,15 @@ class Int16x8Writer(TfliteWriter):
         key = ("number", float(scale.scale), integers.tobytes(), shape)
         return self.constant(f"{node.name}.{value:g}", integers, key=key, quantization=_per_tensor(scale))
 
-    def emit(
-        self,
-        operator: str,
-        node: Node,
-        inputs: Sequence[int],
-        axes: Axes,
-        options: Any = None,
-        *,
-        version: int = 1,
-        step: str = "",
-    ) -> int:
-        """Add an operator, with scales that need not be powers of two where it can be told.
+    def adapt(self, operator: str, options: Any) -> Any:
+        """Let scales be any number, not powers of two alone, where it can be told.
 
         Raises:
             LoweringError: if the operator has no int16 kernel.
         """
         if operator not in VERSIONS:
             raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
-        if operator in {"ADD", "SUB"}:
-            options = (options[0], {**options[1], "potScaleInt16": False})
-        return super().emit(operator, node, inputs, axes, options, version=version, step=step)
+        return (options[0], {**options[1], "potScaleInt16": False}) if operator in {"ADD", "SUB"} else options
 
     def _place_input(self, value: Input) -> Tensor:
         real = super()._place_input(value)
@@ -191,11 +157,4 @@ class Int16x8Writer(TfliteWriter):
 
 
 def _per_tensor(scale: Scale16) -> Any:
-    return _per_channel(np.array([scale.scale]), 0)
-
-
-def _per_channel(scales: npt.NDArray[np.float32], axis: int) -> Any:
-    zeros = np.zeros(len(scales), np.int64)
-    return schema.QuantizationParametersT(
-        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
-    )
+    return symmetric(np.array([scale.scale]), 0)

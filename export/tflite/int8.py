@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
+from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter, symmetric
+from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Input, Node
-from edgecnn.graph.ops import ValueName
+from edgecnn.graph.ops import Op, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
@@ -47,6 +49,15 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 
 UINT8_OFFSET = 128
 """uint8 = int8 + 128."""
+
+
+LOWERINGS_INT8: Mapping[type[Op], Lower] = MappingProxyType(
+    {**LOWERINGS, ops.Clamp: lower_bounds, ops.Relu: lower_bounds}
+)
+"""Clamps are a change of parameters, and bounds as integers, alike everywhere. TFLite Micro's RELU6 takes its input's
+integers for the output's, and it has neither RELU_N1_TO_1 nor RELU_0_TO_1; XNNPACK's RELU between two scales is off by
+1 at times.
+"""
 
 
 class Int8Writer(TfliteWriter):
@@ -155,7 +166,7 @@ def _of_weights(weights: QWeights, scales: Float, axis: int) -> Any:
     """
     if weights.integers.ndim == 2 and (weights.scales == weights.scales[0]).all():
         scales, axis = scales[:1], 0
-    return _quantization(scales, np.zeros(len(scales), np.int64), axis)
+    return symmetric(scales, axis)
 
 
 def _quantization(scales: Any, zero_points: Any, axis: int) -> Any:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from edgecnn.export.legalize import LOWEST, average_divisors, corrected_average, pad_image
+from edgecnn.export.legalize import (
+    LOWEST,
+    average_divisors,
+    blend_unevenly,
+    corrected_average,
+    dilated_maximum,
+    pad_image,
+    softplus_in_steps,
+)
+from edgecnn.export.transposed import transposed_convolution
+from edgecnn.graph.channels import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import AvgPool2d, Concat, Conv2d, MaxPool2d, Pair, Slice, ValueName
 from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
@@ -121,4 +131,14 @@ def _split(r: Rewriter, node: Node, conv: Conv2d) -> ValueName:
     return r.emit(Concat(xs=tuple(parts), axis=1), node)
 
 
-RULES: tuple[Rule, ...] = (average_divisors, explicit_padding, grouped_convolution)
+RULES: tuple[Rule, ...] = (
+    transposed_convolution,
+    blocks_first,
+    fold_channel_order,
+    softplus_in_steps,
+    blend_unevenly,
+    dilated_maximum,
+    average_divisors,
+    explicit_padding,
+    grouped_convolution,
+)

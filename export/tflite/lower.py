@@ -17,7 +17,10 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
+from edgecnn.export.tflite import lower_images as images
+from edgecnn.export.tflite import lower_pointwise as pointwise
 from edgecnn.export.tflite.legalize import padding_scheme
+from edgecnn.export.tflite.lower_pointwise import reduction, unary
 from edgecnn.export.tflite.write import NHWC, Axes, TfliteWriter, identity
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
@@ -86,7 +89,11 @@ def _padding(
 
 
 def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
-    """FULLY_CONNECTED. An image is read as it is stored: the weight's columns are permuted instead of its elements."""
+    """FULLY_CONNECTED. An image is read as it is stored: the weight's columns are permuted instead of its elements.
+
+    It gives rows, and a RESHAPE the axes where there are more. With keep_num_dims it would give them itself, but
+    tflite-runtime 2.14's reference kernels (and with int16 all of its kernels) then compute nonsense.
+    """
     weight, shape = w.graph.constants[op.weight], w.graph.shapes[op.x]
     axes: Axes = w.layout(op.x) if op.flatten else identity(len(shape))
     if axes[0] != 0:
@@ -102,21 +109,13 @@ def lower_linear(w: TfliteWriter, node: Node, op: ops.Linear) -> None:
         w.weights(op.weight, columns, 0, key=("columns", shape[1:] if op.flatten else (), axes)),
         w.bias(node, op.bias, weight.shape[0]),
     ]
-    keeps_axes = len(node.shape) != 2
-    options = {"fusedActivationFunction": FUSED[op.activation], "keepNumDims": keeps_axes}
-    version = 5 if keeps_axes else 1  # keep_num_dims came with version 5
-    w.emit(
-        "FULLY_CONNECTED", node, inputs, identity(len(node.shape)), ("FullyConnectedOptions", options), version=version
+    w.emit_rows(
+        "FULLY_CONNECTED", node, inputs, ("FullyConnectedOptions", {"fusedActivationFunction": FUSED[op.activation]})
     )
 
 
 def lower_max_pool2d(w: TfliteWriter, node: Node, op: ops.MaxPool2d) -> None:
-    """MAX_POOL_2D."""
-    if op.dilation != (1, 1):
-        raise LoweringError(
-            f"max pooling with dilation {op.dilation} has no counterpart in TFLite",
-            hint="dilation=1, or --formats onnx",
-        )
+    """MAX_POOL_2D; with dilation STRIDED_SLICE and MAXIMUM."""
     _pool(w, node, "MAX_POOL_2D", op, op.padding)
 
 
@@ -135,33 +134,21 @@ def _pool(w: TfliteWriter, node: Node, operator: str, op: ops.MaxPool2d | ops.Av
     w.emit(operator, node, [w.read(op.x, NHWC, node)], NHWC, ("Pool2DOptions", options))
 
 
-def lower_mean(w: TfliteWriter, node: Node, op: ops.Mean) -> None:
-    """MEAN over the axes where they are stored; the rest keep their order."""
-    axes = w.layout(op.x)
-    positions = [i for i, a in enumerate(axes) if a in op.axes]
-    kept = [a for a in axes if a not in op.axes]
-    result = axes if op.keepdim else tuple(sorted(kept).index(a) for a in kept)
-    inputs = [w.read(op.x, axes, node), w.integers(positions)]
-    w.emit("MEAN", node, inputs, result, ("ReducerOptions", {"keepDims": op.keepdim}))
-
-
-def _unary(operator: str) -> Lower:
-    def lower(w: TfliteWriter, node: Node, op: ops.Relu | ops.Sigmoid | ops.Tanh) -> None:
-        axes = w.layout(op.x)
-        w.emit(operator, node, [w.read(op.x, axes, node)], axes)
-
-    lower.__doc__ = f"{operator}."
-    return lower
-
-
 def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
     """RELU and its kin where the bounds are theirs, else MAXIMUM and MINIMUM."""
-    axes = w.layout(op.x)
-    if (op.low, op.high) in CLAMPS:
-        w.emit(CLAMPS[op.low, op.high], node, [w.read(op.x, axes, node)], axes)
+    if (op.low, op.high) not in CLAMPS:
+        lower_bounds(w, node, op)
         return
+    axes = w.layout(op.x)
+    w.emit(CLAMPS[op.low, op.high], node, [w.read(op.x, axes, node)], axes)
+
+
+def lower_bounds(w: TfliteWriter, node: Node, op: ops.Clamp | ops.Relu) -> None:
+    """MAXIMUM and MINIMUM, of those bounds that change anything."""
+    low, high = (0.0, math.inf) if isinstance(op, ops.Relu) else (op.low, op.high)
+    axes = w.layout(op.x)
     x = w.read_as(op.x, axes, node)
-    steps = [(name, b) for name, b in (("MAXIMUM", op.low), ("MINIMUM", op.high)) if w.bites(node, name, b)]
+    steps = [(name, b) for name, b in (("MAXIMUM", low), ("MINIMUM", high)) if w.bites(node, name, b)]
     if not steps:
         w.place(node, x, axes)
     for i, (operator, bound) in enumerate(steps):
@@ -170,25 +157,26 @@ def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
         x = w.emit(operator, node, [x, limit], axes, ("MaximumMinimumOptions", {}), step=step)
 
 
-def lower_softmax(w: TfliteWriter, node: Node, op: ops.Softmax) -> None:
-    """SOFTMAX, which works along the last axis as stored."""
-    axes = w.layout(op.x)
-    if axes[-1] != op.axis:
-        axes = tuple(sorted(axes, key=lambda a: (a == op.axis, a)))
-    w.emit("SOFTMAX", node, [w.read(op.x, axes, node)], axes, ("SoftmaxOptions", {"beta": 1.0}))
-
-
 def _binary(operator: str, options: str) -> Lower:
-    def lower(w: TfliteWriter, node: Node, op: ops.Binary) -> None:
+    def lower(w: TfliteWriter, node: Node, op: ops.Binary | ops.Extreme) -> None:
         rank = len(node.shape)
         computed = [v for v in (op.x, op.y) if v not in w.graph.constants and len(w.graph.shapes[v]) == rank]
         largest = max(computed, key=lambda v: math.prod(w.graph.shapes[v]), default=None)
         axes = w.layout(largest) if largest is not None else identity(rank)
+        if isinstance(op, ops.Minimum | ops.Maximum):
+            inputs = [_operand_as(w, node, v, axes) for v in (op.x, op.y)]
+            w.emit(operator, node, inputs, axes, (options, {}))
+            return
         inputs = [_operand(w, node, v, axes) for v in (op.x, op.y)]
         w.emit(operator, node, inputs, axes, (options, {"fusedActivationFunction": FUSED[op.activation]}))
 
     lower.__doc__ = f"{operator}."
     return lower
+
+
+def _operand_as(w: TfliteWriter, node: Node, value: ValueName, axes: Axes) -> int:
+    """A value with the parameters of the node's own, for operators that compare integers as they are."""
+    return _operand(w, node, value, axes) if value in w.graph.constants else w.read_as(value, axes, node)
 
 
 def _operand(w: TfliteWriter, node: Node, value: ValueName, axes: Axes) -> int:
@@ -218,8 +206,19 @@ def lower_concat(w: TfliteWriter, node: Node, op: ops.Concat) -> None:
 
 
 def lower_reshape(w: TfliteWriter, node: Node, op: ops.Reshape) -> None:
-    """RESHAPE of the elements in torch's order."""
+    """RESHAPE, of the elements as they are stored where that is the same, else in torch's order."""
     w.reshape(node, op.x)
+
+
+def lower_prelu(w: TfliteWriter, node: Node, op: ops.PRelu) -> None:
+    """PRELU."""
+    axes = w.layout(op.x)
+    w.emit("PRELU", node, [w.read(op.x, axes, node), _operand(w, node, op.slope, axes)], axes)
+
+
+def lower_conv_transpose2d(w: TfliteWriter, node: Node, op: ops.ConvTranspose2d) -> None:  # noqa: ARG001
+    """CONV_2D and DEPTH_TO_SPACE: legalization writes it so."""
+    raise LoweringError("a transposed convolution reached the writer")
 
 
 def lower_transpose(w: TfliteWriter, node: Node, op: ops.Transpose) -> None:
@@ -255,23 +254,51 @@ def lower_slice(w: TfliteWriter, node: Node, op: ops.Slice) -> None:
 LOWERINGS: Mapping[type[Op], Lower] = MappingProxyType(
     {
         ops.Conv2d: lower_conv2d,
+        ops.ConvTranspose2d: lower_conv_transpose2d,
         ops.Linear: lower_linear,
+        ops.MatMul: pointwise.lower_matmul,
         ops.MaxPool2d: lower_max_pool2d,
         ops.AvgPool2d: lower_avg_pool2d,
-        ops.Mean: lower_mean,
-        ops.Relu: _unary("RELU"),
+        ops.Mean: reduction("MEAN"),
+        ops.Sum: reduction("SUM"),
+        ops.Amax: reduction("REDUCE_MAX"),
+        ops.Amin: reduction("REDUCE_MIN"),
+        ops.ArgMax: pointwise.lower_argmax,
+        ops.Relu: unary("RELU"),
         ops.Clamp: lower_clamp,
-        ops.Sigmoid: _unary("LOGISTIC"),
-        ops.Tanh: _unary("TANH"),
-        ops.Softmax: lower_softmax,
+        ops.Sigmoid: unary("LOGISTIC"),
+        ops.Tanh: unary("TANH"),
+        ops.LeakyRelu: pointwise.lower_leaky_relu,
+        ops.PRelu: lower_prelu,
+        ops.Elu: unary("ELU"),
+        ops.Gelu: pointwise.lower_gelu,
+        ops.HardSwish: unary("HARD_SWISH", "HardSwishOptions"),
+        ops.Softplus: pointwise.lower_softplus,
+        ops.Abs: unary("ABS", "AbsOptions"),
+        ops.Sign: unary("SIGN", "SignOptions"),
+        ops.Exp: unary("EXP", "ExpOptions"),
+        ops.Log: unary("LOG"),
+        ops.Sqrt: unary("SQRT"),
+        ops.Rsqrt: unary("RSQRT"),
+        ops.Erf: pointwise.lower_erf,
+        ops.Pow: pointwise.lower_pow,
+        ops.Softmax: pointwise.softmax("SOFTMAX", ("SoftmaxOptions", {"beta": 1.0})),
+        ops.LogSoftmax: pointwise.softmax("LOG_SOFTMAX", ("LogSoftmaxOptions", {})),
         ops.Add: _binary("ADD", "AddOptions"),
         ops.Sub: _binary("SUB", "SubOptions"),
         ops.Mul: _binary("MUL", "MulOptions"),
         ops.Div: _binary("DIV", "DivOptions"),
+        ops.Minimum: _binary("MINIMUM", "MaximumMinimumOptions"),
+        ops.Maximum: _binary("MAXIMUM", "MaximumMinimumOptions"),
         ops.Concat: lower_concat,
         ops.Reshape: lower_reshape,
         ops.Transpose: lower_transpose,
         ops.Pad: lower_pad,
         ops.Slice: lower_slice,
+        ops.Gather: images.lower_gather,
+        ops.GatherImage: images.lower_gather_image,
+        ops.DepthToSpace: images.lower_depth_to_space,
+        ops.SpaceToDepth: images.lower_space_to_depth,
+        ops.ResizeBilinear: images.lower_resize_bilinear,
     }
 )

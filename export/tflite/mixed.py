@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgecnn.export.tflite.int8 import Int8Writer
+from edgecnn.export.tflite.int8 import LOWERINGS_INT8, Int8Writer
 from edgecnn.export.tflite.lower import LOWERINGS as PLAIN
 from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
@@ -21,7 +21,7 @@ class MixedInt8Writer(Int8Writer):
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._skipped = quantized.skipped
-        self._in_float = False
+        self.in_float = False
         self._converted: dict[ValueName, list[Tensor]] = {}
         self._turned: set[ValueName] = set()
         """Values that are being read as what they are not: the float ones as int8, the others as float."""
@@ -29,11 +29,11 @@ class MixedInt8Writer(Int8Writer):
 
     def enter(self, node: Node) -> None:
         """A node is about to be lowered."""
-        self._in_float = node.name in self._skipped
+        self.in_float = node.name in self._skipped
 
     def version_of(self, operator: str) -> int:
         """The first version that has the type in use."""
-        return 1 if self._in_float and operator not in CONVERSIONS else super().version_of(operator)
+        return 1 if self.in_float and operator not in CONVERSIONS else super().version_of(operator)
 
     def read(self, value: ValueName, axes: Axes, node: Node) -> int:
         """The tensor that holds a value in the given order, as int8 or float32, whichever the node takes."""
@@ -51,33 +51,33 @@ class MixedInt8Writer(Int8Writer):
 
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
         """A value under the parameters of the node's value, of which a float one has none."""
-        return self.read(value, axes, node) if self._in_float else super().read_as(value, axes, node)
+        return self.read(value, axes, node) if self.in_float else super().read_as(value, axes, node)
 
     def bites(self, node: Node, operator: str, bound: float) -> bool:
         """Whether a bound is still to be applied."""
-        given = TfliteWriter if self._in_float else Int8Writer
+        given = TfliteWriter if self.in_float else Int8Writer
         return given.bites(self, node, operator, bound)
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
         """A layer's weights, as integers or in float."""
-        if self._in_float:
+        if self.in_float:
             return TfliteWriter.weights(self, name, arrange, channel_axis, key=("float", *key))
         return super().weights(name, arrange, channel_axis, key=key)
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:
         """A layer's bias, as int32 or in float."""
-        given = TfliteWriter if self._in_float else Int8Writer
+        given = TfliteWriter if self.in_float else Int8Writer
         return given.bias(self, node, bias, channels)
 
     def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
         """A constant operand, as integers or in float."""
-        if self._in_float:
+        if self.in_float:
             return TfliteWriter.operand(self, name, arrange, key=("float", *key))
         return super().operand(name, arrange, key=key)
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
         """A number of what the node's value is made of."""
-        given = TfliteWriter if self._in_float else Int8Writer
+        given = TfliteWriter if self.in_float else Int8Writer
         return given.number(self, node, value, shape)
 
     def _convert(self, value: ValueName, source: Tensor) -> Tensor:
@@ -98,15 +98,15 @@ class MixedInt8Writer(Int8Writer):
             super()._type_value(index, value)
 
 
-def _entering(lower: Callable[..., None]) -> Callable[[MixedInt8Writer, Node, Any], None]:
+def _entering(lower: Callable[..., None], integer: Callable[..., None]) -> Callable[[MixedInt8Writer, Node, Any], None]:
     def entered(w: MixedInt8Writer, node: Node, op: Op) -> None:
         w.enter(node)
-        lower(w, node, op)
+        (lower if w.in_float else integer)(w, node, op)
 
-    entered.__doc__ = lower.__doc__
+    entered.__doc__ = integer.__doc__
     return entered
 
 
 LOWERINGS: Mapping[type[Op], Callable[[MixedInt8Writer, Node, Any], None]] = MappingProxyType(
-    {kind: _entering(lower) for kind, lower in PLAIN.items()}
+    {kind: _entering(lower, LOWERINGS_INT8[kind]) for kind, lower in PLAIN.items()}
 )

@@ -12,18 +12,36 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from edgecnn.export.tflite.layout import NHWC, NLC, Axes, reshaped_axes
 from edgecnn.export.tflite.share import SharingBuilder
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph, Input, Node
-from edgecnn.graph.ops import Transpose, ValueName, inputs_of
+from edgecnn.graph.ops import (
+    Add,
+    Concat,
+    Div,
+    Gather,
+    Mul,
+    Pad,
+    PRelu,
+    Reshape,
+    Slice,
+    Sub,
+    Transpose,
+    Unary,
+    ValueName,
+    inputs_of,
+)
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import batch_is_free
 
-Axes = tuple[int, ...]
+__all__ = ["NHWC", "Arrange", "Axes", "Tensor", "TfliteWriter", "identity"]
+
 Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-NHWC: Axes = (0, 2, 3, 1)
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
+ANY_LAYOUT = Unary | PRelu | Add | Sub | Mul | Div | Concat | Slice | Pad | Gather
+"""Operators that work on a signal in whatever order it is stored."""
 ALIGNMENT = 16
 TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -147,8 +165,22 @@ class TfliteWriter:
         tensor = self._value_tensor(name, node.shape, axes, public=public, value=node.name)
         if not step:
             self._stored[node.name] = [tensor]
-        self._append(operator, inputs, tensor.index, options, version)
+        self._append(operator, inputs, tensor.index, self.adapt(operator, options), version)
         return tensor.index
+
+    def emit_rows(self, operator: str, node: Node, inputs: Sequence[int], options: Any) -> None:
+        """Add an operator that gives the node's value as rows, and a RESHAPE where that has more axes."""
+        if len(node.shape) == 2:
+            self.emit(operator, node, inputs, identity(2), options)
+            return
+        rows = (math.prod(node.shape[:-1]), node.shape[-1])
+        tensor = self._value_tensor(f"{node.name}.rows", rows, identity(2), public=False, value=node.name)
+        self._append(operator, inputs, tensor.index, self.adapt(operator, options), 1)
+        self._emit_reshape(node, tensor.index, node.shape)
+
+    def adapt(self, operator: str, options: Any) -> Any:  # noqa: ARG002  (some precisions need the operator)
+        """An operator's options, with what the precision in use adds to them."""
+        return options
 
     def place(self, node: Node, index: int, axes: Axes) -> None:
         """Let the node's value be a tensor that is there already."""
@@ -162,9 +194,35 @@ class TfliteWriter:
         """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
         self._stored[node.name] = [Tensor(0, identity(len(node.shape)))]
 
+    def emit_positions(self, node: Node, inputs: Sequence[int], axes: Axes, kept: Axes, options: Any) -> None:
+        """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE has its axis again."""
+        if kept == axes:
+            index = self.emit("ARG_MAX", node, inputs, axes, options)
+        else:
+            shape = [n for i, n in enumerate(node.shape) if n != 1 or i == 0]
+            before = self._tensor(f"{node.name}.dropped", shape, np.int64, 0)
+            self._append("ARG_MAX", inputs, before, options, 1)
+            to = self._free_shape(node.shape, kept)
+            index = self.emit("RESHAPE", node, [before, self.integers(to)], kept, _reshape_options(to))
+        self._model_tensors[index].type = schema.TensorType.INT64
+        self._model_tensors[index].quantization = None
+
+    def emit_gather(self, node: Node, x: int, rows: Sequence[int], size: tuple[int, int]) -> int:
+        """Add a GATHER of rows on the way to a node's value, an image of that size."""
+        shape = (node.shape[0], node.shape[1], *size)
+        tensor = self._value_tensor(f"{node.name}.rows", shape, NHWC, public=False, value=node.name)
+        self._append("GATHER", [x, self.integers(rows)], tensor.index, ("GatherOptions", {"axis": 1}), 1)
+        return tensor.index
+
     def reshape(self, node: Node, x: ValueName) -> None:
-        """Add a RESHAPE that gives the node's value, its axes in their own order."""
+        """Add a RESHAPE that gives the node's value: of what is stored, where that will do, else in its own order."""
         shape = self.graph.shapes[x]
+        for stored in self._stored[x]:
+            axes = reshaped_axes(shape, stored.axes, node.shape)
+            if axes is not None:
+                to = self._free_shape(node.shape, axes)
+                self.emit("RESHAPE", node, [stored.index, self.integers(to)], axes, _reshape_options(to))
+                return
         source = next((t for t in self._stored[x] if _same_elements(shape, t.axes, identity(len(shape)))), None)
         index = source.index if source else self.read(x, identity(len(shape)), node)
         self._emit_reshape(node, index, node.shape)
@@ -219,7 +277,7 @@ class TfliteWriter:
     def _output_tensor(self, value: ValueName) -> Tensor:
         """A tensor for an output: as stored where that is its own order or channels last, else in its own order."""
         shape = self.graph.shapes[value]
-        given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC)), None)
+        given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC, NLC)), None)
         if given is None:
             given = self._reorder(value, self._stored[value][0], identity(len(shape)), "the output")
         if self.batch_free:
@@ -289,6 +347,14 @@ class TfliteWriter:
         self._counts[operator] += 1
 
 
+def symmetric(scales: npt.NDArray[np.float32], axis: int) -> Any:
+    """The table of a tensor whose zero points are 0: a scale for each of an axis's channels, or one for all of it."""
+    zeros = np.zeros(len(scales), np.int64)
+    return schema.QuantizationParametersT(
+        scale=np.asarray(scales, np.float32), zeroPoint=zeros, quantizedDimension=axis
+    )
+
+
 def _int32(values: Sequence[int]) -> npt.NDArray[np.int32]:
     return np.asarray(values, np.int32)
 
@@ -304,11 +370,29 @@ def _same_elements(shape: Shape, a: Axes, b: Axes) -> bool:
 
 
 def _input_layout(graph: Graph, value: ValueName, rank: int) -> Axes:
-    """Channels last for an image; the model's own order where it expects channels last itself and transposes first."""
-    readers = [n.op for n in graph.nodes if value in inputs_of(n.op)]
-    if rank != 4 or (readers and all(isinstance(op, Transpose) and op.order == (0, 3, 1, 2) for op in readers)):
-        return identity(rank)
-    return NHWC
+    """Channels last for an image, and for a signal that is made an image of height 1.
+
+    The model's own order for the rest, and where it expects channels last itself and transposes first.
+    """
+    if rank == 3:
+        return NLC if _becomes_image(graph, value) else identity(rank)
+    own = [isinstance(n.op, Transpose) and n.op.order == (0, 3, 1, 2) for n in graph.nodes if value in inputs_of(n.op)]
+    return identity(rank) if rank != 4 or (own and all(own)) else NHWC
+
+
+def _becomes_image(graph: Graph, value: ValueName) -> bool:
+    """Whether a signal (N, C, L), or what operators of any layout make of it, is read as an image of height 1."""
+    signals = {value}
+    for node in graph.nodes:
+        if not signals.intersection(node.inputs):
+            continue
+        if isinstance(node.op, Reshape):
+            n, c, length = graph.shapes[node.op.x]
+            if node.shape == (n, c, 1, length):
+                return True
+        elif isinstance(node.op, ANY_LAYOUT) and len(node.shape) == 3:
+            signals.add(node.name)
+    return False
 
 
 def _operator_code(name: str, version: int) -> Any:

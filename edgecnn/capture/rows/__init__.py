@@ -1,0 +1,1 @@
+"""What becomes of ATen operators, one file per subject; the table of them is :mod:`edgecnn.capture.aten`."""

@@ -1,0 +1,91 @@
+"""The order of channels: shuffles, and how convolutions take an order into their weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Conv2d, DepthToSpace, Gather, ValueName
+from edgecnn.graph.rewrite import Rewriter, rewrite
+
+
+def shuffled(channels: int, groups: int) -> tuple[int, ...]:
+    """Channels taken from each of the groups in turn, as ``channel_shuffle`` does."""
+    return tuple(int(i) for i in np.arange(channels).reshape(groups, -1).T.reshape(-1))
+
+
+def blocks_first(graph: Graph) -> Graph:
+    """Shuffle pixels in the order of channels that TFLite and integer kernels have; torch's is made of it by a Gather.
+
+    Does not apply to shuffles that have that order already.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case DepthToSpace(x=x, block=block, channels_first=True) as op:
+                channels = r.shape(x)[1]
+                order = shuffled(channels, channels // block**2)
+                ordered = r.emit(Gather(x=x, axis=1, indices=order), node, "ordered")
+                return r.emit(replace(op, x=ordered, channels_first=False), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+def fold_channel_order(graph: Graph) -> Graph:
+    """Take an order of channels into the weights of the convolution behind it, or of the one before it.
+
+    Depthwise convolutions let it pass through to what follows. Does not apply where something else reads the value in
+    between, to a choice that is no order (some channels twice, or not at all) before a convolution, nor to grouped
+    convolutions.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case Conv2d() as conv if (before := r.producer(conv.x)) and isinstance(before.op, Gather):
+                return _into_reader(r, node, conv, before.op)
+            case Gather(axis=1) as gather if (before := r.producer(gather.x)) and isinstance(before.op, Conv2d):
+                return _into_producer(r, before, before.op, gather)
+        return None
+
+    return rewrite(graph, step)
+
+
+def _into_reader(r: Rewriter, node: Node, conv: Conv2d, gather: Gather) -> ValueName | None:
+    weight = r.constant(conv.weight)
+    order, channels = np.array(gather.indices), r.shape(gather.x)[1]
+    if gather.axis != 1 or weight is None or not r.sole_use(conv.x) or sorted(order) != list(range(channels)):
+        return None
+    if conv.groups == 1:
+        turned = weight[:, np.argsort(order)]
+        name = r.add_constant(f"{node.name}.weight", turned, instead=conv.weight)
+        return r.emit(replace(conv, x=gather.x, weight=name), node)
+    if conv.groups != channels:
+        return None
+    per = len(weight) // channels
+    rows = (np.argsort(order)[:, None] * per + np.arange(per)).reshape(-1)
+    new = replace(_with_rows(r, conv, node.name, rows), x=gather.x)
+    behind = (order[:, None] * per + np.arange(per)).reshape(-1)
+    moved = r.emit(new, node, "unordered")
+    return r.emit(Gather(x=moved, axis=1, indices=tuple(int(i) for i in behind)), node)
+
+
+def _into_producer(r: Rewriter, before: Node, conv: Conv2d, gather: Gather) -> ValueName | None:
+    if conv.groups != 1 or not r.sole_use(gather.x) or r.constant(conv.weight) is None:
+        return None
+    if conv.bias is not None and r.constant(conv.bias) is None:
+        return None
+    return r.melt(before, _with_rows(r, conv, before.name, np.array(gather.indices)))
+
+
+def _with_rows(r: Rewriter, conv: Conv2d, name: str, rows: npt.NDArray[np.int64]) -> Conv2d:
+    """Weight and bias with their rows in another order."""
+    weight, bias = r.constant(conv.weight), r.constant(conv.bias)
+    assert weight is not None
+    new = replace(conv, weight=r.add_constant(f"{name}.weight", weight[rows], instead=conv.weight))
+    if bias is not None:
+        new = replace(new, bias=r.add_constant(f"{name}.bias", bias[rows], instead=conv.bias))
+    return new
