@@ -77,7 +77,7 @@ def test_nothing_of_a_filter_is_trained():
 @pytest.mark.parametrize(
     ("arguments", "said", "hint"),
     [
-        ({"kernel": "sobel"}, "no kernel 'sobel'", "sobel_x? there are identity"),
+        ({"kernel": "sobel"}, "no kernel 'sobel'", "? there are identity"),
         ({"padding": "same"}, "no padding 'same'", "zeros or"),
         ({"channels": 0}, "channels=0", "1 or more"),
     ],

@@ -62,4 +62,7 @@ def test_convolution(agent, tmp_path):
     size = np.abs(expected).max()
     for precision, y in answers(agent, conv, x, tmp_path / "b"):
         assert y.shape == expected.shape
-        assert np.abs(y - expected).max() <= (1e-5 if precision == "fp32" else 0.02) * size
+        error = np.abs(y - expected) / size
+        assert (
+            (error.max() <= 1e-5) if precision == "fp32" else (np.quantile(error, 0.99) <= 0.01)
+        )  # the rest is clipped
