@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from cases_base import Case, Fn, Later, bn, conv, fn, linear, seq
 from cases_images import IMAGES
+from cases_int8 import with_refusals
 from cases_layers import LAYERS
 from cases_nets import NETS
 from cases_pointwise import POINTWISE
@@ -348,14 +349,18 @@ def _shapes() -> list[Case]:
     ]
 
 
-CASES: tuple[Case, ...] = (
-    *_convolutions(),
-    *_pooling(),
-    *_elementwise(),
-    *_shapes(),
-    *LAYERS,
-    *POINTWISE,
-    *SHAPES,
-    *IMAGES,
-    *NETS,
+CASES: tuple[Case, ...] = tuple(
+    with_refusals(
+        (
+            *_convolutions(),
+            *_pooling(),
+            *_elementwise(),
+            *_shapes(),
+            *LAYERS,
+            *POINTWISE,
+            *SHAPES,
+            *IMAGES,
+            *NETS,
+        )
+    )
 )

@@ -22,6 +22,8 @@ class Case:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Format to a part of the message that refuses it."""
     batch_free: bool = True
+    int8: str = ""
+    """A part of the message that refuses it in int8."""
 
     def module(self) -> nn.Module:
         """The module with seeded weights, batch norms with statistics that are not the neutral ones."""

@@ -171,7 +171,7 @@ def run(agent: Any, executor: Executor, q: QuantizedGraph, written: Written, inp
     """The integers that a runtime gives for integers, all in the graph's own layout."""
     reals = [q.activations[i.name].dequantize(x) for i, x in zip(q.graph.inputs, inputs, strict=True)]
     stored = [
-        np.ascontiguousarray(x.transpose(written.axes[i.name])) for i, x in zip(q.graph.inputs, reals, strict=True)
+        np.array(x.transpose(written.axes[i.name]), order="C") for i, x in zip(q.graph.inputs, reals, strict=True)
     ]
     with agent.open(executor.runtime, written.data, f"int8.{executor.form}", **executor.options) as session:
         outputs = session.infer(stored)
@@ -190,12 +190,16 @@ def _integers(real: np.ndarray, q: QuantizedGraph, output: Output) -> np.ndarray
 
 
 def teacher_forced(
-    agent: Any, q: QuantizedGraph, inputs: Sequence[np.ndarray], names: Sequence[str] = tuple(EXECUTORS)
+    agent: Any,
+    q: QuantizedGraph,
+    inputs: Sequence[np.ndarray],
+    names: Sequence[str] = tuple(EXECUTORS),
+    nodes: Sequence[Node] | None = None,
 ) -> Iterator[Compared]:
-    """Every operator of a graph, each on what the golden executor gives it."""
+    """Every operator of a graph (or those given), each on what the golden executor gives it."""
     roundings = {ALL[n].rounding for n in names}
     golden = {rounding: execute_integer(q, inputs, rounding=rounding) for rounding in roundings}
-    for node in q.graph.nodes:
+    for node in q.graph.nodes if nodes is None else nodes:
         one = alone(q, node)
         written = {form: EXPORTERS[form](one, version="0") for form in {ALL[n].form for n in names}}
         for name in names:

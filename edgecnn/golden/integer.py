@@ -35,7 +35,8 @@ from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
 from edgecnn.graph.qparams import Int8, QParams, bounds
-from edgecnn.quantize.quantize import QuantizedGraph, integers_of
+from edgecnn.graph.verify import batch_is_free
+from edgecnn.quantize.quantize import JOINED, QuantizedGraph, integers_of
 
 Integers = npt.NDArray[np.int64]
 SUM_BITS = 20
@@ -161,10 +162,30 @@ ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
 )
 
 
+MOVING = (
+    ops.MaxPool2d,
+    ops.Amax,
+    ops.Amin,
+    ops.Minimum,
+    ops.Maximum,
+    ops.Reshape,
+    ops.Transpose,
+    ops.Slice,
+    ops.Concat,
+    ops.Pad,
+    ops.Gather,
+    ops.GatherImage,
+    ops.DepthToSpace,
+    ops.SpaceToDepth,
+)
+"""Operators that only choose or move integers."""
+
+
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
         self._q, self._rounding = q, ROUNDINGS[rounding]
         self._fixed_point = self._rounding.fixed_point
+        self._batch_free = batch_is_free(q.graph)
 
     def node(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
         if node.name in self._q.skipped:
@@ -173,7 +194,7 @@ class _Run:
         match node.op:
             case ops.Conv2d() | ops.Linear():
                 return self._weighted(node, node.op, values[node.op.x])
-            case ops.MaxPool2d() | ops.Reshape() | ops.Transpose() | ops.Slice() | ops.Concat() | ops.Pad():
+            case _ if isinstance(node.op, MOVING):
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
@@ -188,6 +209,10 @@ class _Run:
             case _:
                 return self._real(node, values)
 
+    def _samples(self, values: Sequence[Int8]) -> int:
+        """Samples at once: what the values' first axis holds, unless the graph makes something else of it."""
+        return max((len(v) for v in values if v.ndim), default=1) if self._batch_free else 1
+
     def _integers(self, name: ValueName, values: Mapping[ValueName, Int8]) -> Int8:
         return np.asarray(integers_of(self._q, name)) if name in self._q.graph.constants else values[name]
 
@@ -197,7 +222,7 @@ class _Run:
         weights, x_params, y_params = q.weights[op.weight], q.activations[op.x], q.activations[node.name]
         centered = torch.from_numpy(x.astype(np.float64) - x_params.zero_point)
         integers = torch.from_numpy(weights.integers.astype(np.float64))
-        acc = EXECUTORS[type(op)](op, len(x), centered, integers).numpy().astype(np.int64)
+        acc = EXECUTORS[type(op)](op, self._samples([x]), centered, integers).numpy().astype(np.int64)
         column = (-1, 1, 1) if isinstance(op, ops.Conv2d) else (-1,)
         acc = acc + q.biases[node.name].reshape(column)
         requantize = self._rounding.linear if isinstance(op, ops.Linear) else self._rounding.convolution
@@ -207,17 +232,18 @@ class _Run:
     def _moved(self, node: Node, inputs: Sequence[Int8]) -> Int8:
         """Operators that only choose or move integers; padding counts as the zero point, for maxima as the lowest.
 
-        A concatenation first gives its own parameters to values that have others.
+        Concatenations, minima and maxima first give their own parameters to values that have others.
         """
         params = self._q.activations[node.name]
         offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
         op: Op = node.op
-        if isinstance(op, ops.Concat):
-            inputs = [self._converted(x, self._q.activations[i], params) for i, x in zip(op.xs, inputs, strict=True)]
+        if isinstance(op, JOINED):
+            given = [self._q.activations[i] for i in node.inputs]
+            inputs = [self._converted(x, p, params) for x, p in zip(inputs, given, strict=True)]
         if isinstance(op, ops.Pad) and op.value:
             op = ops.Pad(x=op.x, pads=op.pads, value=float(params.quantize(np.array(op.value))) - offset)
-        tensors = [torch.from_numpy(x.astype(np.float64) - offset) for x in inputs]
-        result: Int8 = (EXECUTORS[type(op)](op, len(inputs[0]), *tensors).numpy() + offset).astype(np.int8)
+        tensors = [torch.from_numpy(np.asarray(x.astype(np.float64) - offset)) for x in inputs]
+        result: Int8 = (EXECUTORS[type(op)](op, self._samples(inputs), *tensors).numpy() + offset).astype(np.int8)
         return result
 
     def _converted(self, x: Int8, given: QParams, wanted: QParams) -> Int8:
@@ -260,7 +286,7 @@ class _Run:
 
     def _average(self, op: ops.AvgPool2d, x: Int8) -> Int8:
         """AVERAGE_POOL_2D: integers that hold their zero point, rounded half away from zero."""
-        average = EXECUTORS[type(op)](op, len(x), torch.from_numpy(x.astype(np.float64))).numpy()
+        average = EXECUTORS[type(op)](op, self._samples([x]), torch.from_numpy(x.astype(np.float64))).numpy()
         rounded: Int8 = (np.sign(average) * np.floor(np.abs(average) + 0.5)).astype(np.int8)
         return rounded
 
@@ -284,7 +310,7 @@ class _Run:
         for name in node.inputs:
             x, p = self._integers(name, values), q.activations[name]
             reals.append(torch.from_numpy(np.asarray((x.astype(np.float64) - p.zero_point) * float(p.scale))))
-        samples = next(len(values[i]) for i in node.inputs if i in values)
+        samples = self._samples([values[i] for i in node.inputs if i in values])
         result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
         rounded = np.rint(result / float(params.scale)) + params.zero_point
         return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))

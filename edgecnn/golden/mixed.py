@@ -13,6 +13,7 @@ from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
 from edgecnn.graph.qparams import Int8
+from edgecnn.graph.verify import batch_is_free
 from edgecnn.quantize.quantize import QuantizedGraph
 
 Value = npt.NDArray[Any]
@@ -39,7 +40,7 @@ def run_skipped(q: QuantizedGraph, node: Node, values: Mapping[ValueName, Value]
         np.array(q.graph.constants[name]) if name in q.graph.constants else as_real(q, name, values[name])
         for name in node.inputs
     ]
-    samples = next(len(values[name]) for name in node.inputs if name in values)
+    samples = next(len(values[name]) for name in node.inputs if name in values) if batch_is_free(q.graph) else 1
     with torch.no_grad():
         result = EXECUTORS[type(node.op)](node.op, samples, *map(torch.from_numpy, reads))
         activation: Activation = getattr(node.op, "activation", Activation.NONE)

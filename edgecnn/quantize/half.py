@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Conv2d, Linear, ValueName
+from edgecnn.graph.ops import Conv2d, ConvTranspose2d, Linear, ValueName
 from edgecnn.graph.qparams import Float
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -25,7 +25,7 @@ def weighted_nodes(graph: Graph) -> dict[ValueName, Node]:
     """
     found: dict[ValueName, Node] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Conv2d | Linear) and node.op.weight in graph.constants:
+        if isinstance(node.op, Conv2d | ConvTranspose2d | Linear) and node.op.weight in graph.constants:
             found.setdefault(node.op.weight, node)
     return found
 

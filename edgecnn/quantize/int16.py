@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Activation, Add, Clamp, Conv2d, Div, Linear, Mul, Sigmoid, Softmax, Sub, Tanh, ValueName
+from edgecnn.graph.ops import Activation, Add, Clamp, Conv2d, Linear, Mul, Sigmoid, Softmax, Sub, Tanh, ValueName
 from edgecnn.graph.qparams import SMALLEST_SCALE, Float, QWeights
 from edgecnn.quantize.observe import Observer
-from edgecnn.quantize.quantize import SAME_PARAMETERS, quantize_weights
+from edgecnn.quantize.quantize import REFUSED, SAME_PARAMETERS, quantize_weights
 
 LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
 """Range of int16."""
@@ -107,10 +107,8 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
     """
     reaches = {i.name: _reach(observers[i.name].low, observers[i.name].high) for i in graph.inputs}
     for node in graph.nodes:
-        if isinstance(node.op, Div):
-            raise QuantizationError(
-                f"{node.describe()}: division by a computed value has no int16 form", hint="a multiplication"
-            )
+        if type(node.op) in REFUSED:
+            raise QuantizationError(f"{node.describe()} has no int16 form", hint="--precisions int8 or fp16")
         low, high = _clamped(node, observers[node.name])
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)
@@ -177,7 +175,7 @@ def _unite(graph: Graph, reaches: dict[ValueName, float]) -> None:
         before = dict(reaches)
         for node in graph.nodes:
             if _keeps_scale(node):
-                names = (node.name, *node.inputs)
+                names = (node.name, *(i for i in node.inputs if i in reaches))
                 reaches.update(dict.fromkeys(names, max(reaches[n] for n in names)))
     for node in graph.nodes:
         if isinstance(node.op, FIXED) and reaches[node.name] > FIXED_REACH:

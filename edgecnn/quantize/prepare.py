@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from edgecnn.export.legalize import divisor_factor
+from edgecnn.export.legalize import blend_unevenly, divisor_factor, softplus_in_steps
+from edgecnn.export.transposed import transposed_convolution
+from edgecnn.graph.channels import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, ValueName
+from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, Sum, ValueName
 from edgecnn.graph.qparams import SMALLEST_SCALE
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 
@@ -72,7 +76,31 @@ def division_by_constants(graph: Graph) -> Graph:
     return rewrite(graph, step)
 
 
-RULES: tuple[Rule, ...] = (average_of_images, average_of_windows, division_by_constants)
+def sum_as_mean(graph: Graph) -> Graph:
+    """Write a sum as a mean times the number of elements: means have exact kernels, sums have none. Applies to all."""
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case Sum(x=x, axes=axes, keepdim=keepdim):
+                count = math.prod(r.shape(x)[a] for a in axes)
+                mean = r.emit(Mean(x=x, axes=axes, keepdim=keepdim), node, "mean")
+                return r.emit(Mul(x=mean, y=r.add_constant(f"{node.name}.count", np.array(count))), node)
+        return None
+
+    return rewrite(graph, step)
+
+
+RULES: tuple[Rule, ...] = (
+    transposed_convolution,
+    blocks_first,
+    fold_channel_order,
+    softplus_in_steps,
+    blend_unevenly,
+    sum_as_mean,
+    average_of_images,
+    average_of_windows,
+    division_by_constants,
+)
 
 
 def prepare(graph: Graph) -> Graph:

@@ -14,19 +14,37 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Activation,
     Add,
+    Amax,
+    Amin,
+    ArgMax,
     AvgPool2d,
     Clamp,
     Concat,
     Conv2d,
+    DepthToSpace,
     Div,
+    Erf,
+    Gather,
+    GatherImage,
     Linear,
+    LogSoftmax,
+    MatMul,
+    Maximum,
     MaxPool2d,
+    Minimum,
     Mul,
     Pad,
+    Pow,
+    PRelu,
     Reshape,
+    ResizeBilinear,
+    Rsqrt,
     Sigmoid,
+    Sign,
     Slice,
     Softmax,
+    SpaceToDepth,
+    Sqrt,
     Sub,
     Tanh,
     Transpose,
@@ -38,19 +56,53 @@ from edgecnn.quantize.checks import suspicions
 from edgecnn.quantize.observe import Observer
 from edgecnn.quantize.recipe import INT8, Recipe, settings_of
 
-SAME_PARAMETERS = (MaxPool2d, AvgPool2d, Reshape, Transpose, Pad, Slice, Concat)
+SAME_PARAMETERS = (
+    MaxPool2d,
+    AvgPool2d,
+    Amax,
+    Amin,
+    Minimum,
+    Maximum,
+    Reshape,
+    Transpose,
+    Pad,
+    Slice,
+    Gather,
+    GatherImage,
+    DepthToSpace,
+    SpaceToDepth,
+    ResizeBilinear,
+    Concat,
+)
 """Operators whose inputs and output share their parameters, by TFLite's quantization specification.
 
-A concatenation's inputs whose parameters are prescribed keep them, and are requantized where they are read.
+Inputs of a concatenation, a minimum or a maximum whose parameters are prescribed keep them, and are requantized where
+they are read.
 """
 FIXED: Mapping[type, QParams] = MappingProxyType(
     {
         Softmax: QParams(np.float32(1 / 256), -128),
         Sigmoid: QParams(np.float32(1 / 256), -128),
         Tanh: QParams(np.float32(1 / 128), 0),
+        LogSoftmax: QParams(np.float32(16 / 256), 127),
     }
 )
 """Output parameters that the specification prescribes."""
+JOINED = (Concat, Minimum, Maximum)
+"""Operators of several inputs with the parameters of their output."""
+KEEP_FLOAT = 'a recipe with precision = "float" for this layer'
+REFUSED: Mapping[type, tuple[str, str]] = MappingProxyType(
+    {
+        Div: ("division by a computed value has no int8 form", "a multiplication, or " + KEEP_FLOAT),
+        Sqrt: ("square roots have no int8 kernel in TFLite", KEEP_FLOAT),
+        Rsqrt: ("reciprocal roots grow beyond any int8 range near 0", "batch norm, or " + KEEP_FLOAT),
+        Pow: ("powers have no int8 kernel", "a square or a cube, or " + KEEP_FLOAT),
+        Sign: ("signs have no int8 kernel", KEEP_FLOAT),
+        Erf: ("the error function has no int8 kernel", "F.gelu, or " + KEEP_FLOAT),
+        ArgMax: ("argmax gives no values to quantize", "the scores as output, and argmax on the device"),
+    }
+)
+"""Operators without an int8 form: the reason, and what to try."""
 INT32_MAX = 2**31 - 1
 WEIGHT_MAX = 127
 SMALLEST_RANGE = 2.0**-100
@@ -131,19 +183,17 @@ def _skipped(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]
     """The nodes that stay float. What only moves or renames elements is float where its input is, whatever was chosen.
 
     Raises:
-        QuantizationError: if a division is to be int8, which has no form for it.
+        QuantizationError: if an operator is to be int8 that has no form for it.
     """
     skipped: set[ValueName] = set()
     for node in graph.nodes:
         if isinstance(node.op, Reshape | Transpose):
             skipped.update([node.name] if node.inputs[0] in skipped else [])
-        elif node.name in chosen:
+        elif node.name in chosen and not isinstance(node.op, ArgMax):
             skipped.add(node.name)
-        elif isinstance(node.op, Div):
-            raise QuantizationError(
-                f"{node.describe()}: division by a computed value has no int8 form",
-                hint='a multiplication, or a recipe with precision = "float" for this layer',
-            )
+        elif type(node.op) in REFUSED:
+            reason, hint = REFUSED[type(node.op)]
+            raise QuantizationError(f"{node.describe()}: {reason}", hint=hint)
     return frozenset(skipped)
 
 
@@ -289,10 +339,10 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
     """Which values share their parameters."""
     groups = _Groups()
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS) and not isinstance(node.op, Concat):
+        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS) and not isinstance(node.op, JOINED):
             groups.join(node.name, node.inputs[0])
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, Concat):
+        if node.name not in skipped and isinstance(node.op, JOINED):
             _join_parts(graph, groups, node, skipped)
     if not portable:
         return groups
@@ -313,7 +363,7 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
 
 
 def _join_parts(graph: Graph, groups: _Groups, node: Node, skipped: frozenset[ValueName]) -> None:
-    """Let a concatenation and its parts share parameters; prescribed ones only where all parts have the same."""
+    """Let an operator and its inputs share parameters; prescribed ones only where all inputs have the same."""
     fixed = {
         groups.root(n.name): FIXED[type(n.op)] for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped
     }
@@ -368,7 +418,7 @@ def _params(name: ValueName, span: Range, symmetric: bool) -> QParams:
 
 def _operands(graph: Graph, node: Node) -> list[ValueName]:
     """Constants that a node reads as values, not as weights."""
-    if isinstance(node.op, Add | Sub | Mul | Concat):
+    if isinstance(node.op, Add | Sub | Mul | Minimum | Maximum | MatMul | PRelu | Concat):
         return [i for i in node.inputs if i in graph.constants]
     return []
 
@@ -416,9 +466,15 @@ def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
         QuantizationError: if a new value is neither.
     """
     activations, skipped = dict(q.activations), _follow_skipped(q, graph)
+    passed_on = {
+        i: q.activations[n.name]
+        for n in reversed(graph.nodes)
+        if isinstance(n.op, SAME_PARAMETERS) and n.name in q.activations
+        for i in n.inputs
+    }
     for node in graph.nodes:
         if node.name not in activations:
-            activations[node.name] = _followed(q, graph, node, activations)
+            activations[node.name] = _followed(node, activations, passed_on)
         for name in _operands(graph, node):
             activations.setdefault(name, _params(name, _extent(graph.constants[name]), False))
     weights, biases = _weights(graph, activations, skipped, q.weight_limit, [])
@@ -436,16 +492,18 @@ def _follow_skipped(q: QuantizedGraph, graph: Graph) -> frozenset[ValueName]:
     """New nodes stand before the one they were made for, and are float where that is."""
     known = {n.name for n in q.graph.nodes}
     skipped = set(q.skipped)
+    read: set[ValueName] = set()
     for node in reversed(graph.nodes):
-        if node.name not in known and any(node.name in n.inputs and n.name in skipped for n in graph.nodes):
+        if node.name not in known and node.name in read:
             skipped.add(node.name)
+        if node.name in skipped:
+            read.update(node.inputs)
     return frozenset(skipped & {n.name for n in graph.nodes})
 
 
-def _followed(q: QuantizedGraph, graph: Graph, node: Node, known: Mapping[ValueName, QParams]) -> QParams:
+def _followed(node: Node, known: Mapping[ValueName, QParams], passed_on: Mapping[ValueName, QParams]) -> QParams:
     if isinstance(node.op, SAME_PARAMETERS):
         return known[node.inputs[0]]
-    for reader in graph.nodes:
-        if node.name in reader.inputs and isinstance(reader.op, SAME_PARAMETERS) and reader.name in q.activations:
-            return q.activations[reader.name]
+    if node.name in passed_on:
+        return passed_on[node.name]
     raise QuantizationError(f"{node.describe()} was made by legalization, and has no parameters")
