@@ -20,6 +20,7 @@ def operators_page() -> str:
     from edgecnn.export.onnx import lower as onnx
     from edgecnn.export.tflite import lower as tflite
     from edgecnn.graph.ops import OPS
+    from edgecnn.quantize.quantize import REFUSED
 
     lines = [
         "# Operators",
@@ -36,10 +37,14 @@ def operators_page() -> str:
         "",
         "## To ONNX and TFLite",
         "",
-        "| operator | meaning | ONNX | TFLite |",
-        "| --- | --- | --- | --- |",
+        "int8 is the kernel of the format, or the steps that the table says. What has neither is refused with the",
+        "reason, unless a recipe keeps the layer float.",
+        "",
+        "| operator | meaning | ONNX | TFLite | int8 |",
+        "| --- | --- | --- | --- | --- |",
         *(
             f"| {op.__name__} | {_first(op)} | {_first(onnx.LOWERINGS[op])} | {_first(tflite.LOWERINGS[op])} |"
+            f" {f'refused: {REFUSED[op][0]}' if op in REFUSED else 'yes'} |"
             for op in OPS
         ),
         "",

@@ -24,6 +24,7 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
 from edgecnn.formats import FORMATS, PRECISIONS, check_choice
 from edgecnn.graph.graph import Graph
+from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.precisions import Plan, check_precisions, plan_precisions, refuse_idle
 from edgecnn.samples import CALIBRATION, Calibration, Samples, random_samples, read_calibration
@@ -216,6 +217,11 @@ def _input_specs(graph: Graph, written: Mapping[Key, Written], preprocessing: Pr
     return specs
 
 
+def _is_position(graph: Graph, value: str) -> bool:
+    node = graph.producers.get(value)
+    return node is not None and isinstance(node.op, ArgMax)
+
+
 def _output_specs(graph: Graph, written: Mapping[Key, Written], class_labels: Sequence[str]) -> list[OutputSpec]:
     specs = []
     for i, output in enumerate(graph.outputs):
@@ -225,7 +231,7 @@ def _output_specs(graph: Graph, written: Mapping[Key, Written], class_labels: Se
             OutputSpec(
                 name=output.name,
                 shape=shape,
-                dtype="float32",
+                dtype="int64" if _is_position(graph, output.value) else "float32",
                 axes={form: w.axes[output.name] for (form, _), w in written.items()},
                 class_labels=tuple(class_labels) if fits else (),
             )

@@ -34,7 +34,8 @@ def capture_model(
     """
     import torch
 
-    from edgecnn.capture.capture import capture, capture_program, program_batch
+    from edgecnn.capture.capture import capture, capture_program
+    from edgecnn.capture.program import program_batch
     from edgecnn.capture.reference import TorchReference
 
     if isinstance(module, torch.export.ExportedProgram):

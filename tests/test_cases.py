@@ -54,7 +54,25 @@ def _compare(what: str, outputs: list[np.ndarray], reference: list[np.ndarray]) 
 
 
 @pytest.mark.parametrize("opset", [13, 18, 21])
-@pytest.mark.parametrize("name", ["residual", "global mean", "slice", "hardtanh odd bounds", "pad with a value"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        "global mean",
+        "slice",
+        "hardtanh odd bounds",
+        "pad with a value",
+        "activation GELU(approximate='none')",
+        "activation GELU(approximate='tanh')",
+        "activation Hardswish()",
+        "reduction amax kept",
+        "reduction sum kept",
+        "resize {'scale_factor': 1.3, 'mode': 'bilinear', 'align_corners': False}",
+        "pad ReflectionPad2d((1, 1, 1, 1))",
+        "group norm 2",
+        "pixel shuffle",
+    ],
+)
 def test_onnx_opsets(name: str, opset: int, infer) -> None:
     case = next(c for c in CASES if c.name == name)
     graph = capture(case.module(), case.inputs())

@@ -65,6 +65,51 @@ def test_pooling(kind, kernel, stride, share, ceil, size, infer) -> None:
 
 @FEW
 @given(
+    kernel=pairs,
+    stride=pairs,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    more=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    groups=st.sampled_from([1, 2, 4]),
+)
+def test_transposed_convolution(kernel, stride, padding, dilation, more, size, groups, infer) -> None:
+    axes = list(zip(size, kernel, stride, padding, more, dilation, strict=True))
+    assume(all(o < max(s, d) for _, _, s, _, o, d in axes))
+    assume(all((n - 1) * s + (k - 1) * d + 1 - 2 * p + o > 0 for n, k, s, p, o, d in axes))
+    torch.manual_seed(1)
+    layer = nn.ConvTranspose2d(4, 4, kernel, stride, padding, more, groups, dilation=dilation)
+    _agree(layer, (4, *size), infer)
+
+
+@FEW
+@given(
+    mode=st.sampled_from(["nearest", "nearest-exact", "bilinear", "corners"]),
+    factor=st.tuples(st.floats(0.4, 3.2), st.floats(0.4, 3.2)),
+    by_size=st.booleans(),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+def test_resizing(mode, factor, by_size, size, infer) -> None:
+    to = tuple(int(n * f) for n, f in zip(size, factor, strict=True))
+    assume(min(to) > 0)
+    scale: dict[str, object] = {"size": to} if by_size else {"scale_factor": factor}
+    if mode == "corners":
+        mode, scale = "bilinear", {**scale, "align_corners": True}
+    _agree(nn.Upsample(mode=mode, **scale), (2, *size), infer)
+
+
+@FEW
+@given(
+    kind=st.sampled_from([nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d]),
+    pads=st.tuples(*[st.integers(0, 3)] * 4),
+    size=st.tuples(st.integers(4, 7), st.integers(4, 7)),
+)
+def test_padding(kind, pads, size, infer) -> None:
+    _agree(kind(pads), (2, *size), infer)
+
+
+@FEW
+@given(
     kind=st.sampled_from([nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d]),
     out=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,19 @@ from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
 from edgecnn.capture.aten import ROWS, hint_for
+from edgecnn.capture.program import (
+    SAME_TENSOR,
+    base_name,
+    holds_tensors,
+    lifted_tensors,
+    module_of,
+    module_paths,
+    operator,
+    output_names,
+    program_batch,
+    writes_in_place,
+    writes_through_views,
+)
 from edgecnn.capture.rows.base import Args, Unsupported
 from edgecnn.capture.simplify import simplify
 from edgecnn.capture.trace import quiet_torch, source_line, trace_module
@@ -21,44 +34,6 @@ from edgecnn.graph.graph import Graph, GraphBuilder, Origin
 from edgecnn.graph.ops import ArgMax, Op, ValueName
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
-
-# Operators whose result shares memory with their input: writing in place to either changes both.
-ALIASING = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "movedim",
-        "mT",
-        "view_as",
-        "expand_as",
-        "tensor_split",
-        "t",
-        "squeeze",
-        "unsqueeze",
-        "slice",
-        "select",
-        "expand",
-        "narrow",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "detach",
-        "alias",
-        "contiguous",
-        "to",
-        "_unsafe_view",
-    ]
-)
-
-# Operators that in eval mode give back the very tensor they are given.
-SAME_TENSOR = frozenset(["dropout", "feature_dropout", "alpha_dropout"])
 
 
 def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
@@ -84,30 +59,10 @@ def capture_program(program: torch.export.ExportedProgram) -> Graph:
         CaptureError: if the program uses operators that are not supported (all of them are listed).
     """
     with quiet_torch():
-        if _writes_through_views(program.graph):
+        if writes_through_views(program.graph):
             program = program.run_decompositions({})
         graph = _Capture(program).run()
     return simplify(verify(graph, after="capture"))
-
-
-def _writes_through_views(graph: torch.fx.Graph) -> bool:
-    """Whether an in-place operator writes to memory that another value shares."""
-    for node in graph.nodes:
-        if _writes_in_place(node):
-            target = node.args[0]
-            shared = [target, *(u for u in (*target.users, *node.users) if u is not node)]
-            if any(_base_name(n) in ALIASING for n in shared):
-                return True
-    return False
-
-
-def _base_name(node: FxNode) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0] if node.op == "call_function" else ""
-
-
-def _writes_in_place(node: FxNode) -> bool:
-    base = _base_name(node)
-    return base.endswith("_") and not base.endswith("__") and not base.startswith("_")
 
 
 NO_ROW = "edgecnn has no such operator"
@@ -138,7 +93,7 @@ class _Capture:
         self._problems: list[str] = []
         self._unknown: set[FxNode] = set()  # calls that cannot be had, and all that depends on them
         self._batch = program_batch(program)
-        self._paths = _module_paths(program.graph)
+        self._paths = module_paths(program.graph)
         self._node: FxNode
         self._name = ""
 
@@ -172,7 +127,7 @@ class _Capture:
     def run(self) -> Graph:
         self._place_inputs()
         for node in self._program.graph.nodes:
-            if node.op == "call_function" and (node.users or _writes_in_place(node)):
+            if node.op == "call_function" and (node.users or writes_in_place(node)):
                 self._call(node)
         output = next(n for n in self._program.graph.nodes if n.op == "output")
         for target in self._program.graph_signature.buffers_to_mutate.values():
@@ -193,7 +148,7 @@ class _Capture:
         self._problem(node, f"the model writes to its own {name}", "a model without state")
 
     def _place_inputs(self) -> None:
-        tensors = _lifted_tensors(self._program)
+        tensors = lifted_tensors(self._program)
         for node in self._program.graph.nodes:
             if node.op != "placeholder":
                 continue
@@ -213,20 +168,20 @@ class _Capture:
     def _call(self, node: FxNode) -> None:
         self._node, self._name = node, self._name_of(node)
         inputs = node.all_input_nodes
-        if node in self._values or node in self._tensors or not _holds_tensors(node.meta.get("val")):
+        if node in self._values or node in self._tensors or not holds_tensors(node.meta.get("val")):
             return  # a size or an assertion: shapes are static, nothing to compute
         if any(i in self._unknown for i in inputs):
             self._unknown.add(node)
-            if _operator(node) not in ROWS and _operator(node) != "getitem":
-                self._problem(node, NO_ROW, hint_for(_operator(node)))
+            if operator(node) not in ROWS and operator(node) != "getitem":
+                self._problem(node, NO_ROW, hint_for(operator(node)))
             return
         if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
-            row = ROWS.get(_operator(node))
+            row = ROWS.get(operator(node))
             if row is None:
-                raise Unsupported(NO_ROW, hint_for(_operator(node)))
+                raise Unsupported(NO_ROW, hint_for(operator(node)))
             _check_dtype(node)
             given = row(self, self._bind(node))
             values = given if isinstance(given, tuple) else (given,)
@@ -240,11 +195,11 @@ class _Capture:
             self._unknown.add(node)
             return
         self._give(node, values)
-        if _base_name(node) in SAME_TENSOR:
+        if base_name(node) in SAME_TENSOR:
             root = self._root(node.all_input_nodes[0])
             self._roots[node] = root
             self._written[root].append(node)
-        if _writes_in_place(node):
+        if writes_in_place(node):
             self._write(node, values[0])
 
     def _check_shapes(self, values: Sequence[ValueName]) -> None:
@@ -265,7 +220,7 @@ class _Capture:
                     self._values[user] = values[position]
                 elif user.users:
                     self._problem(
-                        user, f"result {user.args[1]} of {_operator(node)} is not supported", "the first result"
+                        user, f"result {user.args[1]} of {operator(node)} is not supported", "the first result"
                     )
                     self._unknown.add(user)
 
@@ -281,7 +236,7 @@ class _Capture:
             self._tensors.pop(other, None)
 
     def _writes_to_state(self, node: FxNode) -> bool:
-        return _writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
+        return writes_in_place(node) and self._root(node.all_input_nodes[0]).op == "placeholder"
 
     def _root(self, node: FxNode) -> FxNode:
         return self._roots.get(node, node)
@@ -296,7 +251,7 @@ class _Capture:
             self._names[node] = self._name
             return
         for user in node.users:  # getitem of a tuple
-            if _operator(user) == "getitem":
+            if operator(user) == "getitem":
                 self._tensors[user] = result[user.args[1]]
                 self._names[user] = self._name
 
@@ -325,7 +280,7 @@ class _Capture:
         return _Size()
 
     def _place_outputs(self, output: FxNode) -> None:
-        names = _output_names(self._program)
+        names = output_names(self._program)
         taken = {i.name for i in self._builder.inputs}
         for i in range(len(names)):  # a name of its own for each, other than every input's
             names[i] = names[i] or "output"
@@ -347,8 +302,8 @@ class _Capture:
             self._builder.output(name, value)
 
     def _problem(self, node: FxNode, reason: str, hint: str = "") -> None:
-        place = ", ".join(p for p in (_module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
-        text = f"{place} ({_operator(node)}): {reason}" + (f"; try {hint}" if hint else "")
+        place = ", ".join(p for p in (module_of(node)[0] or node.name, source_line(node.meta.get("stack_trace"))) if p)
+        text = f"{place} ({operator(node)}): {reason}" + (f"; try {hint}" if hint else "")
         if text not in self._problems:
             self._problems.append(text)
 
@@ -362,11 +317,11 @@ class _Capture:
 
     def _origin(self) -> Origin:
         node = self._node
-        return Origin(_module_of(node)[0], source_line(node.meta.get("stack_trace")), _operator(node))
+        return Origin(module_of(node)[0], source_line(node.meta.get("stack_trace")), operator(node))
 
     def _name_of(self, node: FxNode) -> str:
-        path, kind = _module_of(node)
-        base = _base_name(node).strip("_")
+        path, kind = module_of(node)
+        base = base_name(node).strip("_")
         if path and kind.startswith("torch.nn.") and len(self._paths[path]) == 1:
             return path
         return f"{path}.{base}" if path else base
@@ -390,85 +345,10 @@ class _Capture:
         return length
 
 
-def _operator(node: FxNode) -> str:
-    """``aten.relu.default``, with the underscore of in-place forms taken off."""
-    if not isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001  (torch has no public name for it)
-        return str(getattr(node.target, "__name__", node.target))
-    text = str(node.target)
-    return text.replace("_.", ".", 1) if _writes_in_place(node) else text
-
-
 def _check_dtype(node: FxNode) -> None:
     value = node.meta["val"]
     tensor = value[0] if isinstance(value, list | tuple) else value
     known = (torch.float32, torch.float64)  # float64 constants make their results so: computed in float32 all the same
-    if tensor.dtype not in known and _base_name(node) != "argmax":
+    if tensor.dtype not in known and base_name(node) != "argmax":
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")
-
-
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(_holds_tensors, value)))
-
-
-def program_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The length of the inputs' first axis; None where it is dynamic, 1 where inputs differ in it."""
-    names = set(program.graph_signature.user_inputs)
-    values = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    lengths = [v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim()]
-    if lengths and not any(isinstance(n, int) for n in lengths):
-        return None
-    return lengths[0] if len(set(map(str, lengths))) == 1 else 1
-
-
-def _lifted_tensors(program: torch.export.ExportedProgram) -> Mapping[str, tuple[str, torch.Tensor]]:
-    """Parameters, buffers and constants by their placeholder's name: the path in the module, and the tensor."""
-    signature, state = program.graph_signature, program.state_dict
-    found = {}
-    for spec in signature.input_specs:
-        if spec.target is not None and spec.arg is not None:
-            tensor = state.get(spec.target, program.constants.get(spec.target))
-            if isinstance(tensor, torch.Tensor):
-                found[str(spec.arg.name)] = (spec.target, tensor.detach())
-    return found
-
-
-def _module_of(node: FxNode) -> tuple[str, str]:
-    """Path and type of the innermost module that a call was made in."""
-    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return "", ""
-    path, kind = list(stack.values())[-1]
-    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _module_paths(graph: torch.fx.Graph) -> Mapping[str, set[str]]:
-    """The operators called in each module: a module of one operator lends it its own name."""
-    paths: dict[str, set[str]] = defaultdict(set)
-    for node in graph.nodes:
-        if node.op == "call_function":
-            paths[_module_of(node)[0]].add(_operator(node))
-    return paths
-
-
-def _output_names(program: torch.export.ExportedProgram) -> list[str]:
-    """``output``, or for several the keys and positions that lead to each, joined by underscores."""
-    spec = program.call_spec.out_spec
-    assert spec is not None
-    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths = [list(_path_parts(path)) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-    if not paths:
-        raise CaptureError("the model returns nothing", hint="a forward that returns what it computes")
-    if len(paths) == 1 and not any(isinstance(p, str) for p in paths[0]):
-        return ["output"]
-    names = ["_".join(str(p) for p in path) for path in paths]
-    return [f"output_{name}" if name[:1].isdigit() else name for name in names]
-
-
-def _path_parts(path: Sequence[Any]) -> Iterator[str | int]:
-    for key in path:
-        for attribute in ("key", "idx", "name"):
-            if hasattr(key, attribute):
-                part = getattr(key, attribute)
-                yield part if isinstance(part, int) else str(part)
-                break

@@ -84,7 +84,7 @@ def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
             why="golden inputs are checked against what the model said at export",
             hint="--data DATA, or leave --model out",
         )
-    from edgecnn.capture.capture import program_batch
+    from edgecnn.capture.program import program_batch
     from edgecnn.capture.reference import TorchReference
 
     loaded = load_model(model, given["weights"], given["arguments"])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.capture.simplify import fold_affine_forward
+from edgecnn.capture.affine import fold_affine_forward
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, GraphBuilder
