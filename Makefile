@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint types runtimes boards wheel docs check clean
+.PHONY: demo test lint types runtimes boards wheel docs zoo check clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -49,6 +49,10 @@ wheel: $(VENV)/.installed
 # docs/operators.md and docs/commands.md, from the tables and the command line themselves.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
+
+# docs/zoo.md: every model of the zoo exported and checked.
+zoo: $(VENV)/.installed
+	$(BIN)/python docs/zoo.py
 
 # What CI runs.
 check:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from edgecnn.data.dataset import Dataset, Indices
-from edgecnn.errors import DataError, ModelError, UsageError
+from edgecnn.errors import ModelError, UsageError
+from edgecnn.tasks import Task, task_of
 
 DEFAULT_EPOCHS = 15
 """Enough for conv_pool and lenet5 to recognise 98 % of the held-out digits; resnet8 needs 5 only."""
@@ -27,7 +29,8 @@ WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
 _IN_MEMORY = 512 * 2**20
 """Training images of up to this many bytes are decoded once and kept, instead of once per epoch."""
 
-_EVALUATION_BATCH = 256
+_EVALUATED = 2**22
+"""Values of images that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +46,21 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One pass over the training part: its number from 1, mean cross-entropy, and accuracy (0..1) on the test part."""
+    """One pass over the training part: its number from 1, mean cross-entropy, and scores (0..1) on the test part."""
 
     number: int
     loss: float
-    accuracy: float
+    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What came of it: the accuracy (0..1) on the test part after the last epoch, and every epoch before."""
+    """What came of it: the scores (0..1) on the test part after the last epoch, and every epoch before.
 
-    accuracy: float
+    The first score is the one that counts: ``accuracy`` of classes, ``F1`` of centres, ``mIoU`` of pixels.
+    """
+
+    scores: Mapping[str, float]
     history: tuple[Epoch, ...]
 
 
@@ -77,14 +83,16 @@ def train_model(
     by the test part would make its accuracy look better than it is.
 
     Args:
-        module: Takes float32 images of shape (N, C, H, W), gives logits of shape (N, classes).
-        train: Labelled images to learn from.
-        test: Labelled images to measure on, none of which is in ``train``.
+        module: Takes float32 images of shape (N, C, H, W), gives logits of shape (N, classes), or for scenes
+            (N, 1 + classes, rows, columns): see :mod:`edgecnn.tasks`.
+        train: Images to learn from, labelled or with what is where.
+        test: Such images to measure on, none of which is in ``train``.
         epochs: How many times all training images are seen.
         seed: Of shuffling, shifts and dropout; the initial weights are the module's own.
         batch_size: Images per step. A smaller rest of an epoch is left out, and comes in another one.
         learning_rate: The highest of the cycle.
-        augment: Shift every image at random by up to 1/14 of its side (2 of 28 pixels).
+        augment: Shift every image at random by up to 1/14 of its side (2 of 28 pixels). Not done with scenes, whose
+            targets would move too; their objects lie anywhere already.
         progress: Called after every step.
 
     Raises:
@@ -93,42 +101,55 @@ def train_model(
         ModelError: if the module cannot run or be trained on the images, or the loss becomes NaN or infinite.
     """
     _check_numbers(epochs, batch_size, learning_rate)
-    labels = _labels(train)
-    _check_outputs(module, test, classes=max(int(labels.max()), int(_labels(test).max())) + 1)
+    tasks = [task_of(data, _output_shape(module, data)) for data in (train, test)]
     run = _Run(
         module,
         train,
-        labels,
+        tasks[0],
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         rng=np.random.default_rng(seed),
-        augment=augment,
+        augment=augment and tasks[0].shifts,
         progress=progress,
     )
     history = []
     with _deterministic(seed):
         for number in range(1, epochs + 1):
             loss = run.epoch(number)
-            history.append(Epoch(number=number, loss=loss, accuracy=evaluate_model(module, test)))
+            history.append(Epoch(number=number, loss=loss, scores=evaluate_model(module, test)))
     _check_finite_weights(module)
-    return TrainingResult(accuracy=history[-1].accuracy, history=tuple(history))
+    return TrainingResult(scores=history[-1].scores, history=tuple(history))
 
 
-def evaluate_model(module: nn.Module, data: Dataset) -> float:
-    """The share (0..1) of the images whose highest logit is at their label. The module is left in eval mode.
+def evaluate_model(module: nn.Module, data: Dataset) -> dict[str, float]:
+    """How well the module does on a data set, by the scores of its task. It is left in eval mode.
 
     Raises:
-        DataError: if the images have no labels, or one cannot be read.
+        DataError: if nothing is known of the images, or one cannot be read.
+        ModelError: if the module cannot run on them, or its output fits no task on them.
     """
-    labels = torch.from_numpy(_labels(data))
+    scorer = task_of(data, _output_shape(module, data)).scorer()
+    size = max(1, min(256, _EVALUATED // math.prod(data.input_shape)))
+    for start in range(0, len(data), size):
+        places = np.arange(start, min(start + size, len(data)))
+        scorer.add(predict(module, data, places), data, places)
+    return scorer.scores()
+
+
+def predict(module: nn.Module, data: Dataset, places: Indices) -> npt.NDArray[np.float32]:
+    """What the module, left in eval mode, says to the images at these places.
+
+    Raises:
+        ModelError: if that is not one tensor.
+    """
     module.eval()
-    right = 0
     with torch.inference_mode():
-        for start, (images, _) in enumerate(data.batches(_EVALUATION_BATCH)):
-            best = module(torch.from_numpy(images)).argmax(1)
-            right += int((best == labels[start * _EVALUATION_BATCH :][: len(best)]).sum())
-    return right / len(labels)
+        outputs = module(torch.from_numpy(data.batch(places)))
+    if not isinstance(outputs, torch.Tensor):
+        raise ModelError(f"the model gives a {type(outputs).__name__}", hint="one tensor of logits")
+    values: npt.NDArray[np.float32] = outputs.numpy()
+    return values
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -193,7 +214,7 @@ class _Run:
         self,
         module: nn.Module,
         train: Dataset,
-        labels: Indices,
+        task: Task,
         *,
         epochs: int,
         batch_size: int,
@@ -204,7 +225,8 @@ class _Run:
     ) -> None:
         self.module = module
         self.images = _images(train)
-        self.labels = torch.from_numpy(labels)
+        self.targets = torch.from_numpy(task.targets(train, np.arange(len(train))))
+        self.weights = None if task.weights is None else torch.tensor(task.weights)
         self.batch_size = min(batch_size, len(train))
         self.steps = len(train) // self.batch_size
         self.epochs = epochs
@@ -222,7 +244,7 @@ class _Run:
     def epoch(self, number: int) -> float:
         """One pass over the shuffled images; the mean loss."""
         self.module.train()
-        order = self.rng.permutation(len(self.labels))
+        order = self.rng.permutation(len(self.targets))
         losses = []
         for step in range(self.steps):
             loss = self.step(order[step * self.batch_size :][: self.batch_size])
@@ -242,13 +264,23 @@ class _Run:
             images = _shifted(images, self.rng)
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            loss = nn.functional.cross_entropy(self.module(images), self.labels[torch.from_numpy(places)])
+            logits = self.module(images)
+            loss = _cross_entropy(logits, self.targets[torch.from_numpy(places)], self.weights)
             torch.autograd.backward(loss)
         except (RuntimeError, ValueError) as error:
             raise ModelError("the model cannot be trained on these images", why=str(error).split("\n")[0]) from error
         self.optimizer.step()
         self.schedule.step()
         return loss.item()
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Over all images and cells. Cells as rows of one long list: for maps torch has no deterministic form."""
+    if logits.dim() == 4:
+        logits, targets = logits.movedim(1, -1).flatten(0, 2), targets.flatten()
+    if weights is not None:
+        weights = nn.functional.pad(weights, (0, logits.shape[1] - len(weights)), value=1.0)
+    return nn.functional.cross_entropy(logits, targets, weights)
 
 
 def _images(data: Dataset) -> Callable[[Indices], torch.Tensor]:
@@ -286,16 +318,6 @@ def _deterministic(seed: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _labels(data: Dataset) -> Indices:
-    if data.labels is None:
-        raise DataError(
-            f"{data.name} has no labels",
-            why="training and accuracy need the class of every image",
-            hint="npz: add an array y; idx:IMAGES,LABELS; folder: one folder per class",
-        )
-    return data.labels
-
-
 def _check_numbers(epochs: int, batch_size: int, learning_rate: float) -> None:
     if epochs < 1 or batch_size < 1:
         raise UsageError(f"{epochs} epochs with batches of {batch_size} train nothing", hint="1 or more of each")
@@ -303,26 +325,17 @@ def _check_numbers(epochs: int, batch_size: int, learning_rate: float) -> None:
         raise UsageError(f"a learning rate of {learning_rate} trains nothing", hint=f"{DEFAULT_LEARNING_RATE}")
 
 
-def _check_outputs(module: nn.Module, data: Dataset, classes: int) -> None:
+def _output_shape(module: nn.Module, data: Dataset) -> tuple[int, ...]:
     """Run two images, to fail before training instead of within it."""
-    module.eval()
-    images = torch.from_numpy(data.batch(data.spread(2)))
     try:
-        with torch.inference_mode():
-            logits = module(images)
+        outputs = predict(module, data, data.spread(2))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(
             f"the model does not run on images of {'x'.join(map(str, data.input_shape))}",
             why=str(error).split("\n")[0],
             hint="check --input-shape, and --arg in_channels=... for a model of the zoo",
         ) from error
-    shape = tuple(getattr(logits, "shape", ()))
-    if len(shape) != 2 or shape[1] < classes:
-        raise ModelError(
-            f"the model's output is {'x'.join(map(str, shape)) or type(logits).__name__} for {len(images)} images, "
-            f"but there are {classes} classes",
-            hint=f"a model that ends in {classes} logits per image (zoo: --arg num_classes={classes})",
-        )
+    return tuple(outputs.shape)
 
 
 def _check_finite_weights(module: nn.Module) -> None:

@@ -418,7 +418,7 @@ def test_image_that_promises_gigapixels(tmp_path):
     [
         ("digit", "digits"),
         ("digits:x", "digits"),
-        ("", "one of digits, npz:FILE, idx:IMAGES,LABELS, folder:DIR"),
+        ("", "one of digits, scenes, npz:FILE, idx:IMAGES,LABELS, folder:DIR"),
         ("npz:", "npz:FILE"),
         ("faces.npz", "npz:faces.npz"),
         ("dir:pictures", "folder:DIR"),

@@ -9,7 +9,7 @@ from int8_against_ort import MODELS
 
 import edgecnn
 from edgecnn.data.sources import load_dataset
-from edgecnn.models import ZOO, create_model
+from edgecnn.models import create_model
 from edgecnn.samples import of_samples
 from edgecnn.training import train_model
 
@@ -22,7 +22,7 @@ def _inputs(shape: tuple[int, ...], samples: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((samples, *shape), dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", SIZES)
 def test_portable_models_say_the_same_on_both_runtimes(name: str, tmp_path, agent) -> None:
     torch.manual_seed(0)
     module = create_model(name).eval()
@@ -43,7 +43,7 @@ def test_portable_models_say_the_same_on_both_runtimes(name: str, tmp_path, agen
     assert np.array_equal(*outputs)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", SIZES)
 def test_sizes(name: str, tmp_path) -> None:
     """By default, and with a scale per output of linear layers too where that leaves room."""
     module = create_model(name).eval()

@@ -149,7 +149,7 @@ def test_program(tmp_path, batch):
 @pytest.mark.parametrize(
     ("spec", "kind", "said", "hint"),
     [
-        ("lenet", UsageError, "'lenet' is not a model", "lenet5? a zoo name (conv_pool, lenet5, resnet8)"),
+        ("lenet", UsageError, "'lenet' is not a model", "lenet5? a zoo name (conv_pool, lenet5, tiny_vgg, resnet8"),
         ("", UsageError, "is not a model", "a zoo name"),
         ("{net}", UsageError, "is not a model", "net.py:Net"),
         ("{net}:", UsageError, "is not a model", "a zoo name"),

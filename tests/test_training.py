@@ -39,8 +39,8 @@ def test_lenet5_learns_the_digits():
     module = load_module("lenet5").module
     steps = []
     result = train_model(module, *digits((1, 28, 28)), epochs=2, seed=0, progress=steps.append)
-    assert result.accuracy > 0.7
-    assert result.accuracy == result.history[-1].accuracy == evaluate_model(module, digits((1, 28, 28))[1])
+    assert result.scores["accuracy"] > 0.7
+    assert result.scores == result.history[-1].scores == evaluate_model(module, digits((1, 28, 28))[1])
     assert [epoch.number for epoch in result.history] == [1, 2]
     assert result.history[1].loss < result.history[0].loss
     assert (len(steps), steps[-1].epoch, steps[-1].step, steps[-1].steps) == (44, 2, 22, 22)
@@ -94,6 +94,11 @@ class Frozen(nn.Module):
         return torch.zeros(len(x), 10)
 
 
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
 class Picky(nn.Module):
     """Runs only in eval mode."""
 
@@ -110,11 +115,12 @@ class Picky(nn.Module):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (small_net(classes=9), "output is 2x9 for 2 images, but there are 10 classes"),
+        (small_net(classes=9), "output is 2x9, but there are 10 classes"),
         (nn.Conv2d(1, 10, 3), "output is 2x10x6x6"),
         (nn.Conv2d(3, 10, 3), "does not run on images of 1x8x8"),
         (Frozen(), "nothing to train"),
         (Picky(), "cannot be trained on these images"),
+        (Pair(), "gives a tuple"),
     ],
 )
 def test_models_refused(module, said):
@@ -128,6 +134,55 @@ def test_labels_are_needed():
         train_model(small_net(), dataclasses.replace(train, labels=None), test, epochs=1, seed=0)
     with pytest.raises(DataError, match="no labels"):
         evaluate_model(small_net(), dataclasses.replace(test, labels=None))
+
+
+def scenes(size=48, train=48, test=16):
+    parts = [load_dataset("scenes", input_shape=(1, size, size), split=split) for split in ("train", "test")]
+    return [part.take(part.spread(count)) for part, count in zip(parts, (train, test), strict=True)]
+
+
+def map_net(stride, channels=11, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        conv = (nn.Conv2d(1, 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(stride))
+        return nn.Sequential(*conv, nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, channels, 1))
+
+
+@pytest.mark.parametrize(("stride", "names"), [(1, ["mIoU", "pixel accuracy"]), (8, ["F1", "precision", "recall"])])
+def test_scenes_train_segmentation_and_detection_the_same_way_every_time(stride, names):
+    def train():
+        module = map_net(stride)
+        return module, train_model(module, *scenes(), epochs=2, batch_size=8, seed=1)
+
+    (a, first), (b, second) = train(), train()
+    assert equal(a, b)
+    assert first == second
+    assert list(first.scores) == names
+    assert first.history[1].loss < first.history[0].loss
+
+
+def test_a_net_that_always_sees_background_finds_nothing():
+    class Blind(nn.Module):
+        def forward(self, x):
+            y = torch.zeros(len(x), 11, 6, 6)
+            y[:, 0] = 9
+            return y
+
+    assert evaluate_model(Blind(), scenes()[1]) == {"F1": 0, "precision": 0, "recall": 0}
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (map_net(8, channels=10), "has 10 classes of objects, and background"),
+        (small_net(), "does not run on images of 1x48x48"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(48 * 48, 11)), "output is 2x11, but scenes has 10 classes"),
+        (nn.Sequential(nn.Conv2d(1, 11, 3, padding=2)), "is larger than the image"),
+    ],
+)
+def test_models_refused_on_scenes(module, said):
+    with pytest.raises(ModelError, match=said):
+        train_model(module, *scenes(), epochs=1, seed=0)
 
 
 def test_fewer_images_than_a_batch():

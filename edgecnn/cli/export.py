@@ -161,14 +161,15 @@ def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
 
 
 def _calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict[str, Any]) -> Calibration:
-    """Golden inputs from the data as asked for; ranges from the training part where digits are split and no part is."""
+    """Golden inputs from the data as asked for; ranges from the training part where shipped data is asked for whole."""
+    from edgecnn.data.shipped import SHIPPED
     from edgecnn.samples import BATCH, CALIBRATION, GOLDEN, Calibration, Samples
 
     places = data.spread(GOLDEN)
     labels = None if data.labels is None else data.labels[places]
     golden = Samples(inputs=(data.batch(places),), labels=labels, origin=data.name)
     source = data
-    if given["data"] == "digits" and given["split"] is None:
+    if given["data"] in SHIPPED and given["split"] is None:
         how = {key: given[key] for key in ("scale", "mean", "std")}
         source = load_data(given["data"], shapes, split="train", **how)
     used = source.take(source.spread(given["calibration_samples"] or CALIBRATION))

@@ -27,8 +27,10 @@ def models_command(as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "models": [asdict(entry) for entry in ZOO.values()]})
         return
-    columns = [("model", "left"), ("input", "left"), ("parameters", "right"), ("MACs", "right"), ("", "left")]
+    columns = [("model", "left"), ("input", "left"), ("parameters", "right"), ("MACs", "right")]
+    columns += [("trains on", "left"), ("source", "left"), ("", "left")]
     rows = [
-        [e.name, "x".join(map(str, e.input_shape)), f"{e.parameters:,}", f"{e.macs:,}", e.summary] for e in ZOO.values()
+        [e.name, "x".join(map(str, e.input_shape)), f"{e.parameters:,}", f"{e.macs:,}", e.data, e.source, e.summary]
+        for e in ZOO.values()
     ]
     print_table(columns, rows)

@@ -77,11 +77,11 @@ def model_options(command: F) -> F:
 def data_options(command: F) -> F:
     """``--data``, ``--split``, ``--scale``, ``--mean`` and ``--std``."""
     options = (
-        click.option("--data", metavar="DATA", help="digits, npz:FILE, idx:IMAGES,LABELS or folder:DIR."),
+        click.option("--data", metavar="DATA", help="digits, scenes, npz:FILE, idx:IMAGES,LABELS or folder:DIR."),
         click.option(
             "--split",
             type=click.Choice(["train", "test", "all"]),
-            help="Part of the data; by default the held-out test part of digits, all of anything else.",
+            help="Part of the data; by default the held-out test part of digits and scenes, all of anything else.",
         ),
         click.option("--scale", type=float, help="Factor for raw values; by default 1/16 for digits, 1/255 for bytes."),
         click.option("--mean", type=Numbers(), metavar="M[,M...]", help="Subtracted after scaling, per channel."),

@@ -30,6 +30,26 @@ class ImageSource(Protocol):
         """The raw images at these places, resized, not scaled: shape (len(indices), C, H, W)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneObject:
+    """Something in an image: its class, the row and column of its centre in pixels, and how large it is."""
+
+    label: int
+    row: float
+    column: float
+    side: float
+
+
+class Truth(Protocol):
+    """What is where in the images of a source."""
+
+    def masks(self, indices: Indices) -> Labels:
+        """The class of every pixel, counted from 1, 0 for background: shape (len(indices), H, W)."""
+
+    def objects(self, index: int) -> tuple[SceneObject, ...]:
+        """What is in the image at this place."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
     """Images with or without labels, preprocessed batch by batch.
@@ -37,12 +57,13 @@ class Dataset:
     Attributes:
         name: For people: the source, and which part of it this is ("digits (held-out 360 of 1,797)").
         spec: What the user wrote to get it ("digits", "npz:faces.npz").
-        class_names: The name of each class; empty without labels.
+        class_names: The name of each class; empty where there are none.
         labels: One class number per image, int64 of shape (N,), or None.
         preprocessing: What is done to a raw image before the model sees it.
         note: What was done to the images that the user should know, in one sentence; often empty.
         source: The raw images, of which this set may be a part.
         members: The places in ``source`` of this set's images, shape (N,).
+        truth: What is where in the images of ``source``, or None.
     """
 
     name: str
@@ -53,6 +74,7 @@ class Dataset:
     note: str
     source: ImageSource = field(repr=False)
     members: Indices = field(repr=False)
+    truth: Truth | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -80,6 +102,27 @@ class Dataset:
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             yield self.batch(np.arange(start, stop)), None if self.labels is None else self.labels[start:stop]
+
+    def masks(self, indices: npt.ArrayLike) -> Labels:
+        """The class of every pixel of the images at these places, 0 for background: shape (n, H, W).
+
+        Raises:
+            DataError: if a place is outside the set, or it is not known what is where.
+        """
+        return self._truth().masks(self.members[self._places(indices)])
+
+    def objects(self, index: int) -> tuple[SceneObject, ...]:
+        """What is in the image at this place.
+
+        Raises:
+            DataError: if the place is outside the set, or it is not known what is where.
+        """
+        return self._truth().objects(int(self.members[self._places(index)[0]]))
+
+    def _truth(self) -> Truth:
+        if self.truth is None:
+            raise DataError(f"{self.name} does not say what is where", hint="--data scenes")
+        return self.truth
 
     def take(self, indices: npt.ArrayLike) -> Dataset:
         """The set of the images at these places, in the order given. No image is copied or read.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.data.dataset import ImageSource, Labels
+from edgecnn.data.dataset import ImageSource, Indices, Labels, Truth
 from edgecnn.data.preprocessing import Resize
 from edgecnn.errors import DataError
 
@@ -33,10 +33,12 @@ class RawSet:
         title: For people: the file's or folder's name.
         images: The raw images, already brought to the model's size.
         labels: int64 of shape (N,), or None.
-        class_names: One name per class; empty without labels.
+        class_names: One name per class; empty where there are none.
         scale: What raw values are multiplied with, unless the user says otherwise.
         resize: The resize that ``images`` does, if any.
         notes: What the user should know.
+        truth: What is where in the images, if that is known.
+        held_out: The places of the images to hold out, if the source says; None for a fifth of each class.
     """
 
     title: str
@@ -46,6 +48,8 @@ class RawSet:
     scale: float
     resize: Resize | None = None
     notes: tuple[str, ...] = ()
+    truth: Truth | None = None
+    held_out: Indices | None = None
 
 
 @contextmanager

@@ -13,13 +13,12 @@ from edgecnn.data.idx import read_idx
 from edgecnn.data.npz import read_npz
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.data.raw import RawSet, Shape
-from edgecnn.data.split import Split, is_split, part
+from edgecnn.data.shipped import SHIPPED
+from edgecnn.data.split import Split, given_part, is_split, part
 from edgecnn.errors import UsageError
 
-FORMS = ("digits", "npz:FILE", "idx:IMAGES,LABELS", "folder:DIR")
+FORMS = ("digits", "scenes", "npz:FILE", "idx:IMAGES,LABELS", "folder:DIR")
 """What a specification can look like."""
-
-_DIGITS = Path(__file__).with_name("digits.npz")
 
 
 def load_dataset(
@@ -35,12 +34,12 @@ def load_dataset(
     """Load a data set and fit it to a model.
 
     Args:
-        spec: "digits", "npz:FILE", "idx:IMAGES,LABELS", "idx:IMAGES" or "folder:DIR".
+        spec: "digits", "scenes", "npz:FILE", "idx:IMAGES,LABELS", "idx:IMAGES" or "folder:DIR".
         input_shape: The model's channels, height and width. Images of another height and width are resized, and
             ``note`` says so. None keeps the images' own.
-        split: "train", "test" (a fifth of each class, held out) or "all". None is "test" for the digits, which the
-            zoo's models are trained on, and "all" for everything else.
-        scale: Multiplied with raw values; None for 1/16 for the digits, 1/255 for bytes, else 1.
+        split: "train", "test" (a fifth of each class, held out) or "all". None is "test" for the digits and the
+            scenes, which the zoo's models are trained on, and "all" for everything else.
+        scale: Multiplied with raw values; None for 1/16 for the digits, 1/255 for bytes and scenes, else 1.
         mean: Subtracted after scaling, one value or one per channel; None for 0.
         std: Divided by after that, one value or one per channel; None for 1.
         seed: Which images are held out. Keep it the same in training and testing.
@@ -53,7 +52,8 @@ def load_dataset(
     if not is_split(which):
         raise UsageError(f"there is no part {which!r} of a data set", hint="train, test or all")
     raw = _read(spec, input_shape)
-    members = part(which, raw.labels, len(raw.images), seed)
+    count = len(raw.images)
+    members = part(which, raw.labels, count, seed) if raw.held_out is None else given_part(which, raw.held_out, count)
     return Dataset(
         name=_name(raw, which, members),
         spec=spec,
@@ -63,18 +63,19 @@ def load_dataset(
         note="; ".join(raw.notes),
         source=raw.images,
         members=members,
+        truth=raw.truth,
     )
 
 
 def _default_split(spec: str) -> Split:
-    return "test" if spec == "digits" else "all"
+    return "test" if spec in SHIPPED else "all"
 
 
 def _read(spec: str, wanted: Shape | None) -> RawSet:
     form, _, rest = spec.partition(":")
     match form:
-        case "digits" if not rest:
-            return read_npz(_DIGITS, wanted, title="digits", scale=1 / 16)
+        case "digits" | "scenes" if not rest:
+            return SHIPPED[form](wanted)
         case "npz" if rest:
             return read_npz(Path(rest), wanted)
         case "idx" if rest:

@@ -42,6 +42,17 @@ def part(split: Split, labels: Labels | None, count: int, seed: int) -> Indices:
     return np.flatnonzero(held_out if split == "test" else ~held_out)
 
 
+def given_part(split: Split, held_out: Indices, count: int) -> Indices:
+    """The places of the images of one part, ascending, where the source itself says which are held out."""
+    match split:
+        case "all":
+            return np.arange(count, dtype=np.int64)
+        case "test":
+            return np.sort(held_out)
+        case "train":
+            return np.setdiff1d(np.arange(count, dtype=np.int64), held_out)
+
+
 def _held_out(labels: Labels, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     # Raw words of the bit generator, because numpy promises that these never change; permutation() may.
     rank = np.random.PCG64(seed).random_raw(len(labels))

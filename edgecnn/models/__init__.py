@@ -27,7 +27,9 @@ class ZooEntry:
         input_shape: Channels, height and width.
         parameters: How many learned numbers it has.
         macs: Multiplications with addition for one image.
+        data: What ``edgecnn train --data`` trains it on.
         summary: What it is, in one line.
+        source: Whose it is.
     """
 
     name: str
@@ -36,7 +38,9 @@ class ZooEntry:
     input_shape: tuple[int, int, int]
     parameters: int
     macs: int
+    data: str
     summary: str
+    source: str
 
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType(
@@ -50,7 +54,9 @@ ZOO: Mapping[str, ZooEntry] = MappingProxyType(
                 input_shape=(1, 28, 28),
                 parameters=50_186,
                 macs=3_869_824,
+                data="digits",
                 summary="two convolutions (32 and 64 channels), each with ReLU and pooling, and one linear layer",
+                source="torch's and Keras' first MNIST examples",
             ),
             ZooEntry(
                 name="lenet5",
@@ -59,7 +65,20 @@ ZOO: Mapping[str, ZooEntry] = MappingProxyType(
                 input_shape=(1, 28, 28),
                 parameters=61_706,
                 macs=416_520,
-                summary="LeNet-5 (LeCun et al., 1998) with ReLU and max pooling",
+                data="digits",
+                summary="LeNet-5 with ReLU and max pooling",
+                source="LeCun et al., 1998",
+            ),
+            ZooEntry(
+                name="tiny_vgg",
+                module="edgecnn.models.tiny_vgg",
+                class_name="TinyVGG",
+                input_shape=(3, 64, 64),
+                parameters=19_920,
+                macs=5_608_780,
+                data="digits",
+                summary="two blocks of two convolutions, and one linear layer",
+                source="CNN Explainer, Wang et al., 2020",
             ),
             ZooEntry(
                 name="resnet8",
@@ -68,7 +87,97 @@ ZOO: Mapping[str, ZooEntry] = MappingProxyType(
                 input_shape=(3, 32, 32),
                 parameters=78_186,
                 macs=12_501_632,
-                summary="the ResNet-8 of MLPerf Tiny's image classification",
+                data="digits",
+                summary="three residual blocks, for image classification",
+                source="MLPerf Tiny",
+            ),
+            ZooEntry(
+                name="ds_cnn",
+                module="edgecnn.models.ds_cnn",
+                class_name="DSCNN",
+                input_shape=(1, 49, 10),
+                parameters=23_756,
+                macs=2_656_768,
+                data="digits",
+                summary="depthwise separable blocks on a spectrogram, for keyword spotting",
+                source="MLPerf Tiny; Zhang et al., 2017",
+            ),
+            ZooEntry(
+                name="mobilenet_v1",
+                module="edgecnn.models.mobilenet_v1",
+                class_name="MobileNetV1",
+                input_shape=(3, 96, 96),
+                parameters=216_322,
+                macs=7_489_664,
+                data="digits",
+                summary="depthwise separable blocks at width 0.25, for visual wake words",
+                source="MLPerf Tiny; Howard et al., 2017",
+            ),
+            ZooEntry(
+                name="mobilenet_v2",
+                module="edgecnn.models.mobilenet_v2",
+                class_name="MobileNetV2",
+                input_shape=(3, 96, 96),
+                parameters=408_938,
+                macs=10_666_928,
+                data="digits",
+                summary="inverted residual blocks at width 0.35",
+                source="Sandler et al., 2018",
+            ),
+            ZooEntry(
+                name="mobilenet_v3_small",
+                module="edgecnn.models.mobilenet_v3_small",
+                class_name="MobileNetV3Small",
+                input_shape=(3, 96, 96),
+                parameters=1_528_106,
+                macs=11_057_600,
+                data="digits",
+                summary="inverted residual blocks with squeeze-and-excitation and hard swish",
+                source="Howard et al., 2019",
+            ),
+            ZooEntry(
+                name="squeezenet",
+                module="edgecnn.models.squeezenet",
+                class_name="SqueezeNet",
+                input_shape=(3, 96, 96),
+                parameters=727_626,
+                macs=42_804_928,
+                data="digits",
+                summary="fire modules: a narrow convolution, then two side by side (version 1.1)",
+                source="Iandola et al., 2016",
+            ),
+            ZooEntry(
+                name="shufflenet_v2",
+                module="edgecnn.models.shufflenet_v2",
+                class_name="ShuffleNetV2",
+                input_shape=(3, 96, 96),
+                parameters=352_042,
+                macs=7_256_608,
+                data="digits",
+                summary="split, shuffled and concatenated channels at width 0.5",
+                source="Ma et al., 2018",
+            ),
+            ZooEntry(
+                name="fomo",
+                module="edgecnn.models.fomo",
+                class_name="FOMO",
+                input_shape=(1, 96, 96),
+                parameters=19_019,
+                macs=5_246_208,
+                data="scenes",
+                summary="a detector: what is centred in each cell of 8x8 pixels",
+                source="Edge Impulse, 2022",
+            ),
+            ZooEntry(
+                name="tiny_unet",
+                module="edgecnn.models.tiny_unet",
+                class_name="TinyUNet",
+                input_shape=(1, 64, 64),
+                parameters=121_123,
+                macs=36_438_016,
+                data="scenes",
+                summary="a class for every pixel: three levels down and up again",
+                source="Ronneberger et al., 2015",
             ),
         )
     }

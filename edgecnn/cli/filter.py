@@ -1,0 +1,62 @@
+"""``edgecnn filter``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.cli.options import json_option, prints_to_stderr
+from edgecnn.cli.state import common_options
+
+
+@click.command("filter")
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option(
+    "--kernel",
+    required=True,
+    metavar="NAME",
+    help="identity, box_blur, gaussian, sharpen, sobel_x, sobel_y, laplacian or emboss.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A PNG, say.")
+@click.option(
+    "--padding",
+    type=click.Choice(["zeros", "replicate", "reflect"]),
+    default="zeros",
+    show_default=True,
+    help="What lies around the image.",
+)
+@click.option("--format", "form", type=click.Choice(["onnx", "tflite"]), default="onnx", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option("--target", metavar="RUNTIME", help="Which runtime; by default the first that is installed here.")
+@json_option
+@common_options
+def filter_command(
+    image: Path, kernel: str, output: Path, padding: str, form: str, precision: str, target: str | None, as_json: bool
+) -> None:
+    """Run a fixed filter on IMAGE, through an exported artifact on a runtime.
+
+    The image's 0 to 255 go in as 0 to 1. Kernels whose numbers add up to 1 (identity, blurs, sharpen, emboss) give
+    brightness, cut off at 0 and 255. Those that add up to 0 (Sobel, Laplacian) give differences: none is the grey 128,
+    and the largest possible ones are 1 and 255.
+
+    \b
+    Examples:
+      edgecnn filter photo.jpg --kernel sobel_x -o edges.png
+      edgecnn filter photo.jpg --kernel gaussian --padding replicate --format tflite --precision int8 -o soft.png
+    """
+    from edgecnn.cli.output import print_json
+    from edgecnn.filtering import check_image_path, filter_image, read_image, write_image
+
+    check_image_path(output)
+    pixels = read_image(image)
+    with prints_to_stderr():
+        done = filter_image(pixels, kernel, padding=padding, form=form, precision=precision, runtime=target)
+    write_image(output, done.pixels)
+    size = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.ndim == 2 else 'RGB'}"
+    if as_json:
+        made = {"kernel": kernel, "artifact": done.artifact, "runtime": done.runtime}
+        print_json({"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error})
+        return
+    click.echo(f"{output}: {kernel} of {image.name} ({size}), {done.artifact} on {done.runtime}")
+    click.echo(f"largest difference from torch {done.max_abs_error:.1e}, where white is 1")
