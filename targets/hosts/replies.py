@@ -66,6 +66,8 @@ class Opened:
 
     Attributes:
         arena_bytes: Memory for tensors, where the runtime tells: TFLite Micro does.
+        load_ns: What opening took, the runtime's module being imported already; 0 where the agent does not tell.
+        resident_kb: Memory of the process just before that, where it is known.
     """
 
     session: int
@@ -74,6 +76,8 @@ class Opened:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     arena_bytes: int | None = None
+    load_ns: int = 0
+    resident_kb: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,8 @@ def parse_opened(message: agent.Message) -> Opened:
         inputs=tuple(_tensor(item) for item in _field(fields, "inputs", list)),
         outputs=tuple(_tensor(item) for item in _field(fields, "outputs", list)),
         arena_bytes=None if fields.get("arena_bytes") is None else _field(fields, "arena_bytes", int),
+        load_ns=0 if fields.get("load_ns") is None else _field(fields, "load_ns", int),
+        resident_kb=None if fields.get("resident_kb") is None else _field(fields, "resident_kb", int),
     )
 
 
