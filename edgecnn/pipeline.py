@@ -132,6 +132,7 @@ def export_model(
         written |= {(form, "int8"): file for form in C_FORMATS}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
     golden |= {plan.precision: dict(plan.golden) for plan in plans if plan.golden is not None}
+    golden |= {f"{plan.precision}-{rule}": dict(own) for plan in plans for rule, own in plan.other_golden.items()}
     return write_bundle(
         directory,
         name=name,

@@ -36,6 +36,7 @@ class Plan:
         precision: Its name.
         write: Makes the file of a format.
         golden: What its files are to say to the golden inputs, by output, where that is known exactly.
+        other_golden: The same for runtimes that round by other rules, by the rule's name.
         spec: How it was quantized, for the manifest.
         notes: What the user should know.
         format_notes: What the user should know of one format.
@@ -44,6 +45,7 @@ class Plan:
     precision: str
     write: Callable[[str], Written]
     golden: Mapping[str, npt.NDArray[Any]] | None = None
+    other_golden: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     spec: QuantizationSpec | None = None
     notes: tuple[str, ...] = ()
     format_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -167,6 +169,7 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
         precision="int8",
         write=write,
         golden=program.golden(inputs),
+        other_golden={"gemmlowp": program.golden(inputs, rounding="gemmlowp")},
         spec=_int8_spec(program, io),
         notes=(*program.quantized.notes, *_random_note(data)),
         format_notes={"onnx": (program.saturation.summary(),)},
@@ -191,6 +194,7 @@ def _int8_spec(program: Program, io: Any) -> QuantizationSpec:
         float_layers=tuple(sorted(program.quantized.skipped)),
         io=io,
         raw_bytes=program.bytes_in is not None,
+        saturating=program.saturation.risky,
     )
 
 

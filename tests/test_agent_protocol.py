@@ -253,6 +253,9 @@ def test_what_cannot_be_read_is_not_written(case, monkeypatch):
     assert stream.getvalue() == b""
 
 
+TO_OPEN = {"runtime": "litert", "options": {}, "sha256": "0" * 64}
+
+
 class TestServe:
     """The agent's loop, on streams in memory."""
 
@@ -284,12 +287,11 @@ class TestServe:
             (message("open", {"runtime": "litert", "options": {"arena": 1}}), "input", "no option 'arena'"),
             (message("open", {"runtime": "litert", "options": {"threads": True}}), "input", "not of type int"),
             (message("open", {"runtime": "litert", "options": {"threads": 0}}), "input", "not from 1 to 256"),
-            (message("open", {"runtime": "litert", "options": {}}), "protocol", "not one array of uint8"),
-            (
-                message("open", {"runtime": "litert", "options": {}, "sha256": "00"}, [np.ones(3, np.uint8)]),
-                "protocol",
-                "arrived with SHA-256",
-            ),
+            (message("open", {"runtime": "litert", "options": {}}), "protocol", "sha256 is missing"),
+            (message("open", {**TO_OPEN, "sha256": "../00"}), "protocol", "not 64 hexadecimal digits"),
+            (message("open", TO_OPEN), "need-artifact", "no artifact with SHA-256 000"),
+            (message("open", TO_OPEN, [np.ones(3, np.int8)]), "protocol", "not one array of uint8"),
+            (message("open", TO_OPEN, [np.ones(3, np.uint8)]), "protocol", "arrived with SHA-256"),
             (message("infer", {"session": 1}), "protocol", "there is no session 1"),
             (message("infer", {"session": True}), "protocol", "not of type int"),
             (message("infer", {"session": {}}), "protocol", "not of type int"),

@@ -13,6 +13,9 @@ from edgecnn.bench.statistics import Interval, median_interval, paired_ratio, ra
 from edgecnn.bench.steady import Limits, is_precise, is_steady
 from edgecnn.bench.student import order_ranks, t_quantile
 from edgecnn.bench.validity import (
+    _THROTTLING as HINTS,
+)
+from edgecnn.bench.validity import (
     check_frequency,
     check_load,
     check_throttled,
@@ -20,6 +23,7 @@ from edgecnn.bench.validity import (
     check_warmup,
     two_modes,
 )
+from edgecnn.targets.hosts.replies import THROTTLED
 
 SHORT = Limits(processes=5, seconds=1.0, warmup=0.2, samples=600, slice_seconds=0.005)
 
@@ -210,19 +214,23 @@ def test_a_machine_that_others_use_is_found():
     assert check_load([[40, 50]], [[100, 100]], threads=2) == []
 
 
+BOOT = ("under-voltage since boot", "throttled since boot")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "reasons"),
     [
         (None, None, []),
-        (0, 0, []),
-        (0x50000, 0x50000, []),  # it happened before the run, and not in it
-        (0, 0x1, ["under-voltage after"]),
-        (0x50005, 0x50005, ["under-voltage before and after", "throttled before and after"]),
-        (0, 0x20000, ["frequency capped during"]),
-        (0x8, 0, ["soft temperature limit before"]),
+        ((), (), []),
+        (BOOT, BOOT, []),  # it happened before the run, and not in it
+        ((), ("under-voltage now",), ["under-voltage after"]),
+        ((*BOOT, "throttled now"), (*BOOT, "throttled now"), ["throttled before and after"]),
+        ((), ("frequency capped since boot",), ["frequency capped during"]),
+        (("soft temperature limit now",), (), ["soft temperature limit before"]),
     ],
 )
-def test_throttled_bits(before, after, reasons):
+def test_throttling(before, after, reasons):
+    assert {word for text in THROTTLED.values() for word in [text.removesuffix(" now")] if word != text} == set(HINTS)
     found = [f.reason for f in check_throttled(before, after)]
     assert [r.partition(" the run")[0] for r in found] == reasons
 

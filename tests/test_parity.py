@@ -18,7 +18,7 @@ from torch import nn
 
 import edgecnn
 from edgecnn.data.sources import load_dataset
-from edgecnn.errors import BundleError, DataError, TargetError
+from edgecnn.errors import BundleError, DataError
 from edgecnn.models import create_model
 from edgecnn.parity.metrics import Difference, relative_error
 
@@ -136,13 +136,17 @@ def test_a_changed_weight_is_found(small, fault, words: str) -> None:
 
 
 def test_another_models_artifact_is_found(small, bundle) -> None:
-    with pytest.raises(TargetError):
-        edgecnn.check_bundle(_replace(small, "small.fp32.onnx", bundle.artifact("onnx", "fp32").read()))
+    report = edgecnn.check_bundle(_replace(small, "small.fp32.onnx", bundle.artifact("onnx", "fp32").read()))
+    assert (report.passed, report.exit_code) == (False, 2)
+    assert [(u.target, u.artifact) for u in report.unjudged] == [("onnxruntime@local", "small.fp32.onnx")]
 
 
-def test_a_file_that_is_no_model_is_an_error(small) -> None:
-    with pytest.raises(TargetError, match=r"small\.fp32\.tflite on litert"):
-        edgecnn.check_bundle(_replace(small, "small.fp32.tflite", b"not a model" * 10))
+def test_a_file_that_is_no_model_does_not_hide_the_other_verdicts(small) -> None:
+    report = edgecnn.check_bundle(_replace(small, "small.fp32.tflite", b"not a model" * 10))
+    assert (report.passed, report.exit_code) == (False, 2)
+    assert [(v.target, v.passed) for v in report.verdicts] == [("onnxruntime@local", True)]
+    assert "small.fp32.tflite on litert" in report.unjudged[0].error.message
+    assert json.loads(json.dumps(report.as_json()))["unjudged"][0]["target"] == "litert@local"
 
 
 def test_a_changed_file_is_an_error(small) -> None:

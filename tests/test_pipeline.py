@@ -216,7 +216,7 @@ def test_every_precision(tmp_path) -> None:
         tmp_path, formats=["tflite"], precisions=["fp32", "fp16", "int8", "int8-dynamic", "int16x8"]
     )  # fmt: skip
     assert [a.precision for a in bundle.artifacts] == ["fp32", "fp16", "int8", "int8-dynamic", "int16x8"]
-    assert set(bundle.golden().outputs) == {"fp32", "fp16", "int8", "int16x8"}
+    assert set(bundle.golden().outputs) == {"fp32", "fp16", "int8", "int8-gemmlowp", "int16x8"}
     spec = bundle.artifact("tflite", "int8").spec.quantization
     assert spec is not None
     assert (spec.recipe, spec.samples, spec.exact, spec.io) == ("int8", 96, True, "float32")

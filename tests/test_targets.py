@@ -283,8 +283,12 @@ def test_closed_sessions(local):
 
 def test_tables_agree():
     """The agent is one file that imports nothing, so the host's table repeats a part of its table."""
-    theirs = {name: (row.module, row.distribution, tuple(row.options)) for name, row in agent.RUNTIMES.items()}
-    assert theirs == {name: (row.module, row.distribution, row.options) for name, row in RUNTIMES.items()}
+    theirs = {name: (row.module, row.distribution, row.options) for name, row in agent.RUNTIMES.items()}
+    assert theirs == {
+        name: (row.module, row.distribution, {key: option.default for key, option in row.options.items()})
+        for name, row in RUNTIMES.items()
+    }
+    assert all(option.accepts(option.default) for row in RUNTIMES.values() for option in row.options.values())
     assert [row.name for row in runtimes_for("onnx")] == ["onnxruntime"]
     assert [row.name for row in runtimes_for("tflite")] == ["litert", "tflite-runtime", "tflite-micro"]
     assert runtimes_for("c") == ()
@@ -524,9 +528,10 @@ def test_wrong_replies(script, case):
 
 def test_another_protocol_version(script):
     source = f"{PREAMBLE}\nagent.PROTOCOL = 2\nsys.exit(agent.main())"
-    with script(source) as connection, pytest.raises(TargetError, match="malformed") as caught:
+    with script(source) as connection, pytest.raises(TargetError, match="here speaks protocol 2") as caught:
         connection.hello()
-    assert "the other side speaks protocol 2, this side 1" in caught.value.why
+    assert caught.value.why.startswith("it is newer than this edgecnn, which speaks protocol 1")
+    assert caught.value.hint == "update edgecnn here"
 
 
 def test_a_runtime_that_is_not_installed(script):

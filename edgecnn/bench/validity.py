@@ -69,28 +69,35 @@ def check_load(cpu_ns: Sequence[Sequence[int]], wall_ns: Sequence[Sequence[int]]
     return [Invalid(kind="load", reason=reason, hint="stop what else runs there (top shows it), or measure again")]
 
 
-_NOW = {
-    0: ("under-voltage", "a stronger power supply or a shorter cable"),
-    1: ("frequency capped", "better cooling or power supply"),
-    2: ("throttled", "better cooling"),
-    3: ("soft temperature limit", "better cooling"),
+_POWER = "a stronger power supply or a shorter cable"
+_HEAT = "better cooling, and pauses between runs"
+_THROTTLING = {
+    "under-voltage": _POWER,
+    "frequency capped": f"{_POWER}, or {_HEAT}",
+    "throttled": _HEAT,
+    "soft temperature limit": _HEAT,
 }
-_PAST = 16
 
 
-def check_throttled(before: int | None, after: int | None) -> list[Invalid]:
-    """What ``vcgencmd get_throttled`` says: bits 0 to 3 hold now, bits 16 to 19 have held since the board started.
+def check_throttled(before: Sequence[str] | None, after: Sequence[str] | None) -> list[Invalid]:
+    """What the firmware of a Raspberry Pi says, as `edgecnn.targets.hosts.replies.THROTTLED` words its bits.
 
-    Source: the Raspberry Pi documentation of vcgencmd. The latter count only where they were not set before the run.
+    What has held since the board started counts only where it did not before the run.
     """
+    first, last = set(before or ()), set(after or ())
     found = []
-    for bit, (name, hint) in _NOW.items():
-        now = [bits is not None and bool(bits >> bit & 1) for bits in (before, after)]
-        past = [bits is not None and bool(bits >> (bit + _PAST) & 1) for bits in (before, after)]
-        if any(now) or (before is not None and past[1] and not past[0]):
-            when = "before and after" if all(now) else "before" if now[0] else "after" if now[1] else "during"
-            reason = f"{name} {when} the run (vcgencmd get_throttled)"
-            found.append(Invalid(kind="throttled", reason=reason, hint=hint))
+    for name, hint in _THROTTLING.items():
+        now, past = f"{name} now", f"{name} since boot"
+        if now in first & last:
+            when = "before and after"
+        elif now in first | last:
+            when = "before" if now in first else "after"
+        elif before is not None and past in last - first:
+            when = "during"
+        else:
+            continue
+        reason = f"{name} {when} the run (vcgencmd get_throttled)"
+        found.append(Invalid(kind="throttled", reason=reason, hint=hint))
     return found
 
 

@@ -134,6 +134,7 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         float_layers: Layers that the recipe left in float.
         io: Type of the artifact's inputs and outputs: float32, int8, or uint8 (the integers plus 128).
         raw_bytes: Whether the first input takes the raw image's bytes, its preprocessing being done inside.
+        saturating: Layers that ONNX Runtime can get wrong on x86 without VNNI, those that it does most often first.
     """
 
     recipe: str
@@ -145,6 +146,7 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     float_layers: tuple[str, ...] = ()
     io: Literal["float32", "int8", "uint8"] = "float32"
     raw_bytes: bool = False
+    saturating: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_text("recipe", self.recipe)
@@ -152,6 +154,8 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         _require(0 < self.samples <= _MAX_ELEMENTS, f"{self.samples} calibration samples")
         for layer in self.float_layers:
             check_text("float layer", layer)
+        for layer in self.saturating:
+            check_text("saturating layer", layer)
 
 
 class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from edgecnn import __version__
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
-COMMANDS = ("train", "export", "check", "show", "models")
+COMMANDS = ("train", "export", "check", "predict", "targets", "show", "models", "doctor")
 
 
 class _LazyGroup(click.Group):
@@ -42,8 +42,11 @@ def cli() -> None:
       edgecnn export conv_pool --weights weights.pt --data digits -o build/conv_pool
       edgecnn export my_net.py:Net --input-shape 3x64x64 -o build/net
       edgecnn check build/conv_pool --data digits
+      edgecnn targets emulate pi4
+      edgecnn check build/conv_pool --target @pi4
+      edgecnn predict build/conv_pool five.png --target litert@pi4
 
-    Exit codes: 0 good, 1 a check failed, 2 wrong usage or input, 130 interrupted.
+    Exit codes: 0 good, 1 a check failed, 2 wrong usage, input or target, 130 interrupted.
     """
 
 

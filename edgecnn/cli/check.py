@@ -15,6 +15,8 @@ from edgecnn.cli.options import (
     load_model,
     prints_to_stderr,
     refuse_without_data,
+    target_option,
+    time_limit_option,
 )
 from edgecnn.cli.state import common_options
 from edgecnn.errors import UsageError
@@ -30,22 +32,28 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="MODEL", help="The torch model, to be the reference on the data set.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Its weights.")
 @click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function.")
-@click.option("--time-limit", type=float, default=60.0, show_default=True, help="Seconds for one answer of a runtime.")
+@target_option
+@time_limit_option
 @json_option
 @common_options
-def check_command(bundle: Path, model: str | None, time_limit: float, as_json: bool, **given: Any) -> int:
-    """Check every artifact of BUNDLE on the runtimes installed here against the reference.
+def check_command(
+    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, as_json: bool, **given: Any
+) -> int:
+    """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
     The golden inputs are always checked, against what the torch model said at export. With --data the data set is
     checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.
 
-    Exits 1 when the error of an fp32 artifact exceeds 1e-5 of the output's range, or anything is NaN.
+    Exits 1 when an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 when
+    none is but something could not be judged: a host is not reached, a runtime crashes. The other hosts are judged.
 
     \b
     Examples:
       edgecnn check build/conv_pool
       edgecnn check build/conv_pool --data digits --model conv_pool --weights weights.pt
       edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json
+      edgecnn check build/net --target litert --target onnxruntime@pi4 --target @ssh://pi@raspberrypi.local
+      edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
     """
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import print_json, print_report, progress_bar
@@ -58,14 +66,21 @@ def check_command(bundle: Path, model: str | None, time_limit: float, as_json: b
     with prints_to_stderr():
         reference = None if model is None else _reference(loaded, model, given)
     with prints_to_stderr(), progress_bar("checking") as progress:
-        report = check_bundle(loaded, data=data, reference=reference, time_limit=time_limit, progress=progress)
+        report = check_bundle(
+            loaded,
+            targets=targets or None,
+            data=data,
+            reference=reference,
+            time_limit=time_limit,
+            progress=progress,
+        )
     if as_json:
         print_json(report.as_json())
     else:
         if data is not None and data.note:
             click.echo(f"note: {data.note}", err=True)
         print_report(report)
-    return 0 if report.passed else 1
+    return report.exit_code
 
 
 def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:

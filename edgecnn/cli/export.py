@@ -76,7 +76,7 @@ def export_command(
         with progress_bar("checking") as progress:
             report = check_bundle(bundle, progress=progress)
     _print(bundle, reference_notes, report, as_json=as_json)
-    return 0 if report is None or report.passed else 1
+    return 0 if report is None else report.exit_code
 
 
 def _export(

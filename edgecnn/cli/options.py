@@ -101,6 +101,18 @@ def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:
     return command
 
 
+def target_option(command: F) -> F:
+    """``--target``, which may be given again."""
+    text = "RUNTIME@HOST, with either half left out, or a glob; may be given again (docs/targets.md)."
+    return click.option("--target", "targets", multiple=True, metavar="TARGET", help=text)(command)
+
+
+def time_limit_option(command: F) -> F:
+    """``--time-limit``."""
+    text = "Seconds for one answer of a runtime.  [default: 60; on emulated boards 600]"
+    return click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help=text)(command)
+
+
 def prints_to_stderr() -> contextlib.redirect_stdout[Any]:
     """While the user's own code runs: what it prints is no part of the result."""
     return contextlib.redirect_stdout(sys.stderr)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecnn.cli.state import STATE
+
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
-    from edgecnn.parity.verdict import CheckReport, Verdict
+    from edgecnn.errors import EdgecnnError
+    from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 
 Column = tuple[str, str]
 """Heading, and ``left`` or ``right``."""
@@ -80,7 +83,9 @@ def print_bundle(bundle: Bundle) -> None:
 
 def print_report(report: CheckReport) -> None:
     """Print a check's verdicts and what they come to."""
-    columns: list[Column] = [("artifact", "left"), ("runtime", "left"), ("samples", "left")]
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)
+    columns: list[Column] = [("artifact", "left"), ("target", "left"), ("version", "left"), ("samples", "left")]
     if len({v.output for v in report.verdicts}) > 1:
         columns.append(("output", "left"))
     columns += [("max abs error", "right"), ("of range", "right")]
@@ -92,21 +97,44 @@ def print_report(report: CheckReport) -> None:
         columns += [("top-1 agrees", "right"), ("accuracy", "right"), ("reference", "right")]
     outputs = ("output", "left") in columns
     columns.append(("verdict", "left"))
-    print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores) for v in report.verdicts])
+    if report.verdicts:
+        print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores) for v in report.verdicts])
     for name, layers in sorted({v.artifact: v.float_layers for v in report.verdicts if v.float_layers}.items()):
         click.echo(f"{name} computes in float, as its recipe says: {', '.join(layers)}")
     for v in (v for v in report.verdicts if not v.passed):
-        click.echo(f"failed: {v.artifact} on {v.runtime}, {v.samples_from}, output {v.output}: {v.reason}")
+        click.echo(f"failed: {v.artifact} on {v.target}, {v.samples_from}, output {v.output}: {v.reason}")
+    for u in report.unjudged:
+        print_unjudged(u)
     failed = sum(not v.passed for v in report.verdicts)
+    lost = f"; {len(report.unjudged)} could not be judged" if report.unjudged else ""
     references = ", ".join(sorted({f"{v.samples_from} against {v.reference}" for v in report.verdicts}))
     if failed:
-        click.echo(f"check: {failed} of {len(report.verdicts)} verdicts failed ({references})")
+        click.echo(f"check: {failed} of {len(report.verdicts)} verdicts failed{lost} ({references})")
+    elif not report.verdicts:
+        click.echo("check: nothing could be judged")
+    elif lost:
+        click.echo(f"check: {len(report.verdicts)} verdicts passed{lost} ({references})")
     else:
         click.echo(f"check: passed, {len(report.verdicts)} of {len(report.verdicts)} verdicts ({references})")
 
 
+def print_unjudged(unjudged: Unjudged) -> None:
+    """Print to standard error what could not be judged, and why."""
+    about = f"{unjudged.artifact} on {unjudged.target}" if unjudged.artifact else unjudged.target
+    print_error(f"{about} could not be judged", unjudged.error)
+
+
+def print_error(about: str, error: EdgecnnError) -> None:
+    """Print to standard error what failed while other things did not."""
+    click.echo(f"error: {about}: {error.message}", err=True)
+    for line in error.lines():
+        click.echo(line, err=True)
+    if error.detail and (STATE.verbose or STATE.debug):
+        click.echo(f"\n{error.detail.rstrip()}", err=True)
+
+
 def _row(v: Verdict, *, outputs: bool, integers: bool, scores: bool) -> list[str]:
-    row = [v.artifact, f"{v.runtime} {v.runtime_version}", v.samples_from]
+    row = [v.artifact, v.target, v.runtime_version, v.samples_from]
     row += [v.output] if outputs else []
     row += [f"{v.max_abs_error:.2e}", f"{v.relative_error:.1e}"]
     if integers:

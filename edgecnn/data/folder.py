@@ -62,6 +62,27 @@ def read_folder(folder: Path, wanted: Shape | None) -> RawSet:
     )
 
 
+def read_images(paths: Sequence[Path], wanted: Shape) -> RawSet:
+    """Image files by themselves, without classes; converted and resized as those of `read_folder`.
+
+    Raises:
+        DataError: if one cannot be read, or the model takes neither 1 nor 3 channels.
+    """
+    if wanted[0] not in _MODE:
+        raise DataError(f"images have 1 or 3 channels, the model takes {wanted[0]}", hint="give arrays: .npz or .npy")
+    headers = [_header(path) for path in paths]
+    resized = _resize(headers, wanted)
+    return RawSet(
+        title=", ".join(path.name for path in paths),
+        images=FolderImages(paths, wanted),
+        labels=None,
+        class_names=(),
+        scale=1 / 255,
+        resize=resized,
+        notes=_notes(headers, wanted, resized, 0),
+    )
+
+
 class FolderImages:
     """Image files, decoded, converted and resized when they are asked for.
 

@@ -48,6 +48,21 @@ def read_npz(path: Path, wanted: Shape | None, *, title: str = "", scale: float 
     )
 
 
+def read_npy(path: Path, wanted: Shape) -> RawSet:
+    """Images of an ``.npy`` file: one, (H, W) or (C, H, W) or (H, W, C), or several with a first axis for them.
+
+    Raises:
+        DataError: if the file is no such array, or does not fit ``wanted``.
+    """
+    with reading(path, "a NumPy array (npy)", *_DAMAGE), path.open("rb") as stream:
+        _check_header(stream, path.stat().st_size, str(path))
+        stream.seek(0)
+        images: npt.NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
+    if images.ndim == 2 or (images.ndim == 3 and wanted[0] != 1):
+        images = images[np.newaxis]
+    return raw_set(path.name, images, None, wanted, where=str(path))
+
+
 def _image_key(keys: Sequence[str], path: Path) -> str:
     found = [key for key in _IMAGES if key in keys] or (list(keys) if len(keys) == 1 else [])
     if len(found) == 1:

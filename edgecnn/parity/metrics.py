@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+SWAP = 2
+"""Steps by which one integer score may lead another and still lose to it where each may be off by one."""
 ROUNDING = 1e-6
 """Variation that float32's rounding alone can make, as a share of the magnitude."""
 
@@ -86,6 +88,7 @@ class Measured:
         difference: From the float reference.
         integer: From the integer reference, in LSB; None without one.
         own: From the float reference of the artifact's own precision, rounded weights and all; None without one.
+        flips: Samples whose best class the integer reference puts more than ``SWAP`` steps below its own.
         scores: Whether the output is a row of scores per sample.
         labelled: Samples with a label.
         right: Samples with a label that the artifact got right.
@@ -95,6 +98,7 @@ class Measured:
     difference: Difference = field(default_factory=Difference)
     integer: Difference | None = None
     own: Difference | None = None
+    flips: int = 0
     scores: bool = False
     labelled: int = 0
     right: int = 0
@@ -111,6 +115,9 @@ class Measured:
         if self.integer is None:
             self.integer = Difference()
         self.integer.add(output, reference)
+        if self.scores:
+            given = np.take_along_axis(reference, output.argmax(1)[:, None], axis=1)[:, 0]
+            self.flips += int((given < reference.max(1).astype(np.int64) - SWAP).sum())
 
     def add_own(self, output: Array, reference: Array) -> None:
         """Compare a batch with the float reference of the artifact's own precision."""

@@ -13,6 +13,7 @@ from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.metrics import Measured
 from edgecnn.targets.hosts.connection import Session
+from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -38,12 +39,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Samples with what the references say to them. ``batches`` makes them anew at each call, for a precision."""
+    """Samples with what the references say to them. ``batches`` makes them anew, for a precision and a rounding."""
 
     name: str
     reference: str
     total: int
-    batches: Callable[[str], Iterator[Batch]]
+    batches: Callable[[str, str], Iterator[Batch]]
 
 
 class Runner:
@@ -53,7 +54,7 @@ class Runner:
         TargetError: if the artifact has other inputs and outputs than its manifest says.
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session | SteadySession) -> None:
         self._manifest, self._artifact, self._session = bundle.manifest, artifact, session
         expected = (len(self._manifest.inputs), len(self._manifest.outputs))
         if (len(session.inputs), len(session.outputs)) != expected:
@@ -102,18 +103,28 @@ class Runner:
         zero = params.zero_point + (128 if array.dtype == np.uint8 else 0)
         return (array.astype(np.int32) - zero).astype(np.float32) * np.float32(params.scale)
 
-    def run(self, trial: Trial, progress: Progress | None) -> list[tuple[str, Measured]]:
-        """For each output its name and what was measured over the whole trial."""
+    def run(
+        self, trial: Trial, progress: Progress | None, *, where: str = "", rounding: str = ""
+    ) -> list[tuple[str, Measured]]:
+        """For each output its name and what was measured over the whole trial.
+
+        Args:
+            trial: The samples.
+            progress: Told of each batch.
+            where: What progress calls the place.
+            rounding: The rule that the runtime rounds integers by.
+        """
         specs = self._manifest.outputs
         found = [Measured(scores=i == 0 and len(s.shape) == 2) for i, s in enumerate(specs)]
         done = 0
-        for batch in trial.batches(self._artifact.precision):
+        for batch in trial.batches(self._artifact.precision, rounding):
             outputs = self.infer(batch.inputs)
             for i, (output, expected) in enumerate(zip(outputs, batch.expected, strict=True)):
                 self._add(found[i], i, output, expected, batch)
             done += len(batch.inputs[0])
             if progress is not None:
-                progress(f"{self._artifact.path.name}, {trial.name}", done, trial.total)
+                place = f" on {where}" if where else ""
+                progress(f"{self._artifact.path.name}{place}, {trial.name}", done, trial.total)
         return [(s.name, m) for s, m in zip(specs, found, strict=True)]
 
     def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:

@@ -46,7 +46,9 @@ class Program:
     saturation: Saturation
     bytes_in: ByteInput | None = None
 
-    def golden(self, inputs: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.int8]]:
+    def golden(
+        self, inputs: Sequence[npt.NDArray[np.float32]], *, rounding: str = "half_even_fp32"
+    ) -> dict[str, npt.NDArray[np.int8]]:
         """The integers of every output, by its public name, for float inputs (samples, ...).
 
         An output that a float layer gives is quantized by its parameters.
@@ -58,7 +60,7 @@ class Program:
         if self.bytes_in is not None:
             inputs = self.bytes_in.convert(inputs)
         integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)]
-        values = execute_integer(q, integers)
+        values = execute_integer(q, integers, rounding=rounding)
         return {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
 
 

@@ -73,6 +73,12 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
         observed = sum(layer.observed for layer in self.layers)
         return sum(layer.wrong for layer in self.layers) / observed if observed else 0.0
 
+    @property
+    def risky(self) -> tuple[str, ...]:
+        """Layers that can saturate, those where it was seen most often first."""
+        risky = [layer for layer in self.layers if layer.risky]
+        return tuple(layer.layer for layer in sorted(risky, key=lambda layer: -layer.wrong / max(layer.observed, 1)))
+
     def summary(self) -> str:
         """One line for people."""
         if not self.possible:

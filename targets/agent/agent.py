@@ -14,14 +14,19 @@ A message is a fixed prefix, a JSON header and the bytes of its arrays; all numb
 
 The header is ``{"kind": str, "fields": {...}, "arrays": [{"dtype": str, "shape": [int, ...]}, ...]}``; the payload is
 the arrays' elements in C order, one array after the other. Every request gets one reply: of the request's kind, or
-``error`` with the fields ``kind`` (protocol, input, no-runtime, runtime), ``message`` and ``traceback``. After an error
-the agent goes on, unless the request was so malformed that the place of the next one is not known.
+``error`` with the fields ``kind`` (protocol, input, no-runtime, need-artifact, runtime), ``message`` and ``traceback``.
+After an error the agent goes on, unless the request was so malformed that the place of the next one is not known.
+
+The requests are ``hello``, ``probe``, ``open``, ``infer``, ``close`` and ``shutdown``. Any of them may have the field
+``limit``: seconds after which the host has given up; the agent ends itself soon after, even where native code holds on
+to Python. It also ends when its stdin or stdout hang up, whatever it is doing.
 """
 
 # ruff: noqa: B905 - zip has no argument strict in Python 3.9
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import gc
@@ -34,11 +39,16 @@ import math
 import os
 import platform
 import re
+import select
+import stat
 import struct
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -69,7 +79,14 @@ MAX_RANK = 16
 MAX_DEPTH = 8  # levels of nesting in the JSON header
 MAX_DIGITS = 20  # of a JSON integer: enough for 64 bits, short enough for int() to be quick
 CHUNK = 2**20  # bytes asked for at once, so that memory follows what arrives and not what is announced
+MAX_REPEAT = 1000  # inferences of one ``count``
+MARK = -424242  # the descriptor that marks a point, see ``count``
 MAX_TEXT = 16_000  # characters of a message or traceback in an error reply
+MAX_LIMIT = 604_800.0  # seconds of a request's ``limit``: a week, which faulthandler can still count
+GRACE = 5.0  # seconds past ``limit``: the host gives up first, and tells its user so
+HANG_UP_GRACE = 0.3  # seconds for an agent that is idle to end in the ordinary way
+MEMORY_CACHE = 2**26  # bytes of artifacts that are kept in memory
+DISK_CACHE = 2**28  # bytes of artifacts that are kept on disk: an SD card is no data centre
 
 _PREFIX = struct.Struct("<HHIQ")  # what follows the magic
 _DTYPE_NAMES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
@@ -82,6 +99,14 @@ class ProtocolError(ValueError):
 
 class CutShortError(ProtocolError):
     """The stream ends inside a message."""
+
+
+class VersionError(ProtocolError):
+    """A message of another version of the protocol, which is `theirs`."""
+
+    def __init__(self, theirs: int) -> None:
+        super().__init__(f"the other side speaks protocol {theirs}, this side {PROTOCOL}")
+        self.theirs = theirs
 
 
 class RefusalError(Exception):
@@ -172,7 +197,7 @@ def read_message(stream: Readable) -> Optional[Message]:
         raise ProtocolError(f"a message begins with {MAGIC!r}, this with {bytes(magic)!r}")
     version, reserved, header_length, payload_length = _PREFIX.unpack(_read_exact(stream, _PREFIX.size, "prefix"))
     if version != PROTOCOL:
-        raise ProtocolError(f"the other side speaks protocol {version}, this side {PROTOCOL}")
+        raise VersionError(version)
     if reserved:
         raise ProtocolError(f"the reserved field of the prefix is {reserved}, not 0")
     _check_lengths(header_length, payload_length)
@@ -720,21 +745,271 @@ def _first_int(path: str, label: str = "") -> Optional[int]:
     return None
 
 
+# --- artifacts that have been sent before -----------------------------------------------------------------------------
+
+
+class Artifacts:
+    """Artifacts by their SHA-256: in memory, and on disk for a host that asks for it.
+
+    The folder is the user's own, the files' names are digests that were computed here, and what is read is checked
+    again. A file appears whole or not at all.
+    """
+
+    def __init__(self, memory: int = MEMORY_CACHE, disk: int = DISK_CACHE) -> None:
+        self._memory, self._disk = memory, disk
+        self._kept: Dict[str, bytes] = {}
+
+    def find(self, digest: str, *, disk: bool) -> Optional[bytes]:
+        """Return the artifact, or None where it has to be sent."""
+        data = self._kept.get(digest)
+        if data is None and disk:
+            with contextlib.suppress(OSError, RuntimeError):
+                data = self._read(digest)
+        if data is not None:
+            self._remember(digest, data)
+        return data
+
+    def keep(self, digest: str, data: bytes, *, disk: bool) -> Optional[str]:
+        """Keep an artifact whose digest has been checked; return why it could not be kept on disk."""
+        self._remember(digest, data)
+        if not disk:
+            return None
+        try:
+            folder = cache_folder()
+        except RuntimeError as error:  # no home folder
+            return str(error)
+        try:
+            self._write(folder, digest, data)
+        except OSError as error:
+            return f"{error.strerror or error}: {folder}"
+        return None
+
+    def _remember(self, digest: str, data: bytes) -> None:
+        self._kept.pop(digest, None)
+        self._kept[digest] = data  # last, since dictionaries keep their order: what was used longest ago goes first
+        while sum(map(len, self._kept.values())) > self._memory:
+            del self._kept[next(iter(self._kept))]
+
+    def _read(self, digest: str) -> Optional[bytes]:
+        path = cache_folder() / digest
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            data = file.read(MAX_PAYLOAD + 1)
+        if hashlib.sha256(data).hexdigest() != digest:
+            path.unlink()
+            return None
+        os.utime(path)  # so that the least used goes first
+        return data
+
+    def _write(self, folder: Path, digest: str, data: bytes) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise PermissionError(1, "not a folder that only this user can write to")
+        self._make_room(folder, len(data))
+        descriptor, path = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(path).replace(folder / digest)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+            raise
+
+    def _make_room(self, folder: Path, size: int) -> None:
+        """Remove what an agent that was killed left unfinished, and what was used longest ago beyond the limit."""
+        files = [(path.lstat(), path) for path in folder.iterdir()]
+        for status, path in files:
+            if path.name.startswith(_UNFINISHED) and status.st_mtime < time.time() - _ABANDONED:
+                path.unlink()
+        kept = sorted((status.st_mtime, status.st_size, path) for status, path in files if _DIGEST.fullmatch(path.name))
+        total = sum(item[1] for item in kept)
+        for _, freed, path in kept:
+            if total + size <= self._disk:
+                return
+            path.unlink()
+            total -= freed
+        if size > self._disk:
+            raise OSError(27, f"larger than the {self._disk} bytes that are kept")
+
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_UNFINISHED = ".unfinished-"
+_ABANDONED = 600.0  # seconds after which an unfinished file is nobody's
+
+
+def cache_folder() -> Path:
+    """Return where artifacts are kept on disk: a folder in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "edgecnn-agent"
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def probe() -> Dict[str, Any]:
+    """Return what the machine tells of itself; None for what it does not tell."""
+    return {name: _told(tell) for name, tell in PROBES.items()}
+
+
+def _told(tell: Callable[[], Any]) -> Any:
+    try:
+        return tell()
+    except Exception:  # noqa: BLE001 - files of /proc and /sys are there or not, and look as the kernel likes
+        return None
+
+
+def _read_text(*parts: str) -> str:
+    with Path(*parts).open("rb") as file:
+        return file.read(2**16).decode("utf-8", "replace").strip("\0\n ")
+
+
+def _board() -> Optional[str]:
+    for path in ("/proc/device-tree/model", "/sys/class/dmi/id/product_name"):
+        with contextlib.suppress(OSError):
+            return _read_text(path)
+    return None
+
+
+def _cpuinfo(*keys: str) -> Optional[str]:
+    """Return the first value of the first key that /proc/cpuinfo has."""
+    rows = [line.partition(":") for line in _read_text("/proc/cpuinfo").splitlines()]
+    for key in keys:
+        for name, _, value in rows:
+            if name.strip() == key:
+                return value.strip()
+    return None
+
+
+def _cpu_features() -> Optional[List[str]]:
+    found = _cpuinfo("Features", "flags")
+    return None if found is None else found.split()[:512]
+
+
+def _meminfo(key: str) -> Optional[int]:
+    found = re.search(rf"^{key}:\s+(\d+) kB$", _read_text("/proc/meminfo"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _number(*parts: str) -> Optional[int]:
+    try:
+        return int(_read_text(*parts))
+    except (OSError, ValueError):
+        return None
+
+
+def _word(*parts: str) -> Optional[str]:
+    try:
+        return _read_text(*parts)[:80]
+    except OSError:
+        return None
+
+
+def _clocks() -> List[Dict[str, Any]]:
+    """Return the clocks that cores share, one for each cpufreq policy; kHz."""
+    base = "/sys/devices/system/cpu/cpufreq"
+    return [
+        {
+            "cores": _word(base, name, "affected_cpus"),
+            "governor": _word(base, name, "scaling_governor"),
+            "now": _number(base, name, "scaling_cur_freq"),
+            "min": _number(base, name, "scaling_min_freq"),
+            "max": _number(base, name, "scaling_max_freq"),
+        }
+        for name in sorted(path.name for path in Path(base).glob("policy*"))[:64]
+    ]
+
+
+def _temperature() -> Optional[float]:
+    """Return the highest of all zones, in degrees Celsius."""
+    base = Path("/sys/class/thermal")
+    numbers = [_number(str(path), "temp") for path in base.glob("thermal_zone*")]
+    told = [value for value in numbers if value is not None]
+    return max(told) / 1000 if told else None
+
+
+def _throttled() -> Optional[int]:
+    """Return the bits that the firmware of a Raspberry Pi tells; None on other boards."""
+    told = subprocess.run(
+        ["/usr/bin/env", "vcgencmd", "get_throttled"],
+        capture_output=True,
+        text=True,
+        timeout=2,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    found = re.fullmatch(r"throttled=0x([0-9a-fA-F]{1,8})\s*", told.stdout)
+    return int(found[1], 16) if found else None
+
+
+def _os_name() -> Optional[str]:
+    found = re.search(r"^PRETTY_NAME=\"?([^\"\n]*)\"?$", _read_text("/etc/os-release"), re.MULTILINE)
+    return found[1] if found else None
+
+
+PROBES: Mapping[str, Callable[[], Any]] = {
+    "board": _board,
+    "cpu": lambda: _cpuinfo("model name", "Model name", "Hardware"),
+    "cores": os.cpu_count,
+    "features": _cpu_features,
+    "memory": lambda: _meminfo("MemTotal"),
+    "memory_available": lambda: _meminfo("MemAvailable"),
+    "swap": lambda: _meminfo("SwapTotal"),
+    "clocks": _clocks,
+    "temperature": _temperature,
+    "throttled": _throttled,
+    "os": _os_name,
+    "kernel": lambda: f"{platform.system()} {platform.release()}",
+    "python": lambda: f"{platform.python_implementation()} {platform.python_version()}",
+    "libc": lambda: " ".join(platform.libc_ver()).strip() or None,
+    "load": lambda: [float(value) for value in os.getloadavg()],
+}
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
 class Agent:
-    """Serves requests; holds the open sessions."""
+    """Serves requests; holds the open sessions.
 
-    def __init__(self) -> None:
+    Args:
+        watchdog: Whether to end the process when a request's ``limit`` is long past.
+    """
+
+    def __init__(self, *, watchdog: bool = False) -> None:
         self._sessions: Dict[int, Session] = {}
         self._bound: Dict[int, Bound] = {}
         self._opened = 0
+        self._artifacts = Artifacts()
+        self._watchdog = watchdog
 
     def answer(self, request: Message) -> Message:
         """Return the reply to `request`; whatever Python exception comes up becomes an ``error`` reply."""
-        handlers = {"hello": self._hello, "open": self._open, "infer": self._infer, "close": self._close}
-        handlers.update({"bind": self._bind, "bench": self._bench, "profile": self._profile})
+        limit: Any = request.fields.get("limit")
+        if not self._watchdog or type(limit) not in (int, float) or not 0 < limit <= MAX_LIMIT:
+            return self._answer(request)
+        # In a thread that needs nothing of Python, so that native code cannot hold it up.
+        faulthandler.dump_traceback_later(limit + GRACE, exit=True)
+        try:
+            return self._answer(request)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _answer(self, request: Message) -> Message:
+        handlers = {
+            "hello": self._hello,
+            "probe": self._probe,
+            "open": self._open,
+            "infer": self._infer,
+            "count": self._count,
+            "bind": self._bind,
+            "bench": self._bench,
+            "profile": self._profile,
+            "close": self._close,
+        }
         try:
             if request.kind not in handlers:
                 raise RefusalError("protocol", f"unknown request {request.kind!r}")
@@ -752,9 +1027,13 @@ class Agent:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "machine": platform.machine(),
+            "bits": struct.calcsize("P") * 8,  # 32 under a 64-bit kernel is what Raspberry Pi OS often is
             "numpy": np.__version__,
             "runtimes": {name: _installed_version(item.distribution) for name, item in here.items()},
         }, []
+
+    def _probe(self, _: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        return probe(), []
 
     def _open(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         name, given = _field(request, "runtime", str), _field(request, "options", dict)
@@ -762,11 +1041,11 @@ class Agent:
             raise RefusalError("input", f"unknown runtime {name!r}; this agent knows {', '.join(RUNTIMES)}")
         runtime = RUNTIMES[name]
         options = _checked_options(name, runtime.options, given)
-        artifact = _artifact(request)
         if importlib.util.find_spec(runtime.module) is None:
             raise RefusalError(
                 "no-runtime", f"{name} is not installed ({sys.executable} has no module {runtime.module})"
             )
+        artifact, not_kept = self._artifact(request)
         importlib.import_module(runtime.module)  # beforehand, so that neither time nor memory of it is the artifact's
         forget_peak()
         resident, started = memory_kb("VmRSS"), time.perf_counter_ns()
@@ -783,13 +1062,41 @@ class Agent:
             "arena_bytes": session.arena_bytes,
             "load_ns": load_ns,
             "resident_kb": resident,
+            "not_kept": not_kept,
         }, []
+
+    def _artifact(self, request: Message) -> Tuple[bytes, Optional[str]]:
+        """Return the artifact, sent now or before, and why it could not be kept."""
+        digest, disk = _field(request, "sha256", str), request.fields.get("cache") is True
+        if not _DIGEST.fullmatch(digest):
+            raise RefusalError("protocol", "open: sha256 is not 64 hexadecimal digits")
+        if request.arrays:
+            artifact = _sent_artifact(request, digest)
+            return artifact, self._artifacts.keep(digest, artifact, disk=disk)
+        found = self._artifacts.find(digest, disk=disk)
+        if found is None:
+            raise RefusalError("need-artifact", f"open: there is no artifact with SHA-256 {digest} here")
+        return found, None
 
     def _infer(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         session = self._session(request)
         arrays = _in_order(request, session.inputs)
         _check_inputs(session.inputs, arrays)
         return {}, session.infer(arrays)
+
+    def _count(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        """Infer ``repeat`` times, marked before the first and after each, for a counter of instructions to see."""
+        session, repeat = self._session(request), _field(request, "repeat", int)
+        if not 1 <= repeat <= MAX_REPEAT:
+            raise RefusalError("input", f"repeat is {repeat}, not from 1 to {MAX_REPEAT}")
+        arrays = _in_order(request, session.inputs)
+        _check_inputs(session.inputs, arrays)
+        outputs: List[NDArray[Any]] = []
+        _mark()
+        for _ in range(repeat):
+            outputs = session.infer(arrays)
+            _mark()
+        return {}, outputs
 
     def _close(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         self._session(request)
@@ -838,6 +1145,12 @@ class Agent:
         return self._sessions[number]
 
 
+def _mark() -> None:
+    """Close a descriptor that never is open: nothing happens, and who watches system calls sees it."""
+    with contextlib.suppress(OSError):
+        os.close(MARK)
+
+
 def _field(request: Message, name: str, expected: type) -> Any:
     value = request.fields.get(name)
     if type(value) is not expected:
@@ -857,11 +1170,11 @@ def _checked_options(runtime: str, defaults: Mapping[str, Any], given: Mapping[s
     return options
 
 
-def _artifact(request: Message) -> bytes:
+def _sent_artifact(request: Message, expected: str) -> bytes:
     if len(request.arrays) != 1 or request.arrays[0].dtype != np.uint8 or request.arrays[0].size == 0:
         raise RefusalError("protocol", "open: the artifact is not one array of uint8 with at least one byte")
     artifact = request.arrays[0].tobytes()
-    actual, expected = hashlib.sha256(artifact).hexdigest(), _field(request, "sha256", str)
+    actual = hashlib.sha256(artifact).hexdigest()
     if actual != expected:
         raise RefusalError("protocol", f"open: the artifact arrived with SHA-256 {actual}, not {expected}")
     return artifact
@@ -903,13 +1216,18 @@ def error_reply(kind: str, error: BaseException) -> Message:
     return Message("error", {"kind": kind, "message": message[:MAX_TEXT], "traceback": text[-MAX_TEXT:]}, ())
 
 
-def serve(requests: Readable, replies: Writable) -> int:
+def serve(requests: Readable, replies: Writable, *, watchdog: bool = False) -> int:
     """Answer requests until ``shutdown`` or the end of the stream.
+
+    Args:
+        requests: Where from.
+        replies: Where to.
+        watchdog: Whether to end the process when a request's ``limit`` is long past.
 
     Returns:
         The exit code: 0, or 2 where a malformed message made the rest of the stream unreadable.
     """
-    agent = Agent()
+    agent = Agent(watchdog=watchdog)
     while True:
         try:
             request = read_message(requests)
@@ -942,13 +1260,29 @@ def _take_streams() -> Tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
+def watch_for_hang_up(*descriptors: int) -> None:
+    """End the process soon after a pipe's or socket's other side has gone, whatever this process is doing then."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLRDHUP)  # for sockets; POLLHUP and POLLERR come unasked
+    thread = threading.Thread(target=_end_on_hang_up, args=(poll,), name="hang-up", daemon=True)
+    thread.start()
+
+
+def _end_on_hang_up(poll: select.poll) -> None:
+    poll.poll()
+    time.sleep(HANG_UP_GRACE)
+    os._exit(0)
+
+
 def main() -> int:
     """Serve stdin and stdout; return the exit code."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # works only when set before onnxruntime is imported
     faulthandler.enable()  # a crash in native code leaves Python's stack on stderr
     requests, replies = _take_streams()
+    watch_for_hang_up(requests.fileno(), replies.fileno())
     try:
-        return serve(requests, replies)
+        return serve(requests, replies, watchdog=True)
     except BrokenPipeError:  # the host has gone; there is nobody left to tell
         return 0
 

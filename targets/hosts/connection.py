@@ -6,23 +6,61 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import TargetError
+from edgecnn.targets import wheels
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts import replies, timing
 from edgecnn.targets.hosts.process import Child
-from edgecnn.targets.runtimes import RUNTIMES
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
 _GOODBYE = 2.0  # seconds for an agent to end by itself
 
 T = TypeVar("T")
 Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+
+
+class LostError(TargetError):
+    """The line to the agent was cut. Nothing is known to be wrong with the artifact or the runtime: try again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a program that owed an answer ended.
+
+    Attributes:
+        what: As ``crashed with SIGSEGV``; the message's second half.
+        words: The last lines that the agent and its runtime said.
+        lost: Whether it was the line that ended, and not the agent.
+        why: The cause, where the line tells.
+        hint: What to try.
+    """
+
+    what: str
+    words: str
+    lost: bool = False
+    why: str = ""
+    hint: str = ""
+
+
+class Line(Protocol):
+    """What lies between a started program and the agent, where they are not the same."""
+
+    def begin(self, child: Child) -> None:
+        """Bring the agent up at the far end.
+
+        Raises:
+            TargetError: It does not come up.
+        """
+
+    def ending(self, child: Child) -> Ending:
+        """Return how it ended, after its output has."""
 
 
 class Connection:
@@ -37,6 +75,8 @@ class Connection:
         python: The interpreter that pip commands in errors are written for.
         environment: Variables for the program, beside this process's own.
         time_limit: Seconds for each call that does not state its own.
+        line: What lies between the program and the agent; None where the program is the agent.
+        cache: Whether the far end shall keep artifacts on its disk, so that they are sent once only.
 
     Raises:
         TargetError: The program cannot be started.
@@ -50,10 +90,15 @@ class Connection:
         python: str = "python3",
         environment: Mapping[str, str] | None = None,
         time_limit: float = DEFAULT_TIME_LIMIT,
+        line: Line | None = None,
+        cache: bool = False,
     ) -> None:
         self.name = name
         self.time_limit = time_limit
         self._python = python
+        self._line = line
+        self._cache = cache
+        self._sent: set[str] = set()  # digests of the artifacts that this agent has had
         self._failure = ""
         try:
             self._child = Child(command, environment or {})
@@ -62,6 +107,12 @@ class Connection:
             raise TargetError(
                 f"{name}: cannot start {command[0]}", why=why, hint="give the path of a program"
             ) from error
+        if line is not None:
+            try:
+                line.begin(self._child)
+            except BaseException:
+                self._child.kill()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +147,17 @@ class Connection:
         subject = f"the agent on {self.name}"
         return self.ask(subject, "hello", replies.parse_hello, {}, time_limit=time_limit)
 
+    def probe(self, *, time_limit: float | None = None) -> replies.ProbeInfo:
+        """Ask what the machine tells of itself: board, processor, memory, clocks, temperature, throttling.
+
+        Args:
+            time_limit: Seconds; None for the connection's own.
+
+        Raises:
+            TargetError: The line is lost, or the answer is malformed.
+        """
+        return self.ask(f"the agent on {self.name}", "probe", replies.parse_probe, {}, time_limit=time_limit)
+
     def open(
         self,
         runtime: str,
@@ -103,7 +165,7 @@ class Connection:
         label: str,
         *,
         time_limit: float | None = None,
-        profile: bool = False,
+        profile: replies.Option = False,
         **options: replies.Option,
     ) -> Session:
         """Open an artifact on a runtime.
@@ -119,17 +181,20 @@ class Connection:
         Raises:
             TargetError: The runtime is not installed there, an option is wrong, or the artifact cannot be opened.
         """
-        subject = f"{label} on {runtime}"
-        fields: dict[str, Any] = {
-            "runtime": runtime,
-            "sha256": hashlib.sha256(artifact).hexdigest(),
-            "options": options,
-        }
+        subject, digest = f"{label} on {runtime}", hashlib.sha256(artifact).hexdigest()
+        fields: dict[str, Any] = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
         fields |= {"profile": True} if profile else {}
+        parse = replies.parse_opened
+        if self._cache or digest in self._sent:  # it may be there already
+            opened = self._try(subject, "open", parse, fields, (), time_limit)
+            if not isinstance(opened, replies.Refused):
+                return Session(self, subject, opened)
+            if opened.kind != "need-artifact":
+                raise self._refusal(subject, runtime, opened)
         payload = np.frombuffer(artifact, np.uint8)
-        return Session(
-            self, subject, self.ask(subject, "open", replies.parse_opened, fields, [payload], time_limit=time_limit)
-        )
+        opened = self.ask(subject, "open", parse, fields, [payload], time_limit=time_limit)
+        self._sent.add(digest)
+        return Session(self, subject, opened)
 
     def close(self) -> None:
         """End the agent and wait for its end. Doing it twice does no harm."""
@@ -158,20 +223,32 @@ class Connection:
         Raises:
             TargetError: The agent refused, or the line is lost.
         """
+        answer = self._try(subject, kind, parse, fields, arrays, time_limit)
+        if isinstance(answer, replies.Refused):
+            raise self._refusal(subject, str(fields.get("runtime", "")), answer)
+        return answer
+
+    def _try(
+        self,
+        subject: str,
+        kind: str,
+        parse: Callable[[agent.Message], T],
+        fields: Mapping[str, Any],
+        arrays: Sequence[NDArray[Any]],
+        time_limit: float | None,
+    ) -> T | replies.Refused:
         if not self.alive:
             raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
+        seconds = self.time_limit if time_limit is None else time_limit
         try:
-            request = agent.encode_message(kind, fields, arrays)
+            request = agent.encode_message(kind, {**fields, "limit": min(seconds, agent.MAX_LIMIT)}, arrays)
         except agent.ProtocolError as error:
             raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
-        reply = self._exchange(subject, request, self.time_limit if time_limit is None else time_limit)
+        reply = self._exchange(subject, request, seconds)
         try:
-            if reply.kind == kind:
-                return parse(reply)
-            refused = replies.parse_refused(reply)
+            return parse(reply) if reply.kind == kind else replies.parse_refused(reply)
         except agent.ProtocolError as error:
             self._malformed(subject, error)
-        raise self._refusal(subject, str(fields.get("runtime", "")), refused)
 
     def _exchange(self, subject: str, request: Sequence[Any], seconds: float) -> agent.Message:
         self._child.limit(seconds)
@@ -185,6 +262,8 @@ class Connection:
             )
         except agent.CutShortError as error:
             self._ended(subject, str(error))
+        except agent.VersionError as error:
+            self._other_version(subject, error)
         except agent.ProtocolError as error:
             self._malformed(subject, error)
         except BaseException:  # an interrupt in the middle of a message: the line cannot be used again
@@ -201,11 +280,22 @@ class Connection:
                 self._child.write(part)
 
     def _refusal(self, subject: str, runtime: str, refused: replies.Refused) -> TargetError:
-        hint = ""
-        if refused.kind == "no-runtime" and runtime in RUNTIMES:
-            hint = f"{self._python} -m pip install {RUNTIMES[runtime].distribution}"
-        detail = f"{refused.traceback}\n{self._last_words()}".strip()
+        hint = self._how_to_install(runtime) if refused.kind == "no-runtime" else ""
+        detail = f"{refused.traceback}\n{replies.printable(self._words())}".strip()
         return TargetError(f"{subject}: {refused.message}", where=self.name, hint=hint, detail=detail)
+
+    def _how_to_install(self, runtime: str) -> str:
+        try:
+            here = self.hello()
+        except TargetError:
+            return ""
+        return wheels.advice(runtime, here.wheel_machine, here.python, pip=f"{self._python} -m pip")
+
+    def _other_version(self, subject: str, error: agent.VersionError) -> NoReturn:
+        self._child.kill()
+        age, cure = ("newer", "update edgecnn here") if error.theirs > agent.PROTOCOL else ("older", "update it there")
+        message = f"{subject}: the agent on {self.name} speaks protocol {error.theirs}"
+        self._fail(message, why=f"it is {age} than this edgecnn, which speaks protocol {agent.PROTOCOL}", hint=cure)
 
     def _malformed(self, subject: str, error: agent.ProtocolError) -> NoReturn:
         follows = self._child.read_now()[:200] if self.alive else b""
@@ -214,21 +304,25 @@ class Connection:
         self._fail(f"{subject}: the answer is malformed", why=replies.printable(why))
 
     def _ended(self, subject: str, why: str) -> NoReturn:
-        came_to = self._child.autopsy()
-        words = self._last_words()
-        hint = f"{self._python} -m pip install numpy" if "No module named 'numpy'" in words else ""
-        self._fail(f"{subject}: {came_to}", why=why, hint=hint)
+        end = self._line.ending(self._child) if self._line else Ending(what=self._child.autopsy(), words=self._words())
+        message, hint = f"{subject}: {end.what}", end.hint
+        if "No module named 'numpy'" in end.words:
+            message, hint = f"{subject}: numpy is not installed there", f"{self._python} -m pip install numpy"
+        why = "\n".join(part for part in (why, end.why) if part)
+        self._fail(message, why=why, hint=hint, words=end.words, kind=LostError if end.lost else TargetError)
 
-    def _fail(self, message: str, *, why: str = "", hint: str = "") -> NoReturn:
+    def _fail(
+        self, message: str, *, why: str = "", hint: str = "", words: str | None = None, kind: type = TargetError
+    ) -> NoReturn:
         """Raise for a line that is lost; the program has been killed, so its last words are complete."""
         self._failure = message
-        words = self._last_words()
+        words = replies.printable(self._words() if words is None else words).strip()
         last = f"its last words were\n{words}" if words else ""
         why = "\n".join(part for part in (why, last) if part)
-        raise TargetError(message, where=self.name, why=why, hint=hint) from None
+        raise kind(message, where=self.name, why=why, hint=hint) from None
 
-    def _last_words(self) -> str:
-        return replies.printable(self._child.last_words())
+    def _words(self) -> str:
+        return self._child.last_words()
 
 
 class Session:
@@ -242,6 +336,7 @@ class Session:
         arena_bytes: Memory for tensors, where the runtime tells (TFLite Micro does), else None.
         load_ns: What opening took.
         resident_kb: Memory of the agent's process just before, where it is known.
+        notes: What the user should know though all went well: that the artifact could not be kept on the device.
     """
 
     def __init__(self, connection: Connection, subject: str, opened: replies.Opened) -> None:
@@ -252,6 +347,7 @@ class Session:
         self.arena_bytes = opened.arena_bytes
         self.load_ns = opened.load_ns
         self.resident_kb = opened.resident_kb
+        self.notes = () if opened.not_kept is None else (f"not kept on {connection.name}: {opened.not_kept}",)
         self._connection = connection
         self._subject = subject
         self._fields = {"session": opened.session}
@@ -277,9 +373,29 @@ class Session:
         Raises:
             TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
         """
+        return self._run("infer", {}, inputs, time_limit)
+
+    def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:
+        """Run the artifact several times, marked for a counter of instructions before the first and after each.
+
+        Args:
+            inputs: As `infer` takes them.
+            repeat: How many times, from 1 to 1000.
+            time_limit: Seconds; None for the connection's own.
+
+        Returns:
+            The last outputs.
+
+        Raises:
+            TargetError: As `infer`.
+        """
+        return self._run("count", {"repeat": repeat}, inputs, time_limit)
+
+    def _run(self, kind: str, given: Mapping[str, Any], inputs: Arrays, time_limit: float | None) -> list[NDArray[Any]]:
         fields, arrays = self._given(inputs)
+        fields |= given
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
-        return self._connection.ask(self._subject, "infer", parse, fields, arrays, time_limit=time_limit)
+        return self._connection.ask(self._subject, kind, parse, fields, arrays, time_limit=time_limit)
 
     def bind(self, inputs: Arrays, *, time_limit: float | None = None) -> timing.BoundInfo:
         """Put inputs in place for `bench` and `profile`, and run once.

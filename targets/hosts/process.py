@@ -17,7 +17,7 @@ from typing import Any
 ENVIRONMENT: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
 
 _PIPE = 2**16  # bytes moved at once
-_LAST_LINES = 20
+_LAST_LINES = 40
 _LAST_BYTES = 2**16  # of stderr that are kept
 _LONGEST_POLL = 2.0**31 - 1  # milliseconds
 _GRACE = 5.0  # seconds for a program whose output has ended to end itself
@@ -114,7 +114,12 @@ class Child:
         self.kill()
         if not by_itself:
             return "closed its output without a whole answer, and was killed"
-        return _how_it_ended(self._process.returncode)
+        return how_it_ended(self._process.returncode)
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, or the signal's number with a minus; None before the end."""
+        return self._process.returncode
 
     def last_words(self) -> str:
         """Return the last lines of stderr; all of them are in once the program has been killed."""
@@ -179,7 +184,8 @@ def _descriptor(pipe: Any) -> int:
     return descriptor
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """Return what an exit code says of an agent that owes an answer; a negative one is a signal."""
     if code >= 0:
         return f"ended with exit code {code} and without a whole answer"
     try:

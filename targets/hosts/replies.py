@@ -48,6 +48,7 @@ class AgentInfo:
         python: Python's version.
         platform: The operating system's name and version.
         machine: As ``uname -m`` has it.
+        bits: 32 or 64, of the interpreter; a 64-bit kernel may run 32-bit programs.
         numpy: numpy's version.
         runtimes: Version by name for the runtimes that are installed; None where the package states no version.
     """
@@ -58,6 +59,85 @@ class AgentInfo:
     machine: str
     numpy: str
     runtimes: Mapping[str, str | None]
+    bits: int = 64
+
+    @property
+    def wheel_machine(self) -> str:
+        """The machine as names of wheels have it: ``armv7l`` for 32-bit programs on a 64-bit ARM kernel."""
+        if self.bits == 32:
+            return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(self.machine, self.machine)
+        return self.machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """A clock that some cores share; frequencies in kHz. None is what the machine does not tell."""
+
+    cores: str | None
+    governor: str | None
+    now: int | None
+    min: int | None
+    max: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeInfo:
+    """What a machine tells of itself. None, or an empty tuple, is what it does not tell.
+
+    Attributes:
+        board: The board's or the machine's model.
+        cpu: The processor's model.
+        cores: How many cores the system sees.
+        features: The processor's features, as /proc/cpuinfo names them.
+        memory: Bytes in all.
+        memory_available: Bytes that programs could have now.
+        swap: Bytes of swap space.
+        clocks: One for each group of cores that share a clock.
+        temperature: Of the hottest sensor, in degrees Celsius.
+        throttled: What the firmware of a Raspberry Pi says about its power and heat; empty where all is well, None on
+            other boards.
+        os: The operating system's name and version.
+        kernel: The kernel's name and version.
+        python: The interpreter's name and version.
+        libc: The C library's name and version, which decides what wheels fit.
+        load: How many processes ran or waited, on average of 1, 5 and 15 minutes.
+    """
+
+    board: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    features: tuple[str, ...] = ()
+    memory: int | None = None
+    memory_available: int | None = None
+    swap: int | None = None
+    clocks: tuple[Clock, ...] = ()
+    temperature: float | None = None
+    throttled: tuple[str, ...] | None = None
+    os: str | None = None
+    kernel: str | None = None
+    python: str | None = None
+    libc: str | None = None
+    load: tuple[float, ...] | None = None
+
+    @property
+    def governor(self) -> str | None:
+        """The governors in force: one name where all clocks have the same."""
+        return " ".join(sorted({clock.governor for clock in self.clocks if clock.governor})) or None
+
+
+THROTTLED: Mapping[int, str] = MappingProxyType(
+    {
+        0: "under-voltage now",
+        1: "frequency capped now",
+        2: "throttled now",
+        3: "soft temperature limit now",
+        16: "under-voltage since boot",
+        17: "frequency capped since boot",
+        18: "throttled since boot",
+        19: "soft temperature limit since boot",
+    }
+)
+"""What the bits of ``vcgencmd get_throttled`` mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +148,7 @@ class Opened:
         arena_bytes: Memory for tensors, where the runtime tells: TFLite Micro does.
         load_ns: What opening took, the runtime's module being imported already; 0 where the agent does not tell.
         resident_kb: Memory of the process just before that, where it is known.
+        not_kept: Why the device could not keep the artifact for the next time; None where it did or was not asked to.
     """
 
     session: int
@@ -78,6 +159,7 @@ class Opened:
     arena_bytes: int | None = None
     load_ns: int = 0
     resident_kb: int | None = None
+    not_kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +183,33 @@ def parse_hello(message: agent.Message) -> AgentInfo:
         raise agent.ProtocolError("a runtime's version is not a string")
     texts = {name: printable(_field(fields, name, str)) for name in ("python", "platform", "machine", "numpy")}
     versions = {printable(name): version and printable(version) for name, version in runtimes.items()}
-    return AgentInfo(protocol=_field(fields, "protocol", int), runtimes=MappingProxyType(versions), **texts)
+    bits = 64 if "bits" not in fields else _natural(fields, "bits")
+    return AgentInfo(
+        protocol=_field(fields, "protocol", int), runtimes=MappingProxyType(versions), bits=bits or 64, **texts
+    )
+
+
+def parse_probe(message: agent.Message) -> ProbeInfo:
+    """Read the reply to ``probe``. Texts are cut to `_LONGEST` characters and lists to a size no machine needs.
+
+    Raises:
+        ProtocolError: A field is of another type than it should be.
+    """
+    fields = message.fields
+    throttled = _natural(fields, "throttled")
+    load = _numbers(fields, "load")
+    temperature = fields.get("temperature")
+    texts: dict[str, Any] = {name: _line(fields, name) for name in ("board", "cpu", "os", "kernel", "python", "libc")}
+    numbers: dict[str, Any] = {name: _natural(fields, name) for name in ("cores", "memory", "memory_available", "swap")}
+    return ProbeInfo(
+        **texts,
+        **numbers,
+        features=tuple(printable(item)[:40] for item in _texts(fields, "features")),
+        clocks=tuple(_clock(item) for item in _items(fields, "clocks")[:64]),
+        temperature=None if temperature is None else float(_number(temperature, "temperature")),
+        throttled=None if throttled is None else tuple(what for bit, what in THROTTLED.items() if throttled >> bit & 1),
+        load=None if load is None else load[:3],
+    )
 
 
 def parse_opened(message: agent.Message) -> Opened:
@@ -120,9 +228,10 @@ def parse_opened(message: agent.Message) -> Opened:
         options=MappingProxyType(options),
         inputs=tuple(_tensor(item) for item in _field(fields, "inputs", list)),
         outputs=tuple(_tensor(item) for item in _field(fields, "outputs", list)),
-        arena_bytes=None if fields.get("arena_bytes") is None else _field(fields, "arena_bytes", int),
-        load_ns=0 if fields.get("load_ns") is None else _field(fields, "load_ns", int),
-        resident_kb=None if fields.get("resident_kb") is None else _field(fields, "resident_kb", int),
+        arena_bytes=_natural(fields, "arena_bytes"),
+        load_ns=_natural(fields, "load_ns") or 0,
+        resident_kb=_natural(fields, "resident_kb"),
+        not_kept=_line(fields, "not_kept"),
     )
 
 
@@ -165,6 +274,58 @@ def _field(fields: Mapping[str, Any], name: str, expected: type) -> Any:
     if type(value) is not expected:  # and not isinstance: True is no session number
         raise agent.ProtocolError(f"the field {name} is missing or not of type {expected.__name__}")
     return value
+
+
+_LONGEST = 300  # characters of a text that stands on one line
+
+
+def _line(fields: Mapping[str, Any], name: str) -> str | None:
+    """A short text, made one line, or None."""
+    if fields.get(name) is None:
+        return None
+    return printable(" ".join(_field(fields, name, str)[: 4 * _LONGEST].split()))[:_LONGEST]
+
+
+def _natural(fields: Mapping[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    if value is not None and (type(value) is not int or value < 0):
+        raise agent.ProtocolError(f"the field {name} is not a natural number")
+    return value
+
+
+def _number(value: Any, name: str) -> int | float:
+    if type(value) is not int and type(value) is not float:
+        raise agent.ProtocolError(f"the field {name} is not a number")
+    return value
+
+
+def _items(fields: Mapping[str, Any], name: str) -> list[Any]:
+    return [] if fields.get(name) is None else list(_field(fields, name, list))
+
+
+def _texts(fields: Mapping[str, Any], name: str) -> list[str]:
+    items = _items(fields, name)
+    if not all(isinstance(item, str) for item in items):
+        raise agent.ProtocolError(f"the field {name} is not a list of strings")
+    return items[:512]
+
+
+def _numbers(fields: Mapping[str, Any], name: str) -> tuple[float, ...] | None:
+    if fields.get(name) is None:
+        return None
+    return tuple(float(_number(item, name)) for item in _items(fields, name))
+
+
+def _clock(item: Any) -> Clock:
+    if not isinstance(item, dict):
+        raise agent.ProtocolError("a clock's description is not an object")
+    return Clock(
+        cores=_line(item, "cores"),
+        governor=_line(item, "governor"),
+        now=_natural(item, "now"),
+        min=_natural(item, "min"),
+        max=_natural(item, "max"),
+    )
 
 
 def _tensor(item: Any) -> TensorInfo:

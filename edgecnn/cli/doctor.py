@@ -1,0 +1,47 @@
+"""``edgecnn doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from edgecnn.cli.options import json_option
+from edgecnn.cli.state import common_options
+
+
+@click.command("doctor")
+@json_option
+@common_options
+def doctor_command(as_json: bool) -> int:
+    """Say what is installed here, what is missing for what, and the command that gets it.
+
+    Exits 0 also where optional things are missing, 1 where something is broken that edgecnn cannot work without.
+
+    \b
+    Examples:
+      edgecnn doctor
+      edgecnn doctor --json
+    """
+    from edgecnn.cli.output import print_json, print_table
+    from edgecnn.doctor import BROKEN, GOOD, diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        print_json(diagnosis.as_json())
+        return 0 if diagnosis.healthy else 1
+    columns = [("", "left"), ("", "left"), ("found", "left"), ("for", "left")]
+    print_table(columns, [[f.subject, f.state, f.found, f.needed_for] for f in diagnosis.findings])
+    lacking = [f for f in diagnosis.findings if f.state != GOOD]
+    if lacking:
+        click.echo("")
+        print_table(
+            [("missing", "left"), ("for", "left"), ("try", "left")],
+            [[f.subject, f.needed_for, f.hint or "-"] for f in lacking],
+        )
+    broken = [f.subject for f in diagnosis.findings if f.state == BROKEN]
+    click.echo("")
+    if broken:
+        click.echo(f"doctor: {', '.join(broken)}: edgecnn cannot work like this")
+    else:
+        optional = f"; optional and missing: {', '.join(f.subject for f in lacking)}" if lacking else ""
+        click.echo(f"doctor: what edgecnn needs is here{optional}")
+    return 0 if diagnosis.healthy else 1

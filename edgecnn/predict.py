@@ -1,0 +1,228 @@
+"""What a bundle's artifact says to images: classes and scores, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.bundle import REFERENCE, Artifact, Bundle
+from edgecnn.data.folder import read_images
+from edgecnn.data.npz import read_npy, read_npz
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.data.raw import RawSet, Shape, by
+from edgecnn.errors import TargetError, UsageError
+from edgecnn.parity.runner import Runner
+from edgecnn.targets.hosts.steady import open_steady
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.target import Target
+
+Array = npt.NDArray[Any]
+BATCH = 32
+TOLERANCE = 0.02
+"""How far from 1 the sum of probabilities may be: int8 ones are steps of 1/256."""
+FEW_LEVELS = 64
+"""Raw data that never exceeds this is no image's bytes, unless they are scaled as bytes are."""
+_SIGMOIDS = frozenset(("LOGISTIC", "Sigmoid", "QLinearSigmoid"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A class: its place, its label (the place where the bundle has no labels), and its score."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What was said to one image: the best classes, best first."""
+
+    image: str
+    best: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What an artifact said on a target.
+
+    Attributes:
+        target: The target's name.
+        version: The runtime's version.
+        artifact: The artifact's file name.
+        scores: What the scores are: ``softmax`` of the outputs, which are logits, or the ``outputs`` themselves.
+        predictions: One for each image.
+        notes: What was done to the images.
+    """
+
+    target: str
+    version: str
+    artifact: str
+    scores: str
+    predictions: tuple[Prediction, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Images as a model takes them, (images, channels, height, width) float32; their names; what was done to them."""
+
+    names: tuple[str, ...]
+    inputs: npt.NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+
+def load_images(bundle: Bundle, paths: Sequence[Path]) -> Images:
+    """Read images and do to them what the manifest says.
+
+    Args:
+        bundle: The bundle.
+        paths: Image files of any size and format that Pillow reads, and ``.npz`` and ``.npy`` files of raw images.
+
+    Raises:
+        UsageError: The model does not take one image.
+        DataError: A file cannot be read, or does not fit.
+    """
+    shape, done, notes = _input(bundle)
+    highest = _highest(bundle, done)
+    if highest and any(path.suffix not in _READERS for path in paths):
+        notes.append(f"the bytes of image files are brought to 0..{highest:g}, which the model's own data has")
+    names: list[str] = []
+    parts: list[npt.NDArray[np.float32]] = []
+    for path in paths:
+        raw = _READERS.get(path.suffix, _read_image)(path, shape)
+        values = raw.images.load(np.arange(len(raw.images)))
+        if highest and path.suffix not in _READERS:
+            values = values.astype(np.float32) * np.float32(highest / 255)
+        parts.append(done.apply(values))
+        one = len(raw.images) == 1
+        names += [str(path)] if one else [f"{path}, image {i}" for i in range(len(raw.images))]
+        notes += [f"{path}: {note}" for note in raw.notes]
+    return Images(names=tuple(names), inputs=np.concatenate(parts), notes=tuple(notes))
+
+
+def _read_image(path: Path, shape: Shape) -> RawSet:
+    return read_images([path], shape)
+
+
+_READERS: Mapping[str, Callable[[Path, Shape], RawSet]] = MappingProxyType({".npz": read_npz, ".npy": read_npy})
+
+
+def _highest(bundle: Bundle, done: Preprocessing) -> float:
+    """The highest raw value of the model's own data, where it has few levels and is not scaled as bytes are; else 0."""
+    if bundle.manifest.inputs[0].preprocessing is None or abs(done.scale * 255 - 1) < 0.01:
+        return 0
+    highest = float(done.undo(bundle.golden().inputs[bundle.manifest.inputs[0].name]).max())
+    return highest if 1 <= highest <= FEW_LEVELS else 0
+
+
+def _input(bundle: Bundle) -> tuple[Shape, Preprocessing, list[str]]:
+    inputs = bundle.manifest.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        shapes = " and ".join(by(i.shape[1:]) for i in inputs)
+        raise UsageError(f"the model takes {shapes}, not one image", hint="edgecnn check runs its golden inputs")
+    _, channels, height, width = inputs[0].shape
+    done = inputs[0].preprocessing
+    if done is not None:
+        return (channels, height, width), done, []
+    note = "the bundle does not say how its inputs are made from images: bytes are scaled by 1/255, no mean, no std"
+    return (channels, height, width), Preprocessing(scale=1 / 255), [note]
+
+
+def choose_artifact(bundle: Bundle, target: Target, precision: str | None) -> Artifact:
+    """The artifact that a target is to run: of the given precision, else fp32, else the first it can run.
+
+    Raises:
+        UsageError: There is none.
+    """
+    row = RUNTIMES[target.runtime]
+    runs = [a for a in bundle.artifacts if a.format in row.formats and a.precision not in row.lacks]
+    fitting = [a for a in runs if a.precision == (precision or REFERENCE)] or ([] if precision else runs)
+    if not fitting:
+        has = ", ".join(a.path.name for a in bundle.artifacts)
+        raise UsageError(
+            f"{target.name} has nothing to run" + (f" in {precision}" if precision else ""),
+            where=str(bundle.directory),
+            why=f"{target.runtime} runs {' and '.join(row.formats)}, the bundle has {has}",
+            hint="another --target or --precision",
+        )
+    return fitting[0]
+
+
+def predict(
+    bundle: Bundle, images: Images, target: Target, *, top: int = 3, precision: str | None = None
+) -> Predictions:
+    """Ask a target what it sees.
+
+    Args:
+        bundle: The bundle.
+        images: From `load_images`.
+        target: Where to run.
+        top: How many classes to tell.
+        precision: Of the artifact; by default as `choose_artifact`.
+
+    Raises:
+        UsageError: The bundle has nothing that the target runs, or gives no row of scores.
+        TargetError: The target fails, or answers NaN.
+    """
+    artifact = choose_artifact(bundle, target, precision)
+    _check_scores(bundle)
+    options = {"threads": 1, **target.options}
+    host, environment, limit = target.host, target.environment, target.time_limit
+    data, label = artifact.read(), artifact.path.name
+    with open_steady(host, environment, target.runtime, data, label, time_limit=limit, **options) as session:
+        runner, inputs = Runner(bundle, artifact, session), images.inputs
+        parts = [runner.infer([inputs[i : i + BATCH]])[0] for i in range(0, len(inputs), BATCH)]
+        version, notes = session.version, session.notes
+    outputs = np.concatenate(parts)
+    if not np.isfinite(outputs).all():
+        raise TargetError(f"{label} gives NaN or infinity on {target.name}", hint=f"edgecnn check {bundle.directory}")
+    logits = not are_probabilities(outputs, artifact)
+    scores = softmax(outputs) if logits else outputs.astype(np.float64)
+    labels = bundle.manifest.outputs[0].class_labels
+    return Predictions(
+        target=target.name,
+        version=version,
+        artifact=label,
+        scores="softmax" if logits else "outputs",
+        predictions=tuple(
+            Prediction(image=name, best=_best(row, labels, top)) for name, row in zip(images.names, scores, strict=True)
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _check_scores(bundle: Bundle) -> None:
+    shape = bundle.manifest.outputs[0].shape
+    if len(shape) != 2 or shape[1] < 2:
+        raise UsageError(f"the model's first output is {by(shape[1:])}, no row of scores", hint="edgecnn check")
+
+
+def are_probabilities(outputs: Array, artifact: Artifact) -> bool:
+    """Whether outputs are probabilities already: within 0 and 1, and with sum 1 or from an artifact with a sigmoid."""
+    if outputs.min() < 0 or outputs.max() > 1:
+        return False
+    sums = outputs.astype(np.float64).sum(axis=1)
+    return bool((np.abs(sums - 1) <= TOLERANCE).all()) or bool(_SIGMOIDS & set(artifact.operators))
+
+
+def softmax(logits: Array) -> npt.NDArray[np.float64]:
+    """Probabilities, row by row."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    rows: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return rows
+
+
+def _best(row: npt.NDArray[np.float64], labels: Sequence[str], top: int) -> tuple[Score, ...]:
+    order = np.argsort(-row, kind="stable")[:top]
+    return tuple(Score(index=int(i), label=labels[i] if labels else f"class {i}", score=float(row[i])) for i in order)

@@ -1,0 +1,212 @@
+"""Emulated boards: built from nothing into the cache, found there, removed from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgecnn.errors import TargetError, UsageError
+from edgecnn.targets.boards import Board, Emulation, Environment
+from edgecnn.targets.emulation import cache as store
+from edgecnn.targets.emulation.command import PREFIX
+from edgecnn.targets.emulation.plugin import build_plugin
+from edgecnn.targets.emulation.prefix import make_prefix
+from edgecnn.targets.emulation.programs import emulation_problems, require
+from edgecnn.targets.emulation.trial import try_board
+from edgecnn.targets.emulation.userland import unpack_userland
+from edgecnn.targets.emulation.wheels import requirements_of, unpack_wheels
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the steps done and the steps in all."""
+
+RECORD = "built.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A board that is ready to run.
+
+    Attributes:
+        board: The board.
+        folder: Where it is.
+        prefix: What QEMU takes for its ``/``.
+        packages: Debian's packages in it, as files' names.
+        plugin: The counting plugin; None where there was no compiler.
+        fresh: Whether anything had to be built.
+        seconds: How long that took.
+    """
+
+    board: Board
+    folder: Path
+    prefix: Path
+    packages: tuple[str, ...]
+    plugin: Path | None
+    fresh: bool
+    seconds: float
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """What a built board shares with others, by folder names: kept so that removal knows what is still in use."""
+
+    root: str
+    sites: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the parts of a board are in the cache; each name has the digest of the recipe that made it."""
+
+    cache: Path
+    board: Path
+    root: Path
+    sites: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, board: Board, cache: Path | None) -> _Places:
+        folder, recipe = store.cache_folder(cache), emulation_of(board)
+        root_key = store.key(board.architecture, recipe.suite, recipe.packages, recipe.links)
+        root = folder / "roots" / f"{board.architecture}-{root_key}"
+        sites = tuple(folder / "sites" / _site_name(board, recipe, e) for e in recipe.environments)
+        whole = store.key(msgspec.to_builtins(board), root.name, [site.name for site in sites])
+        return cls(folder, folder / "boards" / f"{board.name}-{whole}", root, sites)
+
+    @property
+    def lock(self) -> Path:
+        """Shared by all that build, exclusive for what removes parts that boards share."""
+        return self.cache / ".lock"
+
+
+def emulation_of(board: Board) -> Emulation:
+    """Return how a board is emulated.
+
+    Raises:
+        UsageError: It is not an emulated one.
+    """
+    if board.emulation is None:
+        raise UsageError(f"{board.name} is {board.title}: there is nothing to emulate")
+    return board.emulation
+
+
+def board_folder(board: Board, cache: Path | None = None) -> Path:
+    """Return where a board is, once it has been built from its present recipe.
+
+    Raises:
+        UsageError: It is not an emulated one.
+    """
+    return _Places.of(board, cache).board
+
+
+def is_built(board: Board, cache: Path | None = None) -> bool:
+    """Return whether a board has been built from its present recipe."""
+    if board.emulation is None:
+        return False
+    places = _Places.of(board, cache)
+    return all(folder.is_dir() for folder in (places.board, places.root, *places.sites))
+
+
+def build_board(board: Board, *, cache: Path | None = None, progress: Progress | None = None) -> Built:
+    """Build an emulated board, or what is missing of it. Done twice, the second time finds everything there.
+
+    Args:
+        board: The board.
+        cache: Where boards are kept; by default in ``$EDGECNN_CACHE``, or the user's cache folder.
+        progress: Told what is done.
+
+    Raises:
+        UsageError: The board is not an emulated one.
+        TargetError: Something is missing here, or a download or an unpacking failed.
+    """
+    recipe, places, begun = emulation_of(board), _Places.of(board, cache), time.monotonic()
+    if not is_built(board, cache):
+        require(emulation_problems(board), f"cannot build {board.name}")
+    steps = _Steps(progress, 4 + len(places.sites))
+    with store.locked(places.lock, shared=True):
+        steps.next(f"Debian {recipe.suite} for {board.architecture}")
+        fresh = store.ensure(places.root, lambda folder: unpack_userland(board.architecture, recipe, folder))
+        for environment, site in zip(recipe.environments, places.sites, strict=True):
+            steps.next(f"wheels{' of ' if environment.name else ''}{environment.name}")
+            fresh |= store.ensure(site, _wheels(board, recipe, environment))
+        steps.next("the counting plugin")
+        plugin = build_plugin(places.cache)
+        steps.next(f"{board.name}'s own files, and a first start")
+        fresh |= store.ensure(places.board, lambda folder: _make_board(board, places, folder))
+    steps.next(f"{board.name} is ready")
+    return Built(
+        board=board,
+        folder=places.board,
+        prefix=places.board / PREFIX,
+        packages=tuple((places.root / ".packages").read_text().split()),
+        plugin=plugin,
+        fresh=fresh,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def remove_board(board: Board, cache: Path | None = None) -> bool:
+    """Remove a board from the cache, with what no other board shares; return whether there was anything.
+
+    Raises:
+        TargetError: It cannot be removed.
+    """
+    emulation_of(board)
+    folder = store.cache_folder(cache)
+    if not folder.is_dir():
+        return False
+    try:
+        with store.locked(folder / ".lock"):
+            # All of them: those of earlier recipes too. The digest has no dash, so no other board's name fits.
+            mine = [f for f in (folder / "boards").glob(f"{board.name}-*") if f.name.rpartition("-")[0] == board.name]
+            for built in mine:
+                store.remove_tree(built)
+            _prune(folder)
+    except OSError as error:
+        raise TargetError(
+            f"{board.name} cannot be removed: {error.strerror or error}", where=str(error.filename or folder)
+        ) from error
+    return bool(mine)
+
+
+def _prune(folder: Path) -> None:
+    """Remove shared parts that no board's record names."""
+    used = set()
+    for file in (folder / "boards").glob(f"*/{RECORD}"):
+        record = msgspec.json.decode(file.read_bytes(), type=_Record)
+        used |= {record.root, *record.sites}
+    for part in [*(folder / "roots").glob("[!.]*"), *(folder / "sites").glob("[!.]*")]:
+        if part.name not in used:
+            store.remove_tree(part)
+    if not used:
+        store.remove_tree(folder / "plugins")
+
+
+class _Steps:
+    """Counts steps for a progress callback."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total - 1, 0
+
+    def next(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress(text, self._done, self._total)
+        self._done += 1
+
+
+def _site_name(board: Board, recipe: Emulation, environment: Environment) -> str:
+    rows = requirements_of(environment.wheels)
+    return f"{board.architecture}-{store.key(recipe.python, rows)}"
+
+
+def _wheels(board: Board, recipe: Emulation, environment: Environment) -> Callable[[Path], None]:
+    return lambda folder: unpack_wheels(board.architecture, recipe.python, environment.wheels, folder)
+
+
+def _make_board(board: Board, places: _Places, folder: Path) -> None:
+    environments = dict(zip(board.environments, places.sites, strict=True))
+    make_prefix(board, places.root, environments, folder / PREFIX, places.board / PREFIX)
+    record = _Record(root=places.root.name, sites=[site.name for site in places.sites])
+    (folder / RECORD).write_bytes(msgspec.json.encode(record))
+    try_board(board, folder)

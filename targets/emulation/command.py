@@ -1,0 +1,88 @@
+"""The command that starts a program on an emulated board: the same on every machine, as far as the program can see."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from edgecnn.errors import TargetError
+from edgecnn.targets.agent import agent
+from edgecnn.targets.boards import Board
+from edgecnn.targets.emulation.prefix import site_path
+from edgecnn.targets.emulation.programs import QEMU
+
+PREFIX = "prefix"
+"""What QEMU takes for a program's ``/``: a folder in the board's."""
+
+HERE = f"/proc/self/cwd/{PREFIX}"
+"""The board's ``/``, as a program on it can name it in every system call."""
+
+# All that a program sees of its environment: the user's own variables would move its stack, and with it, by a few
+# instructions, what it costs.
+_VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "PATH": "/usr/bin:/bin",
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+    }
+)
+
+
+def python_command(
+    board: Board,
+    folder: Path,
+    environment: str,
+    arguments: Sequence[str],
+    *,
+    plugin: str = "",
+    variables: Mapping[str, str] = MappingProxyType({"PYTHONDONTWRITEBYTECODE": "1"}),
+) -> list[str]:
+    """Return the command that runs Python on a built board.
+
+    Its files are named through ``/proc/self/cwd``, the folder where QEMU starts. That is the same text wherever the
+    cache is, and it needs no redirection: QEMU 7.2 does not redirect ``statx``, which 32-bit programs use for every
+    ``stat``, and would look for ``/usr/lib/python3`` on the host.
+
+    Args:
+        board: The board.
+        folder: Where it has been built.
+        environment: One of the board's.
+        arguments: Of Python.
+        plugin: What QEMU's ``-plugin`` takes.
+        variables: Beside those that are always set.
+
+    Raises:
+        TargetError: QEMU is not installed.
+    """
+    qemu, env = shutil.which(QEMU[board.architecture]), shutil.which("env")
+    if qemu is None or env is None:
+        raise TargetError(f"{board.name}: {QEMU[board.architecture]} is not installed", hint="apt install qemu-user")
+    assert board.emulation
+    python = f"{HERE}/usr/bin/python{board.emulation.python}"
+    given = {**_VARIABLES, "PYTHONPATH": f"{HERE}{site_path(environment)}", **variables}
+    return [
+        *(env, "--ignore-environment", f"--chdir={folder}", *(f"{k}={v}" for k, v in sorted(given.items()))),
+        *(qemu, "-cpu", board.cpu, "-L", PREFIX, "-seed", "1"),
+        *(("-plugin", plugin) if plugin else ()),
+        *(python, *arguments),
+    ]
+
+
+def place_agent(prefix: Path) -> str:
+    """Copy the agent to the board, under the digest of its text; return its path there."""
+    text = Path(agent.__file__).read_bytes()
+    path = prefix / "edgecnn" / f"agent-{hashlib.sha256(text).hexdigest()[:16]}.py"
+    if not path.exists():
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".agent-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+        Path(partial).replace(path)
+    return f"{HERE}/{path.relative_to(prefix)}"

@@ -1,0 +1,102 @@
+"""What one inference costs in instructions: the same number at every run, which no noisy neighbour can move.
+
+It is no latency: there is no model of caches or pipelines behind it. With more than one thread it varies.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median_low
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from edgecnn.errors import UsageError
+from edgecnn.targets.hosts.replies import Option
+
+if TYPE_CHECKING:
+    from edgecnn.targets.hosts.emulated import EmulatedHost
+
+WARM_UP = 2
+"""Inferences before those that are counted: the first ones allocate and pack."""
+
+DEFAULT_REPEAT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Instructions of inferences.
+
+    Attributes:
+        board: Where they were counted.
+        runtime: On what.
+        version: The runtime's.
+        options: All that were in force.
+        per_inference: Of each inference, in the order of time.
+        kinds: Of the median one, how many were of a kind: ``dot``, ``mmla``, ``fmla32``, ``fmla16``, ``sve``. Empty
+            where kinds are not told apart: on all but 64-bit Arm.
+        outputs: Of the last inference.
+    """
+
+    board: str
+    runtime: str
+    version: str
+    options: Mapping[str, Option]
+    per_inference: tuple[int, ...]
+    kinds: Mapping[str, int]
+    outputs: list[NDArray[Any]]
+
+    @property
+    def instructions(self) -> int:
+        """The median, one of ``per_inference``."""
+        return median_low(self.per_inference)
+
+
+def count_instructions(
+    host: EmulatedHost,
+    runtime: str,
+    artifact: bytes,
+    label: str,
+    inputs: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]],
+    *,
+    repeat: int = DEFAULT_REPEAT,
+    time_limit: float = 300.0,
+    **options: Option,
+) -> Counts:
+    """Count the instructions of inferences on an emulated board.
+
+    Args:
+        host: The board, built.
+        runtime: One of the board's.
+        artifact: The file's bytes.
+        label: What errors call the artifact.
+        inputs: Arrays, as `Session.infer` takes them.
+        repeat: How many inferences are counted, from 1 to 1000, after two that are not.
+        time_limit: Seconds for each step.
+        options: The runtime's. One thread is all that can be counted.
+
+    Raises:
+        UsageError: More than one thread is asked for.
+        TargetError: The board is not built, has no such runtime, or cannot count: there is no C compiler.
+    """
+    if options.get("threads", 1) != 1:
+        raise UsageError("instructions are counted with one thread", why="threads that wait execute instructions too")
+    with host.start_counting(host.environment_of(runtime), time_limit=time_limit) as connection:
+        with connection.open(runtime, artifact, label, time_limit=None, **options) as session:
+            session.count(inputs, repeat=WARM_UP)
+            before = len(connection.marks())
+            outputs = session.count(inputs, repeat=repeat)
+        marks = connection.marks()[before:]
+    steps = [{kind: after[kind] - value for kind, value in mark.items()} for mark, after in itertools.pairwise(marks)]
+    middle = sorted(steps, key=lambda step: step["total"])[(len(steps) - 1) // 2]
+    return Counts(
+        board=host.name,
+        runtime=runtime,
+        version=session.version,
+        options=session.options,
+        per_inference=tuple(step["total"] for step in steps),
+        kinds={kind: value for kind, value in middle.items() if kind != "total"},
+        outputs=outputs,
+    )

@@ -1,0 +1,37 @@
+"""The first start of a new board: every runtime is imported, and Python keeps what it compiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecnn.targets.boards import Board
+from edgecnn.targets.emulation.command import PREFIX, place_agent, python_command
+from edgecnn.targets.emulation.programs import run_program
+from edgecnn.targets.runtimes import RUNTIMES
+
+_TIME_LIMIT = 300.0
+_AGENT = "import runpy, sys; runpy.run_path(sys.argv[1])\n"  # its definitions, and what it imports
+_INTERPRETERS = {
+    "litert": ".interpreter",
+    "tflite-runtime": ".interpreter",
+    "tflite-micro": ".python.tflite_micro.runtime",
+}
+
+
+def try_board(board: Board, folder: Path) -> None:
+    """Start each environment once.
+
+    Raises:
+        TargetError: A runtime cannot be imported there.
+    """
+    for environment in board.environments:
+        modules = [
+            RUNTIMES[name].module + _INTERPRETERS.get(name, "")
+            for name in board.runtimes
+            if (environment or name not in board.environments) and environment in {"", name}
+        ]
+        program = _AGENT + "".join(f"import {module}\n" for module in modules)
+        command = python_command(
+            board, folder, environment, ["-c", program, place_agent(folder / PREFIX)], variables={}
+        )
+        run_program(f"a first start of {board.name}", command, time_limit=_TIME_LIMIT)
