@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.timing import Slice
+from edgecnn.bench.sampling import Start
+from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.timing import BoundInfo, Slice
 
 
 class FakeClock:
@@ -49,11 +50,7 @@ class FakeRunning:
     machine: Machine
     clock: FakeClock
     rng: np.random.Generator
-    load_ns: int = 5_000_000
-    first_ns: int = 900_000
-    overhead_ns: int = 100
-    resident_kb: int | None = 1000
-    arena_bytes: int | None = None
+    start: Start = Start(load_ns=5_000_000, bound=BoundInfo(first_ns=900_000, overhead_ns=100), resident_kb=1000)  # noqa: RUF009
     level: float = field(init=False)
     begun: float = field(init=False)
     closed: bool = False
@@ -97,7 +94,7 @@ class FakeSubject:
         def failing(calls, seconds):
             slices[0] += 1
             if (number, slices[0]) in self.failures:
-                raise TargetError("fake: the connection was cut")
+                raise LostError("fake: the connection was cut")
             return take(calls, seconds)
 
         running.take = failing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edgecnn.bench.steady import Limits, is_precise, is_steady
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.timing import Slice
+from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.timing import BoundInfo, Slice
 
 Clock = Callable[[], float]
 Progress = Callable[[str, int, int], None]
@@ -24,22 +25,37 @@ _LEAST_ROUNDS = 2
 _RESUMED = 1  # times that a lost process is started again, in the place of each
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What opening an artifact and its first inference told.
+
+    Attributes:
+        version: The runtime's.
+        options: All in force.
+        load_ns: What opening took.
+        bound: The first inference and more; see `BoundInfo`.
+        resident_kb: Memory of the process before opening, where it is known.
+        arena_bytes: Memory for tensors, where the runtime tells.
+        notes: What the user should know.
+    """
+
+    version: str = ""
+    options: Mapping[str, bool | int | str] = field(default_factory=dict)
+    load_ns: int
+    bound: BoundInfo
+    resident_kb: int | None = None
+    arena_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
 class Running(Protocol):
     """An artifact that is open in a process of its own, its inputs in place.
 
     Attributes:
-        load_ns: What opening took.
-        first_ns: What the first inference took.
-        overhead_ns: What timing charges to each call.
-        resident_kb: Memory of the process before opening, where it is known.
-        arena_bytes: Memory for tensors, where the runtime tells.
+        start: What opening it and the first inference told.
     """
 
-    load_ns: int
-    first_ns: int
-    overhead_ns: int
-    resident_kb: int | None
-    arena_bytes: int | None
+    start: Start
 
     def take(self, calls: int, seconds: float) -> Slice:
         """Time at most so many calls, for about so long."""
@@ -76,21 +92,13 @@ class ProcessTrace:
         wall_ns: Of each round.
         cpu_ns: Processor time in each round.
         khz: The processors' highest frequency after each round; 0 where it is not known.
-        load_ns: See `Running`.
-        first_ns: See `Running`.
-        overhead_ns: See `Running`.
-        resident_kb: See `Running`.
-        arena_bytes: See `Running`.
+        start: What opening it told.
         peak_kb: The most memory it had, where that is known.
         steady: Whether warm-up ended because it was steady, and not for time.
         warmup_calls: Calls that do not count.
     """
 
-    load_ns: int
-    first_ns: int
-    overhead_ns: int = 0
-    resident_kb: int | None = None
-    arena_bytes: int | None = None
+    start: Start
     peak_kb: int | None = None
     steady: bool = False
     warmup_calls: int = 0
@@ -139,8 +147,8 @@ def measure(
     are then measured in rounds, a slice each, in a new random order per round. So what disturbs the machine for longer
     than a slice disturbs all alike. A round is made for all or, once all are precise or time is up, for none.
 
-    A process that is lost (a cut connection, a crash) is started again once, and its samples are thrown away; the next
-    time its subject is given up, and the others go on.
+    A process whose line is cut is started again once, and its samples are thrown away; the next time, or where the
+    runtime failed, its subject is given up, and the others go on.
 
     Args:
         subjects: What is measured; their number is the number of processes that are open at once.
@@ -186,10 +194,11 @@ class _Place:
         self.subject, self.trace = subject, trace
         self._limits, self._clock, self._stack = limits, clock, stack
         self._running: Running | None = None
-        self.process = ProcessTrace(load_ns=0, first_ns=0)
+        self.process: ProcessTrace | None = None
 
     @property
     def enough(self) -> bool:
+        assert self.process is not None
         samples = sum(len(r) for r in self.process.rounds)
         return samples >= self._limits.samples or is_precise(self.process.medians, self._limits)
 
@@ -204,11 +213,12 @@ class _Place:
 
     def keep(self) -> None:
         """Let the trace have what was measured, unless the subject was given up meanwhile."""
-        if self.trace.error is None and self.process.rounds:
+        if self.trace.error is None and self.process is not None and self.process.rounds:
             self.trace.processes.append(self.process)
 
     def _take(self) -> None:
         assert self._running is not None
+        assert self.process is not None
         self.process.add(self._running.take(self._limits.calls, self._limits.slice_seconds))
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -219,7 +229,7 @@ class _Place:
                 work()
             except TargetError as error:
                 self._running = None
-                if attempt == _RESUMED or len(self.trace.resumed) >= self._limits.processes:
+                if attempt == _RESUMED or not isinstance(error, LostError):
                     self.trace.error = error
                     return
                 self.trace.resumed.append(error.message)
@@ -229,24 +239,18 @@ class _Place:
     def _start(self) -> None:
         running = self.subject.start()
         self._stack.callback(_close, running)
-        self.process = ProcessTrace(
-            load_ns=running.load_ns,
-            first_ns=running.first_ns,
-            overhead_ns=running.overhead_ns,
-            resident_kb=running.resident_kb,
-            arena_bytes=running.arena_bytes,
-        )
-        self._warm_up(running)
+        self.process = ProcessTrace(running.start)
+        self._warm_up(running, self.process)
         self._running = running
 
-    def _warm_up(self, running: Running) -> None:
+    def _warm_up(self, running: Running, process: ProcessTrace) -> None:
         windows: list[float] = []
         end = self._clock() + self._limits.warmup
-        while not self.process.steady and self._clock() < end:
+        while not process.steady and self._clock() < end:
             taken = running.take(self._limits.calls, _WARMUP_WINDOW)
             windows.append(float(np.median(taken.samples)))
-            self.process.warmup_calls += len(taken.samples)
-            self.process.steady = is_steady(windows)
+            process.warmup_calls += len(taken.samples)
+            process.steady = is_steady(windows)
 
 
 def _close(running: Running) -> None:
@@ -270,7 +274,7 @@ class _Report:
     def tell(self, places: Iterable[_Place], made: int) -> None:
         if self.progress is None:
             return
-        levels = [np.median(p.process.medians) / 1000 for p in places if p.process.rounds]
+        levels = [np.median(p.process.medians) / 1000 for p in places if p.process is not None and p.process.rounds]
         total = self.subjects * self.limits.processes * (self.limits.process_seconds + self.limits.warmup)
         shown = ", ".join(f"{level:,.1f}" for level in levels[:4]) + (" ..." if len(levels) > 4 else "")
         text = f"process {self.number + 1} of {self.limits.processes}, round {made}: {shown} us"

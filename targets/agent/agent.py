@@ -347,6 +347,8 @@ class Session(Protocol):
     inputs: List[Tensor]
     outputs: List[Tensor]
     arena_bytes: Optional[int]  # of memory for tensors, where the runtime tells
+    debug: bool  # whether the runtime says that it was built without optimization
+    delegates: Optional[int]  # parts that a delegate has taken over, where the runtime has delegates
 
     def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
         """Return the outputs for inputs that match `inputs` in number, type and rank; both in the artifact's order."""
@@ -372,10 +374,13 @@ class OnnxSession:
     """ONNX Runtime on its CPU provider, with nothing left to a default that depends on the machine."""
 
     arena_bytes: Optional[int] = None
+    debug = False
+    delegates: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         ort = importlib.import_module(module)
         self.version = str(ort.__version__)
+        self.debug = "build type=Debug" in ort.get_build_info()
         self._session = ort.InferenceSession(
             artifact, self._session_options(ort, options), providers=["CPUExecutionProvider"]
         )
@@ -454,6 +459,8 @@ class TfliteSession:
     """A TFLite interpreter: LiteRT's or tflite-runtime's, which differ in nothing used here but the module's name."""
 
     arena_bytes: Optional[int] = None
+    debug = False
+    delegates: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         package = importlib.import_module(module)
@@ -486,6 +493,9 @@ class TfliteSession:
         self._resize([array.shape for array in arrays])
         for index, array in zip(self._input_indices, arrays):
             self._interpreter.set_tensor(index, array)
+        # Not public, and the same from TensorFlow 2.5 to LiteRT 2: nothing public tells whether XNNPACK has started.
+        operators = self._interpreter._get_ops_details()  # noqa: SLF001
+        self.delegates = sum("delegate" in str(item["op_name"]).lower() for item in operators)
         return Bound(self._interpreter.invoke, time_once(self._interpreter.invoke))
 
     def _resize(self, shapes: List[Tuple[int, ...]]) -> None:
@@ -541,6 +551,9 @@ def _named(details: List[Mapping[str, Any]], signature: Mapping[str, int]) -> Li
 
 class MicroSession:
     """TFLite Micro's interpreter. Its shapes are fixed: a longer batch is run in pieces of the artifact's own size."""
+
+    debug = False
+    delegates: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         _check_micro(artifact, options)
@@ -1110,7 +1123,9 @@ class Agent:
         _check_inputs(session.inputs, arrays)
         bound = session.bind(arrays)
         self._bound[request.fields["session"]] = bound
-        return {"first_ns": bound.first_ns, "overhead_ns": overhead_ns()}, []
+        debug = session.debug or hasattr(sys, "gettotalrefcount")
+        fields = {"first_ns": bound.first_ns, "overhead_ns": overhead_ns()}
+        return {**fields, "debug": debug, "delegates": session.delegates}, []
 
     def _bench(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         run, calls = self._bound_call(request)

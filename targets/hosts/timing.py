@@ -20,10 +20,14 @@ class BoundInfo:
     Attributes:
         first_ns: What the first inference took.
         overhead_ns: What the timing loop charges to a call that does nothing.
+        debug: Whether the runtime or Python says that it was built for debugging.
+        delegates: Parts of the artifact that a delegate has taken over; None where the runtime has no delegates.
     """
 
     first_ns: int
     overhead_ns: int
+    debug: bool = False
+    delegates: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,13 @@ def parse_bound(message: agent.Message) -> BoundInfo:
     Raises:
         ProtocolError: A field is missing or of another type.
     """
-    return BoundInfo(first_ns=_natural(message.fields, "first_ns"), overhead_ns=_natural(message.fields, "overhead_ns"))
+    fields = message.fields
+    return BoundInfo(
+        first_ns=_natural(fields, "first_ns"),
+        overhead_ns=_natural(fields, "overhead_ns"),
+        debug=fields.get("debug") is True,
+        delegates=None if fields.get("delegates") is None else _natural(fields, "delegates"),
+    )
 
 
 def parse_slice(message: agent.Message) -> Slice:
