@@ -48,10 +48,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def judgement(self) -> Judgement:
-        """What the interval says."""
+        """What the interval says; ``same`` where it lies within the limit, and ``unsure`` where it is too wide."""
         if self.low is None or self.high is None:
             return "unsure"
-        return "slower" if self.low > 1 else "faster" if self.high < 1 else "same"
+        if self.low > 1 or self.high < 1:
+            return "slower" if self.low > 1 else "faster"
+        return "same" if 1 / self.limit < self.low and self.high < self.limit else "unsure"
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
