@@ -16,6 +16,7 @@ from edgecnn.bench.compare import Comparison
 from edgecnn.bench.records import Profile, Result
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _SHAPE = 16  # characters of a distribution's shape in a table
 _BAR = 24  # of a bar in a chart
 _BINS = 16  # lines of a histogram
@@ -66,7 +67,7 @@ def _end(ordered: NDArray[np.float64]) -> float:
 def bar(share: float, width: int = _BAR) -> str:
     """A bar for a share of 1, in eighths of a character."""
     eighths: int = round(max(0.0, min(1.0, share)) * width * 8)
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
 
 
 def profile_rows(profile: Profile) -> list[list[str]]:
