@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import running, wait_until_gone
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent import agent
@@ -22,23 +22,6 @@ from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 AGENT = str(Path(agent.__file__).resolve())
 HANG = "import time; time.sleep(1000)"
 X = np.array([1, -2, 3], np.float32)
-
-
-def running(pid):
-    """Whether a process exists and is more than a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def wait_until_gone(pid):
-    for _ in range(2000):
-        if not running(pid):
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} is still running")
 
 
 @pytest.fixture

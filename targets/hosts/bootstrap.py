@@ -52,7 +52,7 @@ def watch():
     poll.register(0, select.POLLRDHUP)
     poll.register(1, select.POLLRDHUP)
     poll.poll()
-    time.sleep(1)
+    time.sleep(0.5)
     kill()
 threading.Thread(target=watch, daemon=True).start()
 status = os.waitpid(child, 0)[1]

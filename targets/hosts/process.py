@@ -158,12 +158,11 @@ class _LastWords:
 
     def close(self) -> None:
         self._thread.join(1.0)  # longer only where a program has left its group and holds the pipe
-        if not self._thread.is_alive():
-            self._pipe.close()
 
     def _drain(self) -> None:
-        while chunk := self._pipe.read(_PIPE):
-            self._tail = (self._tail + chunk)[-_LAST_BYTES:]
+        with self._pipe:
+            while chunk := self._pipe.read(_PIPE):
+                self._tail = (self._tail + chunk)[-_LAST_BYTES:]
 
 
 def _kill_group(process: subprocess.Popen[bytes], words: _LastWords, owner: int) -> None:

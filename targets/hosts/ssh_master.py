@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LINGER = 15  # seconds that a connection without sessions stays
-_LONGEST_PATH = 80  # characters; a socket's path may have 107, and ssh adds 17 for a while
+_LONGEST_PATH = 65  # characters; a socket's path may have 107: the folder's own name and ssh's suffix come to it
 _KEPT = 2**14  # bytes of ssh's words
 _QUIET: Mapping[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
 
@@ -120,7 +120,7 @@ def _folder() -> Path:
 
 def _short_folder() -> str | None:
     for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp
-        if folder.startswith("/") and len(folder) < _LONGEST_PATH - 20 and os.access(folder, os.W_OK | os.X_OK):
+        if folder.startswith("/") and len(folder) <= _LONGEST_PATH and os.access(folder, os.W_OK | os.X_OK):
             return folder
     return None
 

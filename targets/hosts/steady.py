@@ -82,12 +82,18 @@ class SteadySession:
         try:
             return what()
         except LostError as error:
-            if self._notes:  # it was cut before
-                error.add_note("the line was cut for the second time")
-                raise
+            if self._notes:
+                raise self._twice(error) from error
             self._notes = (f"{error.message}; started over",)
             self._session = None
+        try:
             return what()
+        except LostError as error:
+            raise self._twice(error) from error
+
+    @staticmethod
+    def _twice(error: LostError) -> LostError:
+        return LostError(f"{error.message}, twice", where=error.where, why=error.why, hint=error.hint)
 
 
 @contextmanager
