@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint types runtimes wheel docs check clean
+.PHONY: demo test lint types runtimes boards wheel docs check clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -37,6 +37,10 @@ runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 	.venv-tflite-micro/bin/python -m pip install --quiet tflite-micro==0.dev20261023182759 numpy==2.4.6 \
 		flatbuffers==25.12.19 PyYAML==6.0.3 bitarray==3.12.3
 	@touch $@
+
+# The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.
+boards: $(VENV)/.installed
+	$(BIN)/python .ci/boards.py pi4 pi5 pi2 x86-64-v3
 
 # The wheel in a venv of its own, tested from outside the checkout.
 wheel: $(VENV)/.installed

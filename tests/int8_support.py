@@ -100,6 +100,18 @@ def network(name: str) -> Any:
     return module
 
 
+def saturating() -> tuple[nn.Module, np.ndarray]:
+    """Large weights of one sign next to each other, and inputs near the top of their range."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(288, 4)
+    )
+    with torch.no_grad():
+        module[0].weight.copy_(0.5 + torch.rand(8, 2, 3, 3))
+        module[2].weight.copy_((0.5 + torch.rand(8, 8, 3, 3)) * torch.tensor([1.0, -1.0] * 4).reshape(8, 1, 1, 1))
+    return module, 0.7 + 0.3 * np.random.default_rng(0).random((16, 2, 8, 8), np.float32)
+
+
 def images(shape: tuple[int, ...], count: int) -> np.ndarray:
     """Digits resized to a model's input, each time round shifted by a pixel more; colours are shifts of one image."""
     digits = load_dataset("digits", input_shape=(1, *shape[1:]), split="all")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis
@@ -14,7 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from int8_support import EXECUTORS, integers, run
+from int8_support import EXECUTORS, integers, run, saturating
 from torch import nn
 
 from edgecnn.capture.capture import capture
@@ -539,18 +536,6 @@ def test_a_division_needs_float() -> None:
 # x86 without VNNI.
 
 
-def saturating() -> tuple[nn.Module, np.ndarray]:
-    """Large weights of one sign next to each other, and inputs near the top of their range."""
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(288, 4)
-    )
-    with torch.no_grad():
-        module[0].weight.copy_(0.5 + torch.rand(8, 2, 3, 3))
-        module[2].weight.copy_((0.5 + torch.rand(8, 8, 3, 3)) * torch.tensor([1.0, -1.0] * 4).reshape(8, 1, 1, 1))
-    return module, 0.7 + 0.3 * np.random.default_rng(0).random((16, *SHAPE), np.float32)
-
-
 def test_saturation_is_bounded_and_counted_and_cured() -> None:
     module, x = saturating()
     found = find_saturation(made(module, x=x), [x])
@@ -593,33 +578,3 @@ def test_depthwise_and_float_layers_have_no_pairs() -> None:
     module = nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 4, 3))
     q = made(module, Recipe(name="r", overrides=(Override(layers="1", precision="float"),)))
     assert find_saturation(q, [samples()]).layers == ()
-
-
-EMULATED = """
-import os, sys
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import numpy as np, onnxruntime as ort
-given = np.load(sys.argv[1])
-for name in ("int8", "int8-7bit"):
-    session = ort.InferenceSession(given[name].tobytes())
-    (y,) = session.run(None, {session.get_inputs()[0].name: given["x"]})
-    print(name, int((y != given[f"golden {name}"]).sum()))
-"""
-
-
-@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-x86_64 is not installed (apt install qemu-user)")
-def test_an_emulated_haswell_saturates_and_7_bits_cure_it(tmp_path: Path) -> None:
-    module, x = saturating()
-    arrays = {"x": x}
-    for name in ("int8", "int8-7bit"):
-        q = made(module, RECIPES[name], x)
-        value = q.graph.outputs[0].value
-        arrays[name] = np.frombuffer(export_onnx_int8(q, version="0").data, np.uint8)
-        arrays[f"golden {name}"] = q.activations[value].dequantize(execute_integer(q, integers(q, [x]))[value])
-    np.savez(tmp_path / "given.npz", **arrays)
-    command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", EMULATED, str(tmp_path / "given.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    wrong = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
-    assert int(wrong["int8"]) > 0
-    assert int(wrong["int8-7bit"]) == 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -33,7 +34,9 @@ class Built:
     Attributes:
         board: The board.
         folder: Where it is.
-        prefix: What QEMU takes for its ``/``.
+        prefix: What QEMU takes for its ``/``; it links to the userland and the sites.
+        root: The userland, for programs that mount folders instead.
+        sites: Unpacked wheels by environment.
         packages: Debian's packages in it, as files' names.
         plugin: The counting plugin; None where there was no compiler.
         fresh: Whether anything had to be built.
@@ -43,6 +46,8 @@ class Built:
     board: Board
     folder: Path
     prefix: Path
+    root: Path
+    sites: Mapping[str, Path]
     packages: tuple[str, ...]
     plugin: Path | None
     fresh: bool
@@ -73,6 +78,10 @@ class _Places:
         sites = tuple(folder / "sites" / _site_name(board, recipe, e) for e in recipe.environments)
         whole = store.key(msgspec.to_builtins(board), root.name, [site.name for site in sites])
         return cls(folder, folder / "boards" / f"{board.name}-{whole}", root, sites)
+
+    def by_environment(self, board: Board) -> dict[str, Path]:
+        """Return the sites by their environments' names."""
+        return dict(zip(board.environments, self.sites, strict=True))
 
     @property
     def lock(self) -> Path:
@@ -139,6 +148,8 @@ def build_board(board: Board, *, cache: Path | None = None, progress: Progress |
         board=board,
         folder=places.board,
         prefix=places.board / PREFIX,
+        root=places.root,
+        sites=MappingProxyType(places.by_environment(board)),
         packages=tuple((places.root / ".packages").read_text().split()),
         plugin=plugin,
         fresh=fresh,
@@ -205,8 +216,7 @@ def _wheels(board: Board, recipe: Emulation, environment: Environment) -> Callab
 
 
 def _make_board(board: Board, places: _Places, folder: Path) -> None:
-    environments = dict(zip(board.environments, places.sites, strict=True))
-    make_prefix(board, places.root, environments, folder / PREFIX, places.board / PREFIX)
+    make_prefix(board, places.root, places.by_environment(board), folder / PREFIX, places.board / PREFIX)
     record = _Record(root=places.root.name, sites=[site.name for site in places.sites])
     (folder / RECORD).write_bytes(msgspec.json.encode(record))
     try_board(board, folder)

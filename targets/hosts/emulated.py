@@ -5,8 +5,11 @@ Wall-clock times there say nothing of the board's.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,15 @@ from edgecnn.targets.emulation.plugin import require_plugin
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
 
+_MARKS = "marks"
+
 
 class CountingConnection(Connection):
     """A connection to an agent whose instructions are counted."""
 
-    def __init__(self, command: Sequence[str], marks: tempfile.TemporaryDirectory[str], **options: Any) -> None:
-        self._marks = marks
+    def __init__(self, command: Sequence[str], folder: Path, **options: Any) -> None:
+        self._marks = folder / _MARKS
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(command, **options)
 
     def marks(self) -> list[dict[str, int]]:
@@ -35,7 +41,7 @@ class CountingConnection(Connection):
             TargetError: It has written something else, or nothing.
         """
         try:
-            lines = Path(self._marks.name, "marks").read_text().splitlines()
+            lines = self._marks.read_text().splitlines()
             return [{kind: int(count) for kind, count in (w.split("=") for w in line.split())} for line in lines]
         except (OSError, ValueError) as error:
             raise TargetError(f"{self.name}: the counting plugin wrote no counts", why=str(error)) from error
@@ -108,13 +114,13 @@ class EmulatedHost:
         Raises:
             TargetError: As `start`, or there is no C compiler to compile the plugin with.
         """
-        self._require_built()
+        self._check(environment)
         plugin = require_plugin(self.board, cache_folder(self.cache))
-        marks = tempfile.TemporaryDirectory(prefix="edgecnn-marks-")
-        options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={marks.name}/marks"))
-        return CountingConnection(
-            self.command(environment, plugin=options), marks, name=self.name, time_limit=time_limit
-        )
+        with self._told():
+            folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
+        options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={folder / _MARKS}"))
+        command = self.command(environment, plugin=options)
+        return CountingConnection(command, folder, name=self.name, time_limit=time_limit)
 
     def command(self, environment: str = DEFAULT_ENVIRONMENT, *, plugin: str = "") -> list[str]:
         """Return the command that starts the agent.
@@ -122,12 +128,25 @@ class EmulatedHost:
         Raises:
             TargetError: As `start`.
         """
+        self._check(environment)
+        folder = board_folder(self.board, self.cache)
+        with self._told():
+            program = place_agent(folder / PREFIX)
+        return python_command(self.board, folder, environment, [program], plugin=plugin)
+
+    def _check(self, environment: str) -> None:
         if environment not in self.environments:
             raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
-        self._require_built()
-        folder = board_folder(self.board, self.cache)
-        return python_command(self.board, folder, environment, [place_agent(folder / PREFIX)], plugin=plugin)
-
-    def _require_built(self) -> None:
         if not is_built(self.board, self.cache):
             raise TargetError(f"{self.name} has not been built yet", hint=f"edgecnn targets emulate {self.name}")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TargetError(
+                f"{self.name} cannot be started: {error.strerror or error}",
+                where=str(error.filename or ""),
+                hint="make room there",
+            ) from error
