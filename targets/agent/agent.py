@@ -494,8 +494,8 @@ class TfliteSession:
         for index, array in zip(self._input_indices, arrays):
             self._interpreter.set_tensor(index, array)
         # Not public, and the same from TensorFlow 2.5 to LiteRT 2: nothing public tells whether XNNPACK has started.
-        operators = self._interpreter._get_ops_details()  # noqa: SLF001
-        self.delegates = sum("delegate" in str(item["op_name"]).lower() for item in operators)
+        tell = getattr(self._interpreter, "_get_ops_details", None)
+        self.delegates = tell and sum("delegate" in str(item["op_name"]).lower() for item in tell())
         return Bound(self._interpreter.invoke, time_once(self._interpreter.invoke))
 
     def _resize(self, shapes: List[Tuple[int, ...]]) -> None:
