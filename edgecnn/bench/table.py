@@ -211,8 +211,9 @@ def _last(value: float | None) -> float:
 
 
 def columns_for(results: Sequence[Result]) -> list[Column]:
-    """The columns that say something: optional ones only where results differ in them from 1 or nothing."""
-    return [c for c in _COLUMNS if not c.optional or any(c.value(r) not in (None, 1) for r in results)]
+    """The columns that say something: those with a value, and optional ones only where that is not 1 everywhere."""
+    nothing = {True: ("", None, 1), False: ("", None)}
+    return [c for c in _COLUMNS if any(c.value(r) not in nothing[c.optional] for r in results)]
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[bool]) -> str:
