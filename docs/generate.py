@@ -66,11 +66,18 @@ def _help() -> Iterator[str]:
     from edgecnn.cli import COMMANDS, cli
 
     top = click.Context(cli, info_name="edgecnn", terminal_width=100, **cli.context_settings)
-    for name in ("", *COMMANDS):
-        command = cli.get_command(top, name) if name else cli
+    yield from _section(top)
+    for name in COMMANDS:
+        command = cli.get_command(top, name)
         assert command is not None
-        context = click.Context(command, info_name=name, parent=top, terminal_width=100) if name else top
-        yield from (f"## edgecnn {name}".rstrip(), "", "```", command.get_help(context), "```", "")
+        context = click.Context(command, info_name=name, parent=top, terminal_width=100)
+        yield from _section(context)
+        for sub in command.commands.values() if isinstance(command, click.Group) else ():
+            yield from _section(click.Context(sub, info_name=sub.name, parent=context, terminal_width=100))
+
+
+def _section(context: click.Context) -> Iterator[str]:
+    yield from (f"## {context.command_path}", "", "```", context.command.get_help(context), "```", "")
 
 
 PAGES = {"operators.md": operators_page, "commands.md": commands_page}

@@ -16,7 +16,7 @@ from edgecnn.data.folder import read_images
 from edgecnn.data.npz import read_npy, read_npz
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.data.raw import RawSet, Shape, by
-from edgecnn.errors import TargetError, UsageError
+from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.hosts.steady import open_steady
 from edgecnn.targets.runtimes import RUNTIMES
@@ -100,6 +100,7 @@ def load_images(bundle: Bundle, paths: Sequence[Path]) -> Images:
     names: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     for path in paths:
+        _check_file(path)
         raw = _READERS.get(path.suffix, _read_image)(path, shape)
         values = raw.images.load(np.arange(len(raw.images)))
         if highest and path.suffix not in _READERS:
@@ -109,6 +110,13 @@ def load_images(bundle: Bundle, paths: Sequence[Path]) -> Images:
         names += [str(path)] if one else [f"{path}, image {i}" for i in range(len(raw.images))]
         notes += [f"{path}: {note}" for note in raw.notes]
     return Images(names=tuple(names), inputs=np.concatenate(parts), notes=tuple(notes))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder", hint=f"its files: {path}/*.png")
+    if not path.exists():
+        raise DataError(f"there is no file {path}", hint="the path of an image")
 
 
 def _read_image(path: Path, shape: Shape) -> RawSet:
@@ -137,6 +145,17 @@ def _input(bundle: Bundle) -> tuple[Shape, Preprocessing, list[str]]:
         return (channels, height, width), done, []
     note = "the bundle does not say how its inputs are made from images: bytes are scaled by 1/255, no mean, no std"
     return (channels, height, width), Preprocessing(scale=1 / 255), [note]
+
+
+def check_precision(bundle: Bundle, precision: str | None) -> None:
+    """Refuse a precision that the bundle has not.
+
+    Raises:
+        UsageError: Naming those it has.
+    """
+    there = list(dict.fromkeys(a.precision for a in bundle.artifacts))
+    if precision is not None and precision not in there:
+        raise UsageError(f"the bundle has no {precision} artifact", where=str(bundle.directory), hint=", ".join(there))
 
 
 def choose_artifact(bundle: Bundle, target: Target, precision: str | None) -> Artifact:

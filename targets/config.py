@@ -181,13 +181,18 @@ def ssh_entry(
 
 
 def _emulated(board: str, *, name: str, origin: str, options: Options = MappingProxyType({})) -> HostEntry:
+    from edgecnn.targets.boards import load_board
+
+    recipe = load_board(board)
+
     def make() -> Host:
-        from edgecnn.targets.boards import load_board
         from edgecnn.targets.hosts.emulated import EmulatedHost
 
-        return EmulatedHost(load_board(board))
+        return EmulatedHost(recipe)
 
-    return HostEntry(name=name, kind="emulated", origin=origin, place=board, make=make, options=options, board=board)
+    return HostEntry(
+        name=name, kind="emulated", origin=origin, place=recipe.title, make=make, options=options, board=board
+    )
 
 
 def _local() -> HostEntry:

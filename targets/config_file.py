@@ -105,8 +105,10 @@ def add_host(
     rows: dict[str, str | int | None] = {"ssh": ssh, "port": port, "identity": identity, "python": python}
     block = [f"[hosts.{_key(name)}]", *(f"{key} = {_toml(value)}" for key, value in rows.items() if value is not None)]
     whole = (text.rstrip("\n") + "\n\n" if text.strip() else "") + "\n".join(block) + "\n"
-    if set(tomllib.loads(whole)["hosts"]) - {name} != set(tomllib.loads(text).get("hosts", {})) - {name}:
-        raise UsageError(f"{name} cannot be added to {path} without changing other hosts", hint="edit the file")
+    try:
+        tomllib.loads(whole)
+    except tomllib.TOMLDecodeError as error:  # hosts = { ... } cannot be added to from below
+        raise UsageError(f"{name} cannot be added to the file as it is", where=str(path), hint="edit it") from error
     _write(path, whole)
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ Progress = Callable[[str], None]
 _RECORD = "environment.json"
 _TIME_LIMIT = 900.0
 """Seconds for pip."""
+_ABANDONED = 86_400.0
+"""Seconds after which an unfinished environment is nobody's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,7 @@ def _beside(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``folder`` when all went well, and vanishes otherwise."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     except OSError as error:
         raise TargetError(f"cannot write to {folder.parent}", why=error.strerror or str(error)) from error
@@ -213,6 +217,13 @@ def _beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a run that was killed has left beside a folder."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.stat().st_mtime < time.time() - _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _run(command: Sequence[str], failed: str, time_limit: float) -> None:

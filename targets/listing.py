@@ -11,7 +11,7 @@ from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
 from edgecnn.targets.hosts.replies import AgentInfo, ProbeInfo
 from edgecnn.targets.parallel import at_once
-from edgecnn.targets.target import survey_of, unbuilt
+from edgecnn.targets.target import recipe_of, survey_of, time_limit_of, unbuilt
 
 LISTING_TIME_LIMIT = 20.0
 """Seconds for one answer of a host that is only listed."""
@@ -80,14 +80,13 @@ def probe_host(entry: HostEntry, *, time_limit: float | None = None) -> Probed:
     """
     if why := unbuilt(entry):
         raise TargetError(f"{entry.name} is not built yet", hint=why.partition(": ")[2])
-    found = survey_of(entry, time_limit)
+    found = recipe_of(entry) if entry.kind == "emulated" else survey_of(entry, time_limit)
     if DEFAULT_ENVIRONMENT not in found.agents:
         raise found.problems[DEFAULT_ENVIRONMENT]
-    host = entry.make()
-    with host.start(time_limit=LISTING_TIME_LIMIT * 6 if time_limit is None else time_limit) as connection:
-        machine = connection.probe()
+    with entry.make().start(time_limit=time_limit_of(entry.kind, time_limit)) as connection:
+        agent, machine = connection.hello(), connection.probe()
     return Probed(
-        agent=found.agents[DEFAULT_ENVIRONMENT],
+        agent=agent,
         machine=machine,
         runtimes={name: r.version for name, r in found.runtimes.items()},
         notes=_notes(found.problems),
@@ -101,7 +100,8 @@ def _row(entry: HostEntry, time_limit: float) -> HostRow:
     common: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "place": entry.place, "origin": entry.origin}
     if not found.agents:
         problem = next(iter(found.problems.values()))
-        why = "; ".join(part for part in (problem.message, problem.why.replace("\n", " ")) if part)
+        cause = problem.why.partition("its last words were")[0].strip().replace("\n", " ")  # those are for `probe`
+        why = problem.message.removeprefix(f"{entry.name}: ") + (f"; {cause}" if cause else "")
         return HostRow(state="not reached", why=why, hint=problem.hint, **common)
     runtimes = {name: r.version for name, r in found.runtimes.items()}
     return HostRow(state="ready", runtimes=runtimes, notes=_notes(found.problems), **common)

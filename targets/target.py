@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
+from edgecnn.targets.agent.agent import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
-from edgecnn.targets.hosts.host import Host, Survey, survey
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
+from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.hosts.replies import AgentInfo
 from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, near, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
@@ -199,26 +203,22 @@ class _Search:
         unique = list({entry.name: entry for entry in entries}.values())
 
         def one(entry: HostEntry) -> Survey:
-            return survey_of(entry, self._time_limit)
+            return recipe_of(entry) if entry.kind == "emulated" else survey_of(entry, self._time_limit)
 
         self._surveys = {e.name: s for e, s in zip(unique, at_once(one, unique), strict=True)}
 
     def take(self, name: TargetName, entries: Sequence[HostEntry]) -> None:
         """Add the targets that a name means on these hosts."""
-        before = len(self.targets) + len(self.failures)
-        for entry in entries:
-            self._take(name, entry, self._surveys[entry.name])
-        if entries and name.many_hosts and before == len(self.targets) + len(self.failures):
+        answered = [self._take(name, entry, self._surveys[entry.name]) for entry in entries]
+        if entries and name.many_hosts and not any(answered):
             hosts = ", ".join(entry.name for entry in entries)
-            already = any(t.name.partition("@")[2] in {e.name for e in entries} for t in self.targets.values())
-            if not already:
-                error = TargetError(f"none of {hosts} has {name.runtime}", hint="edgecnn targets")
-                self._fail(str(name), error)
+            self._fail(str(name), TargetError(f"none of {hosts} has {name.runtime}", hint="edgecnn targets"))
 
-    def _take(self, name: TargetName, entry: HostEntry, found: Survey) -> None:
+    def _take(self, name: TargetName, entry: HostEntry, found: Survey) -> bool:
+        """Add a host's targets; whether there are any, or something was said."""
         if not found.agents:
-            self._fail(f"*@{entry.name}", next(iter(found.problems.values())))
-            return
+            self._fail(entry.name, next(iter(found.problems.values())))
+            return True
         here = [row.name for row in name.runtimes if row.name in found.runtimes]
         for environment, problem in found.problems.items():
             if fnmatchcase(environment, name.runtime):
@@ -232,9 +232,11 @@ class _Search:
             if name.many_hosts:
                 self.notes.append(f"{name}: {entry.name} has no {runtime}")
             elif runtime not in found.problems:
-                self._fail(f"{runtime}@{entry.name}", lacking(runtime, entry, found))
+                error = found.problems.get(DEFAULT_ENVIRONMENT) or lacking(runtime, entry, found)
+                self._fail(f"{runtime}@{entry.name}", error)
         if not here and not asked_for and not name.many_hosts:
             self._fail(f"{name.runtime}@{entry.name}", _empty(name, entry, found))
+        return bool(here)
 
     def _target(self, name: TargetName, entry: HostEntry, found: Survey, runtime: str) -> Target:
         options = {**entry.options.get(runtime, {}), **dict(name.options)}
@@ -264,6 +266,27 @@ def survey_of(entry: HostEntry, time_limit: float | None = None) -> Survey:
     return survey(host, time_limit=time_limit_of(entry.kind, time_limit))
 
 
+def recipe_of(entry: HostEntry) -> Survey:
+    """What an emulated board has, without starting it, which takes seconds: it was tried when it was built."""
+    from edgecnn.targets.boards import load_board
+
+    board = load_board(entry.board)
+    agent_there = AgentInfo(
+        protocol=PROTOCOL,
+        python=board.emulation.python if board.emulation else "",
+        platform=board.title,
+        machine=board.architecture,
+        numpy="",
+        runtimes=MappingProxyType(dict(board.runtimes)),
+    )
+    found = {
+        name: Runs(environment=name if name in board.environments else DEFAULT_ENVIRONMENT, version=pinned)
+        for name, pinned in board.runtimes.items()
+    }
+    agents = {DEFAULT_ENVIRONMENT: agent_there}
+    return Survey(agents=MappingProxyType(agents), runtimes=MappingProxyType(found), problems=MappingProxyType({}))
+
+
 def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
     """The error for a runtime that a host has not: which wheel fits it, or that none does."""
     from edgecnn.targets.environments import RECIPES
@@ -283,8 +306,15 @@ def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
         f"{entry.name} has no {runtime}",
         where=f"{entry.place}, Python {agent.python}, {agent.machine}",
         why=f"it has {has}",
-        hint=advice(runtime, agent.wheel_machine, agent.python),
+        hint=advice(runtime, agent.wheel_machine, agent.python, pip=f"{_interpreter(entry)} -m pip"),
     )
+
+
+def _interpreter(entry: HostEntry) -> str:
+    """How the user calls the interpreter of a host, for commands in hints."""
+    if entry.name == LOCAL:
+        return sys.executable
+    return entry.place if entry.kind == "local" else "python3"
 
 
 def _empty(name: TargetName, entry: HostEntry, found: Survey) -> TargetError:

@@ -38,7 +38,7 @@ class Wheels:
 
 
 _64_BIT = ("x86_64", "aarch64")
-_NUMPY_1 = "'numpy<2'"
+_NUMPY_1 = "numpy==1.26.4"  # the last before 2; and nothing in it that a shell, or two in a row, would read
 WHEELS: Mapping[str, tuple[Wheels, ...]] = MappingProxyType(
     {
         "onnxruntime": (

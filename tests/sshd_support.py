@@ -52,7 +52,8 @@ class Sshd:
         force = folder / "force.sh"
         force.write_text(f'#!/bin/sh\nexec {command_prefix} {shell} -c "$SSH_ORIGINAL_COMMAND"\n')
         force.chmod(0o755)
-        settings = {"HOME": self.home, "XDG_CACHE_HOME": self.home / ".cache", **variables}
+        own = {"PYTHONPATH": os.environ["PYTHONPATH"]} if os.environ.get("PYTHONPATH") else {}  # of the device's python
+        settings = {"HOME": self.home, "XDG_CACHE_HOME": self.home / ".cache", **own, **variables}
         # ssh of the client and the server's own session must not meet what the person who tests has configured.
         self.config.write_text(
             textwrap.dedent(f"""\
@@ -106,14 +107,14 @@ class Sshd:
 
     def stop(self):
         """End the server and cut its sessions."""
-        sessions = children(self._server.pid)
+        sessions = self._sessions()
         self._server.kill()
         self._server.wait()
         self._kill(sessions)
 
     def cut(self):
         """Cut all sessions, as a cable that is pulled out does; the server goes on."""
-        self._kill(children(self._server.pid))
+        self._kill(self._sessions())
 
     def know(self, *keys):
         """Let clients know these host keys as the server's."""
@@ -132,6 +133,15 @@ class Sshd:
         """A host for this server, whose interpreter is the one that runs the tests."""
         return SshHost("device", **{"config": str(self.config), "python": sys.executable, "label": "kitchen", **kwargs})
 
+    def _sessions(self):
+        """The server's own processes for its sessions, and none of the device's programs.
+
+        A session of root has one, that of another user two, of which the second holds the line.
+        """
+        first = children(self._server.pid)
+        second = [pid for parent in first for pid in children(parent) if _name(pid).startswith("sshd")]
+        return first + second
+
     @staticmethod
     def _kill(pids):
         for pid in pids:
@@ -144,10 +154,16 @@ def sshd(command_prefix="", *, shell="/bin/sh", variables=None):
     """Run a server.
 
     Args:
-        command_prefix: What runs the device's shell, as a shell reads it: for an emulated board
-            ``proot -q 'qemu-aarch64 -cpu cortex-a72' -r ROOT -w /``.
-        shell: The device's login shell.
-        variables: Environment variables on the device.
+        command_prefix: What runs the device's shell, as a shell reads it. For an emulated board whose userland is ROOT
+            (with dash and coreutils beside Python), whose own files are in BOARD and whose packages are in SITE::
+
+                proot -q 'qemu-aarch64 -cpu cortex-a72' -r ROOT -w / -b /dev -b /proc -b /sys
+                    -b BOARD/proc/cpuinfo:/proc/cpuinfo -b BOARD/proc/device-tree:/proc/device-tree
+                    -b BOARD/sys/devices/system/cpu:/sys/devices/system/cpu -b SITE:/opt/site -b HOME:/home/pi
+
+            with ``shell="/bin/dash"`` and the variables HOME, XDG_CACHE_HOME and PYTHONPATH=/opt/site.
+        shell: The device's login shell, by its path there.
+        variables: Environment variables on the device; HOME and XDG_CACHE_HOME lie in the server's folder otherwise.
     """
     # Not pytest's folder: its path may be too long for the sockets that the device may make.
     with tempfile.TemporaryDirectory(prefix="edgecnn-sshd-") as folder:
@@ -156,6 +172,13 @@ def sshd(command_prefix="", *, shell="/bin/sh", variables=None):
             yield server
         finally:
             server.stop()
+
+
+def _name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _free_port():

@@ -185,8 +185,8 @@ def files(monkeypatch, contents):
 
     class Folder(type(Path())):
         def glob(self, pattern):
-            tops = {path[len(str(self)) + 1 :].partition("/")[0] for path in contents if path.startswith(f"{self}/")}
-            return [self / top for top in tops if top.startswith(pattern[:-1])]
+            folders = {parent for path in contents for parent in Path(path).parents}
+            return [folder for folder in folders if folder.match(str(self / pattern))]
 
     monkeypatch.setattr(agent, "_read_text", read)
     monkeypatch.setattr(agent, "Path", Folder)
@@ -195,7 +195,7 @@ def files(monkeypatch, contents):
 CPUFREQ = "/sys/devices/system/cpu/cpufreq/policy0"
 PI = {
     "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
-    "/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd crc32\nmodel name\t: Cortex-A72\n",
+    "/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd crc32\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
     "/proc/meminfo": "MemTotal:        3884360 kB\nMemAvailable:    3000000 kB\nSwapTotal:        102396 kB\n",
     "/etc/os-release": 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
     f"{CPUFREQ}/affected_cpus": "0 1 2 3",
@@ -226,6 +226,13 @@ def test_a_raspberry_pi(monkeypatch, tmp_path):
     assert (info.clocks, info.governor) == ((clock,), "ondemand")
     assert info.temperature == 48.312
     assert info.throttled == ("under-voltage now", "throttled now", "under-voltage since boot", "throttled since boot")
+
+
+def test_clocks_of_a_kernel_without_policies(monkeypatch):
+    base = "/sys/devices/system/cpu/cpu0/cpufreq"
+    files(monkeypatch, {f"{base}/scaling_governor": "performance", f"{base}/scaling_cur_freq": "x"})
+    clock = replies.Clock(cores=None, governor="performance", now=None, min=None, max=None)
+    assert probed().clocks == (clock,)
 
 
 def test_a_machine_that_tells_nothing(monkeypatch):
@@ -345,7 +352,7 @@ ADVICE = [
     ("litert", "aarch64", "3.11.2", "python3 -m pip install ai-edge-litert"),
     ("litert", "x86_64", "3.9.2", "python3 -m pip install ai-edge-litert"),
     ("onnxruntime", "aarch64", "3.14.0rc1", "python3 -m pip install onnxruntime"),
-    ("tflite-runtime", "armv7l", "3.11.2", "python3 -m pip install tflite-runtime 'numpy<2'"),
+    ("tflite-runtime", "armv7l", "3.11.2", "python3 -m pip install tflite-runtime numpy==1.26.4"),
     ("tflite-runtime", "armv7l", "3.13.5", "on armv7l, tflite-runtime has wheels for Python 3.9 to 3.11, not 3.13.5"),
     (
         "onnxruntime",

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import edgecnn
-from edgecnn.bench.budget import ITEMS, over_budget, parse_budget
+from edgecnn.bench.budget import ITEMS, load_budgets, over_budget, over_project_budgets, parse_budget
 from edgecnn.bench.compare import compare_records
 from edgecnn.bench.hosts import peak_macs
 from edgecnn.bench.macs import macs_of
@@ -41,6 +41,7 @@ from edgecnn.errors import DataError, EdgecnnError, TargetError, UsageError
 from edgecnn.targets.hosts.local import LocalHost
 
 QUICK = Limits(processes=2, seconds=0.1, warmup=0.05, samples=200)
+ONCE = Limits(processes=1, seconds=0.1, warmup=0.05, samples=200)
 FLAGS = ["--processes", "2", "--time", "0.1", "--warmup", "0.05"]
 
 
@@ -131,7 +132,7 @@ def test_names_lead_back_to_modules(name, module):
 
 
 def test_threads_and_batches_are_swept(bundle):
-    found = bench_bundle(bundle, targets=["litert"], limits=QUICK, threads=(1, 2), batches=(1, 4))
+    found = bench_bundle(bundle, targets=["litert"], limits=ONCE, threads=(1, 2), batches=(1, 4))
     assert [(r.threads, r.batch) for r in found.results if r.precision == "fp32"] == [(1, 1), (1, 4), (2, 1), (2, 4)]
     assert {r.macs // r.batch for r in found.results} == {found.results[0].macs}
     assert {c.name for c in columns_for(found.results)} >= {"threads", "batch"}
@@ -210,9 +211,8 @@ def test_binding_gives_what_inference_gives_and_leaves_it_as_it_was(bundle):
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-HOST = HostFacts(
-    kind="local", machine="aarch64", cpu="Cortex-A72", cores=4, before=Conditions(), after=Conditions(), memory=4 << 30
-)
+QUIET = Conditions(governor="performance")
+HOST = HostFacts(kind="local", machine="aarch64", cpu="Cortex-A72", cores=4, before=QUIET, after=QUIET, memory=4 << 30)
 
 
 def result(base=100_000, seed=0, **given):
@@ -362,13 +362,17 @@ def test_instructions_have_a_limit_of_their_own():
 
 @pytest.mark.parametrize(
     "other",
-    [{"cpu": "Cortex-A76"}, {"cores": 2}, {"machine": "x86_64"}, {"before": Conditions(governor="ondemand")}],
+    [{"cpu": "Cortex-A76"}, {"cores": 2}, {"machine": "x86_64"}, {"before": Conditions(governor="powersave")}],
 )
 def test_hosts_that_differ_are_refused_unless_told(other):
     with pytest.raises(UsageError, match="hosts that differ"):
         compare_records(record(), record(**other))
     found = compare_records(record(), record(**other), any_host=True)
     assert len(found.differences) == 1
+
+
+def test_what_is_not_known_of_a_host_is_no_difference():
+    assert compare_records(record(), record(cpu=None, before=Conditions())).differences == ()
 
 
 def test_what_one_record_lacks_is_named():
@@ -410,6 +414,29 @@ def test_budgets_that_mean_nothing(text):
 def test_a_budget_for_what_nobody_has():
     with pytest.raises(UsageError, match="arena_kb"):
         list(over_budget(record().results, {"arena_kb": 1}))
+
+
+def test_budgets_of_a_project(tmp_path):
+    (tmp_path / "edgecnn.toml").write_text('[budget]\nsize_kb = 0.5\n[budget."*@pi4"]\ninstructions_m = 2\n[other]\n')
+    (tmp_path / "deep").mkdir()
+    budgets = load_budgets(tmp_path / "deep")
+    found = record(result(), counted(3_000_000)).results
+    assert [(o.subject, o.item) for o in over_project_budgets(found, budgets)] == [
+        ("net.fp32.tflite on litert@local", "size_kb"),
+        ("net.fp32.tflite on litert@pi4", "size_kb"),
+        ("net.fp32.tflite on litert@pi4", "instructions_m"),
+    ]
+    (tmp_path / "deep" / ".git").mkdir()
+    assert load_budgets(tmp_path / "deep") == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["budget = 3", "[budget]\nspeed = 1", "[budget]\nsize_kb = true", "[budget", "[budget.x]\ny=1"]
+)
+def test_budgets_of_a_project_that_mean_nothing(tmp_path, text):
+    (tmp_path / "edgecnn.toml").write_text(text)
+    with pytest.raises(UsageError):
+        load_budgets(tmp_path)
 
 
 def test_every_budget_item_is_named_in_the_help(invoke):

@@ -121,21 +121,25 @@ def compare_records(
 
 
 def host_differences(old: Record, new: Record, names: set[str]) -> list[str]:
-    """How hosts of the same names differ in what moves results: processor, cores, board, governor."""
+    """How hosts of the same names differ in what moves results, as far as both are known.
+
+    That is processor, cores and board, and where time is measured the governor.
+    """
     found = []
     for name in sorted(names):
         a, b = old.hosts[name], new.hosts.get(name)
         if b is None:
             continue
         for what, one, other in _facts(a, b):
-            if one != other:
-                found.append(f"{name}: {what} {one or 'unknown'} and {other or 'unknown'}")
+            if one is not None and other is not None and one != other:
+                found.append(f"{name}: {what} {one} and {other}")
     return found
 
 
 def _facts(a: HostFacts, b: HostFacts) -> list[tuple[str, object, object]]:
     facts = [(what, getattr(a, what), getattr(b, what)) for what in _MATTERS]
-    return [*facts, ("governor", a.before.governor, b.before.governor)]
+    governor = [("governor", a.before.governor, b.before.governor)]
+    return [*facts, *(governor if a.kind != "emulated" else [])]
 
 
 def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | None:

@@ -125,7 +125,8 @@ def run_command(bundle: Path, **given: Any) -> int:
 
     \b
     Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
-    size_kb, peak_kb, arena_kb, instructions_m.
+    size_kb, peak_kb, arena_kb, instructions_m. The tables [budget] and
+    [budget."TARGET"] of edgecnn.toml hold them for a project.
 
     \b
     Examples:
@@ -135,7 +136,7 @@ def run_command(bundle: Path, **given: Any) -> int:
       edgecnn bench build/net --save now.json --baseline before.json --max-slowdown 1.05
       edgecnn bench build/net --target litert@pi5 --budget instructions_m=2,size_kb=100
     """
-    from edgecnn.bench.budget import over_budget, parse_budget
+    from edgecnn.bench.budget import load_budgets, over_budget, over_project_budgets, parse_budget
     from edgecnn.bench.records import load_record, save_record
     from edgecnn.bench.run import bench_bundle
     from edgecnn.bench.steady import Limits
@@ -143,7 +144,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     from edgecnn.cli.output import progress_bar
 
     _one_format(given)
-    budget = {} if given["budget"] is None else parse_budget(given["budget"])
+    budget, project = {} if given["budget"] is None else parse_budget(given["budget"]), load_budgets()
     if given["baseline"] is None and (given["max_slowdown"] or given["max_instructions"] or given["any_host"]):
         raise UsageError(
             "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
@@ -164,7 +165,8 @@ def run_command(bundle: Path, **given: Any) -> int:
     if given["save"] is not None:
         save_record(report.record, given["save"])
     comparison = None if baseline is None else _compared(baseline, report.record, given)
-    over = list(over_budget([r for r in report.results if r.error is None], budget)) if budget else []
+    measured = [r for r in report.results if r.error is None]
+    over = [*over_budget(measured, budget), *over_project_budgets(measured, project)]
     _print(report, comparison, over, given)
     failed = bool(over) or (comparison is not None and comparison.failed) or (given["strict"] and not report.valid)
     return 1 if failed else 0 if report.complete else 2

@@ -113,7 +113,8 @@ def print_report(report: CheckReport) -> None:
     elif not report.verdicts:
         click.echo("check: nothing could be judged")
     elif lost:
-        click.echo(f"check: {len(report.verdicts)} verdicts passed{lost} ({references})")
+        count = len(report.verdicts)
+        click.echo(f"check: incomplete: {count} of {count} verdicts passed{lost} ({references})")
     else:
         click.echo(f"check: passed, {len(report.verdicts)} of {len(report.verdicts)} verdicts ({references})")
 
@@ -126,7 +127,8 @@ def print_unjudged(unjudged: Unjudged) -> None:
 
 def print_error(about: str, error: EdgecnnError) -> None:
     """Print to standard error what failed while other things did not."""
-    click.echo(f"error: {about}: {error.message}", err=True)
+    host = about.removesuffix(" could not be judged")
+    click.echo(f"error: {about}: {error.message.removeprefix(f'{host}: ')}", err=True)
     for line in error.lines():
         click.echo(line, err=True)
     if error.detail and (STATE.verbose or STATE.debug):

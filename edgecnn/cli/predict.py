@@ -49,9 +49,10 @@ def predict_command(
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import print_error, print_json
     from edgecnn.errors import TargetError
-    from edgecnn.predict import load_images, predict
+    from edgecnn.predict import check_precision, load_images, predict
 
     loaded = load_bundle(bundle)
+    check_precision(loaded, precision)
     prepared = load_images(loaded, images)
     chosen, failed = _targets(loaded, targets, time_limit, precision)
     results: list[Predictions] = []

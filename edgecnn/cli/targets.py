@@ -158,8 +158,14 @@ def _print_probe(entry: HostEntry, probed: Probed) -> None:
 
 
 def _clock(clock: Any) -> str:
-    known = [f"{low / 1000:.0f}" if low else "?" for low in (clock.now, clock.min, clock.max)]
-    return f"cores {clock.cores or '?'} {known[0]} of {known[1]} to {known[2]} MHz, {clock.governor or 'no governor'}"
+    now, low, high = (f"{kilohertz / 1000:.0f}" if kilohertz else "" for kilohertz in (clock.now, clock.min, clock.max))
+    parts = (
+        f"cores {clock.cores}" if clock.cores else "",
+        f"{now} MHz" if now else "",
+        f"{low} to {high} MHz" if low and high else "",
+        f"governor {clock.governor}" if clock.governor else "",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def _memory(total: int | None, available: int | None) -> str | None:

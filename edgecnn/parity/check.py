@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,8 +46,8 @@ def check_bundle(
         targets: Where to run: names such as ``litert@pi4``, or what `edgecnn.targets.target.resolve_targets` gives.
             By default the runtimes installed beside edgecnn.
         data: A data set that fits the model's one input. What artifacts say to it is compared with ``reference``, or
-            without one with the bundle's own first fp32 artifact on the first runtime that runs it (whose verdict on
-            the golden inputs stands beside it).
+            without one with the bundle's own first fp32 artifact on the first runtime that runs it, one beside edgecnn
+            if there is any.
         reference: The torch reference: one array per input in, one per output out.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
         progress: Told about each batch, from the thread of each host.
@@ -69,7 +70,8 @@ def check_bundle(
     def one_host(host: str) -> list[_Done]:
         return [_run(bundle, job, trials, progress) for job in jobs if job.target.host.name == host]
 
-    done = {d.job: d for results in at_once(one_host, hosts) for d in results}
+    workers = max(4, 2 * (os.cpu_count() or 1))  # emulated boards compute here, others only wait
+    done = {d.job: d for results in at_once(one_host, hosts, workers=workers) for d in results}
     lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
     return CheckReport(
         verdicts=tuple(v for job in jobs for v in done[job].verdicts),

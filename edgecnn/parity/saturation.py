@@ -11,8 +11,8 @@ from edgecnn.parity.verdict import Verdict
 from edgecnn.targets.target import Target
 
 VNNI = frozenset(("avx512_vnni", "avx_vnni", "avx_vnni_int8"))
-X86 = "sse2"
-"""A feature that every x86 of 64 bits has, and no other processor."""
+AVX2 = "avx2"
+"""What the kernel that saturates is written for; on older processors still, another adds in 32 bits."""
 _SHOWN = 5
 
 
@@ -28,15 +28,15 @@ def saturation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> V
 
 def saturates(features: Collection[str]) -> bool:
     """Whether ONNX Runtime adds products in int16 on a processor of these features."""
-    return X86 in features and not VNNI & set(features)
+    return AVX2 in features and not VNNI & set(features)
 
 
 def explained(layers: tuple[str, ...]) -> str:
     """Why, where, and what to do."""
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
-        "this processor has no VNNI, and without it ONNX Runtime adds pairs of products in int16, which can overflow in"
-        f" {', '.join(layers[:_SHOWN])}{more}; export with --recipe int8-7bit"
+        "this processor has AVX2 and no VNNI, where ONNX Runtime adds pairs of products in int16, which can overflow in"
+        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; export with --recipe int8-7bit"
     )
 
 

@@ -897,6 +897,31 @@ def _cpuinfo(*keys: str) -> Optional[str]:
     return None
 
 
+# ARM's own processors by their part number, for kernels that give no name.
+_ARM_PARTS = {
+    "0xb76": "ARM1176",
+    "0xc07": "Cortex-A7",
+    "0xc08": "Cortex-A8",
+    "0xc09": "Cortex-A9",
+    "0xc0f": "Cortex-A15",
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd41": "Cortex-A78",
+}
+
+
+def _cpu() -> Optional[str]:
+    part = _cpuinfo("CPU part")
+    named = _ARM_PARTS.get(part) if part and _cpuinfo("CPU implementer") == "0x41" else None
+    return named or _cpuinfo("model name", "Hardware")
+
+
 def _cpu_features() -> Optional[List[str]]:
     found = _cpuinfo("Features", "flags")
     return None if found is None else found.split()[:512]
@@ -923,16 +948,17 @@ def _word(*parts: str) -> Optional[str]:
 
 def _clocks() -> List[Dict[str, Any]]:
     """Return the clocks that cores share, one for each cpufreq policy; kHz."""
-    base = "/sys/devices/system/cpu/cpufreq"
+    base = Path("/sys/devices/system/cpu")
+    policies = sorted(map(str, Path(base, "cpufreq").glob("policy*"))) or sorted(map(str, base.glob("cpu0/cpufreq")))
     return [
         {
-            "cores": _word(base, name, "affected_cpus"),
-            "governor": _word(base, name, "scaling_governor"),
-            "now": _number(base, name, "scaling_cur_freq"),
-            "min": _number(base, name, "scaling_min_freq"),
-            "max": _number(base, name, "scaling_max_freq"),
+            "cores": _word(policy, "affected_cpus"),
+            "governor": _word(policy, "scaling_governor"),
+            "now": _number(policy, "scaling_cur_freq"),
+            "min": _number(policy, "scaling_min_freq"),
+            "max": _number(policy, "scaling_max_freq"),
         }
-        for name in sorted(path.name for path in Path(base).glob("policy*"))[:64]
+        for policy in policies[:64]
     ]
 
 
@@ -965,7 +991,7 @@ def _os_name() -> Optional[str]:
 
 PROBES: Mapping[str, Callable[[], Any]] = {
     "board": _board,
-    "cpu": lambda: _cpuinfo("model name", "Model name", "Hardware"),
+    "cpu": _cpu,
     "cores": os.cpu_count,
     "features": _cpu_features,
     "memory": lambda: _meminfo("MemTotal"),

@@ -9,6 +9,7 @@ import inspect
 import math
 import re
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -133,12 +134,18 @@ class SshHost:
         if environment not in self.environments:
             raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
         python = self.pythons.get(environment, self.python)
+        try:
+            return self._start(python, time_limit)
+        except LostError:  # the shared connection was cut, and ssh had not noticed yet
+            return self._start(python, time_limit)
+
+    def _start(self, python: str, time_limit: float) -> Connection:
         line = _SshLine(self, python, time_limit)
         command = [*self._ssh(), "-o", f"ControlPath={self._connected()}", "-o", "ControlMaster=no"]
         return Connection(
             [*command, "--", self.destination, line.command],
             name=self.name,
-            python=f"{self.by_hand} {python}",
+            python=f"{self.by_hand} {shlex.quote(python)}",  # so that a ~ is read there, and not here
             environment={"LC_ALL": "C"},
             time_limit=time_limit,
             line=line,
