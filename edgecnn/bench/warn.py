@@ -8,7 +8,7 @@ from itertools import pairwise
 import msgspec
 
 from edgecnn.bench.records import HostFacts, Profile, Record, Result
-from edgecnn.bench.statistics import Interval, paired_ratio
+from edgecnn.bench.statistics import Interval, paired_ratio, ratio
 
 LOAD = 0.5
 """Processes that ran or waited for each core, before the measurement, that are worth a word."""
@@ -39,19 +39,20 @@ def warnings_of(record: Record) -> Iterator[Warned]:
 
 
 def slower_int8(results: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Pairs of int8 and fp32 results that took turns, where int8 is slower and the interval says so too."""
+    """Pairs of int8 and fp32 results where int8 is slower, and the interval says so too."""
     pairs = []
     for int8 in results:
         for fp32 in results:
             alike = (int8.precision, fp32.precision) == ("int8", "fp32") and _place(int8) == _place(fp32)
-            if alike and int8.group == fp32.group and int8.samples_ns and fp32.samples_ns and _above(int8, fp32, 1.0):
+            if alike and int8.samples_ns and fp32.samples_ns and _above(int8, fp32, 1.0):
                 pairs.append((int8, fp32))
     return pairs
 
 
 def compared(new: Result, old: Result) -> Interval:
-    """How many times as long ``new`` takes as ``old``, which took turns with it."""
-    return paired_ratio(new.rounds, old.rounds)
+    """How many times as long ``new`` takes as ``old`` of the same run; round by round where they took turns."""
+    compare = paired_ratio if new.group == old.group else ratio
+    return compare(new.rounds, old.rounds)
 
 
 def _above(new: Result, old: Result, limit: float) -> bool:
@@ -144,7 +145,7 @@ def _threads(results: Iterable[Result]) -> Iterator[Warned]:
     for sweep in rows.values():
         ordered = sorted(sweep, key=lambda r: r.threads)
         for few, many in pairwise(ordered):
-            if few.threads < many.threads and few.group == many.group and _above(many, few, 1.0):
+            if few.threads < many.threads and _above(many, few, 1.0):
                 text = f"{few.threads} threads are faster than {many.threads}: by {compared(many, few).value:.2f} times"
                 hint = f"threads={few.threads}; the layers are too small to share out"
                 yield Warned(subject=many.label, text=text.replace("1 threads are", "1 thread is"), hint=hint)

@@ -36,11 +36,23 @@ class Counts(click.ParamType[tuple[int, ...]]):
         return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+class _RunContext(click.Context):
+    """Usage and errors say what the user writes: ``edgecnn bench``, and no ``run`` behind it."""
+
+    @property
+    def command_path(self) -> str:
+        return "" if self.parent is None else self.parent.command_path
+
+
+class _Run(click.Command):
+    context_class = _RunContext
+
+
 class _WithCompare(click.Group):
     """``bench BUNDLE`` and ``bench compare A B`` in one: what is not the name of a command is a bundle."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args[:1] != ["compare"]:
+        if args[:1] not in (["compare"], ["-h"], ["--help"]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -81,7 +93,7 @@ def _format_options(command: F) -> F:
     return json_option(command)
 
 
-@bench_command.command("run")
+@bench_command.command("run", cls=_Run)
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @target_option
 @click.option(
