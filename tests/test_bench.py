@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -39,6 +41,7 @@ from edgecnn.bench.warn import warnings_of
 from edgecnn.cli import cli
 from edgecnn.errors import DataError, EdgecnnError, TargetError, UsageError
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.target import Target
 
 QUICK = Limits(processes=2, seconds=0.1, warmup=0.05, samples=200)
 ONCE = Limits(processes=1, seconds=0.1, warmup=0.05, samples=200)
@@ -178,6 +181,22 @@ def test_cuts_of_a_tflite_file_run_and_end_with_the_whole(bundle, agent):
     for cut in cuts:
         with agent.open("litert", cut.data, "cut.tflite") as session:
             assert session.infer(inputs)
+
+
+@pytest.mark.parametrize("runtime", ["tflite-runtime", "tflite-micro"])
+def test_runtimes_in_environments_of_their_own(bundle, runtime):
+    variable = f"EDGECNN_{runtime.upper().replace('-', '_')}_PYTHON"
+    beside = Path(__file__).parent.parent / f".venv-{runtime}" / "bin" / "python"
+    python = os.environ.get(variable, str(beside))
+    if not Path(python).exists():
+        pytest.skip(f"needs {runtime} in an environment of its own: make runtimes, or {variable}")
+    target = Target(runtime=runtime, host=LocalHost(python=python, label="other"), name=f"{runtime}@other")
+    found = bench_bundle(bundle, targets=[target], limits=ONCE, batches=(1, 2), profile=True)
+    assert found.complete
+    assert {r.batch for r in found.results} == ({1} if runtime == "tflite-micro" else {1, 2})
+    for measured in found.results:
+        assert {o.module for o in measured.profile.operators} >= {"conv", "down", "head"}
+        assert (measured.processes[0].arena_bytes is None) == (runtime == "tflite-runtime")
 
 
 def test_slices_are_bounded_and_need_bound_inputs(bundle):
@@ -530,6 +549,18 @@ def test_macs_are_those_of_the_graph(model, tmp_path):
         assert macs_of(artifact.format, artifact.read()) == wanted[model], artifact.format
 
 
+def test_a_table_leaves_out_columns_where_a_terminal_is_narrow(capsys):
+    from edgecnn.cli.bench_output import _fitting
+
+    rows = list(record().results)
+    whole = columns_for(rows)
+    assert _fitting(whole, rows, 1000) == whole
+    narrow = [c.name for c in _fitting(whole, rows, 90)]
+    assert {"artifact", "target", "p50_us", "p50_half_interval", "p99_us", "verdict"} <= set(narrow)
+    assert "mad_us" not in narrow
+    assert "mean dev" in capsys.readouterr().err
+
+
 def test_pictures():
     assert shape([]) == ""
     assert shape([1000] * 50, 4) == "█   "
@@ -608,6 +639,14 @@ def test_strict_fails_on_invalid_results(invoke, bundle, monkeypatch):
     assert code == 1
     assert "INVALID: warm-up" in text
     assert "try:   a longer --warmup" in text
+
+
+def test_what_a_record_says_cannot_move_the_cursor(invoke, tmp_path):
+    save_record(record(), tmp_path / "a.json")
+    save_record(record(result(version="\x1b[2J")), tmp_path / "b.json")
+    code, text = invoke("compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert code == 0
+    assert "\x1b" not in text
 
 
 def test_names_from_a_record_are_no_formulas():

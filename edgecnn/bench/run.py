@@ -219,12 +219,13 @@ class _Run:
             facts = after(host, facts, time_limit=limit)
         except TargetError as error:
             traces = [(j, msgspec.structs.replace(r, notes=(*r.notes, str(error.message)))) for j, r in traces]
-        return _HostDone(host.name, facts, [(job, self._profiled(job, traces, result)) for job, result in traces])
+        # A profile is made if it was asked for, or is needed to say which layer makes int8 slower.
+        wanted = {r.key for pair in slower_int8([result for _, result in traces]) for r in pair}
+        done = [(j, self._profiled(j, r) if self.profile or r.key in wanted else r) for j, r in traces]
+        return _HostDone(host.name, facts, done)
 
-    def _profiled(self, job: Job, traces: Sequence[tuple[Job, Result]], result: Result) -> Result:
-        """The result with a profile, if it was asked for, or is needed to say which layer makes int8 slower."""
-        results = [r for _, r in traces]
-        if result.error is not None or not (self.profile or any(result in pair for pair in slower_int8(results))):
+    def _profiled(self, job: Job, result: Result) -> Result:
+        if result.error is not None:
             return result
         try:
             return msgspec.structs.replace(result, profile=profile_job(job))

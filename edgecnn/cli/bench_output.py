@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,26 @@ import click
 
 from edgecnn.bench.table import SORTS, as_csv, columns_for, comparison_rows, histogram, markdown, profile_rows
 from edgecnn.cli.output import print_table
+from edgecnn.targets.hosts.replies import printable
 
 if TYPE_CHECKING:
     from edgecnn.bench.compare import Comparison
     from edgecnn.bench.records import Result
     from edgecnn.bench.run import BenchReport
+    from edgecnn.bench.table import Column
 
+_EXPENDABLE = (
+    "mad_us",
+    "macs",
+    "load_ms",
+    "min_us",
+    "size_bytes",
+    "per_second",
+    "p90_us",
+    "peak_kb",
+    "first_ms",
+    "shape",
+)
 _COMPARED = ("result", "before", "now", "ratio", "95 % interval", "limit", "verdict")
 _LEFT = (True, False, False, False, False, False, True)
 _PROFILED = ("module", "operator", "us", "share", "")
@@ -30,10 +46,26 @@ def print_bench(report: BenchReport, form: str, *, sort: str | None, histograms:
         click.echo(as_csv(results), nl=False)
         return
     columns = columns_for(results)
+    if form == "text" and sys.stdout.isatty():
+        columns = _fitting(columns, results, shutil.get_terminal_size().columns)
     rows = [[column.text(result) for column in columns] for result in results]
     _table(form, [c.heading for c in columns], rows, [c.left for c in columns])
     for result in results:
         _details(result, form, histograms=histograms)
+
+
+def _fitting(columns: list[Column], results: Sequence[Result], width: int) -> list[Column]:
+    """The columns that fit a terminal; the less telling ones are left out first, and that is said."""
+    left_out = []
+    for name in _EXPENDABLE:
+        wide = sum(max(len(c.heading), *(len(c.text(r)) for r in results)) + 2 for c in columns) if results else 0
+        if wide <= width:
+            break
+        left_out += [c.heading for c in columns if c.name == name]
+        columns = [c for c in columns if c.name != name]
+    if left_out:
+        click.echo(f"note: for {', '.join(left_out)}: a wider terminal, --csv or --json", err=True)
+    return columns
 
 
 def print_notes(report: BenchReport) -> None:
@@ -73,10 +105,10 @@ def print_comparison(comparison: Comparison, form: str, *, err: bool = False) ->
     else:
         _table(form, _COMPARED, rows, _LEFT)
     for line in comparison.differences:
-        click.echo(f"note: hosts differ: {line}", err=True)
+        click.echo(printable(f"note: hosts differ: {line}"), err=True)
     for change in comparison.changes:
         for doubt in change.doubts:
-            click.echo(f"note: {change.label}: {doubt}", err=True)
+            click.echo(printable(f"note: {change.label}: {doubt}"), err=True)
     for when, labels in (("before", comparison.only_old), ("now", comparison.only_new)):
         for label in labels:
             click.echo(f"note: only {when}: {label}", err=True)
