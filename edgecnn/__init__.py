@@ -9,18 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgecnn.bench.run import BenchReport, bench_bundle
     from edgecnn.bundle import Bundle, load_bundle
     from edgecnn.errors import EdgecnnError
     from edgecnn.parity.check import CheckReport, check_bundle
     from edgecnn.pipeline import export_model
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "CheckReport", "EdgecnnError", "check_bundle", "export_model", "load_bundle"]
+__all__ = [
+    "BenchReport",
+    "Bundle",
+    "CheckReport",
+    "EdgecnnError",
+    "bench_bundle",
+    "check_bundle",
+    "export_model",
+    "load_bundle",
+]
 
 _HOMES = {
+    "BenchReport": "edgecnn.bench.run",
     "Bundle": "edgecnn.bundle",
     "CheckReport": "edgecnn.parity.check",
     "EdgecnnError": "edgecnn.errors",
+    "bench_bundle": "edgecnn.bench.run",
     "check_bundle": "edgecnn.parity.check",
     "export_model": "edgecnn.pipeline",
     "load_bundle": "edgecnn.bundle",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.bundle import Artifact, Bundle
+from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.metrics import Measured
 from edgecnn.targets.hosts.connection import Session
@@ -47,6 +47,29 @@ class Trial:
     batches: Callable[[str, str], Iterator[Batch]]
 
 
+def stored_inputs(manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> list[Array]:
+    """Inputs (samples, ...) in the model's layout as the artifact takes them: in its layout, and of its types."""
+    return [
+        np.ascontiguousarray(_taken(manifest, artifact, i, array).transpose(spec.axes[artifact.format]))
+        for i, (array, spec) in enumerate(zip(inputs, manifest.inputs, strict=True))
+    ]
+
+
+def _taken(manifest: Manifest, artifact: Artifact, i: int, array: Array) -> Array:
+    """An input as the artifact takes it: as it is, as the integers that stand for it, or as raw bytes."""
+    quantization, spec = artifact.spec.quantization, manifest.inputs[i]
+    if quantization is None or quantization.io == "float32":
+        return array
+    low, dtype = (0, np.uint8) if quantization.io == "uint8" else (-128, np.int8)
+    if quantization.raw_bytes and i == 0 and spec.preprocessing is not None:
+        integers = spec.preprocessing.undo(array)
+    else:
+        params = quantization.inputs[spec.name]
+        steps = array * (np.float32(1) / np.float32(params.scale))
+        integers = np.rint(steps) + params.zero_point + low + 128
+    return np.clip(integers, low, low + 255).astype(dtype)
+
+
 class Runner:
     """Feeds an open artifact.
 
@@ -70,29 +93,11 @@ class Runner:
             rows = [self.infer([a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]
             return [np.concatenate(column) for column in zip(*rows, strict=True)]
         form = self._artifact.format
-        stored = [
-            np.ascontiguousarray(self._taken(i, a).transpose(spec.axes[form]))
-            for i, (a, spec) in enumerate(zip(inputs, self._manifest.inputs, strict=True))
-        ]
-        outputs = self._session.infer(stored)
+        outputs = self._session.infer(stored_inputs(self._manifest, self._artifact, inputs))
         return [
             self._given(spec.name, o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o)
             for o, spec in zip(outputs, self._manifest.outputs, strict=True)
         ]
-
-    def _taken(self, i: int, array: Array) -> Array:
-        """An input as the artifact takes it: as it is, as the integers that stand for it, or as raw bytes."""
-        quantization, spec = self._artifact.spec.quantization, self._manifest.inputs[i]
-        if quantization is None or quantization.io == "float32":
-            return array
-        low, dtype = (0, np.uint8) if quantization.io == "uint8" else (-128, np.int8)
-        if quantization.raw_bytes and i == 0 and spec.preprocessing is not None:
-            integers = spec.preprocessing.undo(array)
-        else:
-            params = quantization.inputs[spec.name]
-            steps = array * (np.float32(1) / np.float32(params.scale))
-            integers = np.rint(steps) + params.zero_point + low + 128
-        return np.clip(integers, low, low + 255).astype(dtype)
 
     def _given(self, name: str, array: Array) -> Array:
         """An output as real numbers."""

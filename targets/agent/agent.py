@@ -28,6 +28,8 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
+import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -331,6 +333,13 @@ class Tensor(NamedTuple):
     quantization: Optional[Dict[str, Any]]  # {"scale": float, "zero_point": int}
 
 
+class Bound(NamedTuple):
+    """An artifact with its inputs in place: the runtime's own call and nothing else, and what the first one took."""
+
+    run: Callable[[], Any]
+    first_ns: int
+
+
 class Session(Protocol):
     """An artifact, opened on a runtime."""
 
@@ -338,9 +347,14 @@ class Session(Protocol):
     inputs: List[Tensor]
     outputs: List[Tensor]
     arena_bytes: Optional[int]  # of memory for tensors, where the runtime tells
+    debug: bool  # whether the runtime says that it was built without optimization
+    delegates: Optional[int]  # parts that a delegate has taken over, where the runtime has delegates
 
     def infer(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
         """Return the outputs for inputs that match `inputs` in number, type and rank; both in the artifact's order."""
+
+    def bind(self, arrays: Sequence[NDArray[Any]]) -> Bound:
+        """Put such inputs in place and run once."""
 
 
 _ONNX_DTYPES = {
@@ -360,10 +374,13 @@ class OnnxSession:
     """ONNX Runtime on its CPU provider, with nothing left to a default that depends on the machine."""
 
     arena_bytes: Optional[int] = None
+    debug = False
+    delegates: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         ort = importlib.import_module(module)
         self.version = str(ort.__version__)
+        self.debug = "build type=Debug" in ort.get_build_info()
         self._session = ort.InferenceSession(
             artifact, self._session_options(ort, options), providers=["CPUExecutionProvider"]
         )
@@ -376,6 +393,32 @@ class OnnxSession:
         feed = {tensor.name: array for tensor, array in zip(self.inputs, arrays)}
         return list(self._session.run(names, feed))
 
+    def bind(self, arrays: Sequence[NDArray[Any]]) -> Bound:
+        """Bind inputs, and outputs to the memory that the first run gave them; see `Session`."""
+        binding = self._session.io_binding()
+        for tensor, array in zip(self.inputs, arrays):
+            binding.bind_cpu_input(tensor.name, array)
+        for tensor in self.outputs:
+            binding.bind_output(tensor.name)
+        run = functools.partial(self._session.run_with_iobinding, binding)
+        first_ns = time_once(run)
+        for tensor, value in zip(self.outputs, binding.get_outputs()):
+            binding.bind_ortvalue_output(tensor.name, value)
+        return Bound(run, first_ns)
+
+    def profile(self, run: Callable[[], Any], calls: int) -> Tuple[List[Dict[str, str]], NDArray[np.int64]]:
+        """Return the operators that ran and their times in ns, (calls, operators); the runtime counts in us.
+
+        The runtime's profiler runs once, from the opening of a session with the option profile to the end of this.
+        """
+        for _ in range(calls):
+            run()
+        path = self._session.end_profiling()
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the name is the runtime's own, a string
+            events = json.load(file)
+        os.remove(path)  # noqa: PTH107
+        return _onnx_events(events, calls)
+
     def _session_options(self, ort: Any, options: Mapping[str, Any]) -> Any:
         level = options["graph_optimization"]
         if level not in _ONNX_LEVELS:
@@ -387,6 +430,9 @@ class OnnxSession:
         settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _ONNX_LEVELS[level])
         settings.log_severity_level = 2  # warnings and worse
         settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options["spinning"])))
+        if options["profile"]:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = os.path.join(tempfile.gettempdir(), f"edgecnn-{os.getpid()}")  # noqa: PTH118
         return settings
 
     def _tensor(self, value: Any) -> Tensor:
@@ -396,10 +442,25 @@ class OnnxSession:
         return Tensor(value.name, shape, _ONNX_DTYPES[value.type], None)
 
 
+def _onnx_events(events: Sequence[Mapping[str, Any]], calls: int) -> Tuple[List[Dict[str, str]], NDArray[np.int64]]:
+    """Return the last `calls` times of each operator in ONNX Runtime's trace, in running order; see `OnnxSession`."""
+    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    times: Dict[Tuple[str, str], List[int]] = {}
+    for event in kernels:
+        key = (event["name"][: -len("_kernel_time")], event["args"]["op_name"])
+        times.setdefault(key, []).append(int(event["dur"]) * 1000)
+    columns = [values[-calls:] for values in times.values()]
+    if not columns or min(map(len, columns)) < calls:
+        raise RefusalError("runtime", "the runtime's profiler stopped before the last call: ask for fewer calls")
+    return [{"name": name, "operator": operator} for name, operator in times], np.array(columns, np.int64).T
+
+
 class TfliteSession:
     """A TFLite interpreter: LiteRT's or tflite-runtime's, which differ in nothing used here but the module's name."""
 
     arena_bytes: Optional[int] = None
+    debug = False
+    delegates: Optional[int] = None
 
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         package = importlib.import_module(module)
@@ -426,6 +487,16 @@ class TfliteSession:
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._output_indices]
+
+    def bind(self, arrays: Sequence[NDArray[Any]]) -> Bound:
+        """Fill the input tensors, which the interpreter keeps as they are; see `Session`."""
+        self._resize([array.shape for array in arrays])
+        for index, array in zip(self._input_indices, arrays):
+            self._interpreter.set_tensor(index, array)
+        # Not public, and the same from TensorFlow 2.5 to LiteRT 2: nothing public tells whether XNNPACK has started.
+        tell = getattr(self._interpreter, "_get_ops_details", None)
+        self.delegates = tell and sum("delegate" in str(item["op_name"]).lower() for item in tell())
+        return Bound(self._interpreter.invoke, time_once(self._interpreter.invoke))
 
     def _resize(self, shapes: List[Tuple[int, ...]]) -> None:
         if shapes == self._allocated:
@@ -481,6 +552,9 @@ def _named(details: List[Mapping[str, Any]], signature: Mapping[str, int]) -> Li
 class MicroSession:
     """TFLite Micro's interpreter. Its shapes are fixed: a longer batch is run in pieces of the artifact's own size."""
 
+    debug = False
+    delegates: Optional[int] = None
+
     def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
         _check_micro(artifact, options)
         self.version = str(importlib.import_module(module).__version__)
@@ -501,10 +575,20 @@ class MicroSession:
         pieces = [self._invoke(piece) for piece in zip(*(np.split(array, count) for array in arrays))]
         return [np.concatenate(parts) for parts in zip(*pieces)]
 
-    def _invoke(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+    def bind(self, arrays: Sequence[NDArray[Any]]) -> Bound:
+        """Each run begins with filling the input tensors, since their memory serves other tensors later in a run."""
+        if self._pieces([array.shape for array in arrays]) != 1:
+            raise RefusalError("input", f"TFLite Micro runs batches of {sorted(self._batch)} only")
+        run = functools.partial(self._fill_and_invoke, arrays)
+        return Bound(run, time_once(run))
+
+    def _fill_and_invoke(self, arrays: Sequence[NDArray[Any]]) -> None:
         for index, array in enumerate(arrays):
             self._interpreter.set_input(array, index)
         self._interpreter.invoke()
+
+    def _invoke(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+        self._fill_and_invoke(arrays)
         return [self._interpreter.get_output(index) for index in range(len(self.outputs))]
 
     def _pieces(self, shapes: List[Tuple[int, ...]]) -> int:
@@ -584,6 +668,94 @@ def _installed_version(distribution: str) -> Optional[str]:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+# --- timing -----------------------------------------------------------------------------------------------------------
+
+MAX_CALLS = 1_000_000  # of one bench request
+_OVERHEAD_CALLS = 1000
+
+
+class Timed(NamedTuple):
+    """Calls that were timed, all in ns: each call, the loop as a whole, and the processor time it had."""
+
+    samples: NDArray[np.int64]
+    wall_ns: int
+    cpu_ns: int
+
+
+def time_once(run: Callable[[], Any]) -> int:
+    """Return the ns of one call."""
+    start = time.perf_counter_ns()
+    run()
+    return time.perf_counter_ns() - start
+
+
+def time_calls(run: Callable[[], Any], calls: int, seconds: float) -> Timed:
+    """Time so many calls one by one, or fewer where the seconds are over, but one at least; garbage is not collected.
+
+    What a call is charged with beside its own time is one reading of the clock and one Python call: see `overhead_ns`.
+    """
+    clock = time.perf_counter_ns
+    samples: List[int] = []
+    keep = samples.append
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        begun_cpu, begun = time.thread_time_ns(), clock()
+        end = begun + int(seconds * 1e9)
+        for _ in range(calls):
+            start = clock()
+            run()
+            stop = clock()
+            keep(stop - start)
+            if stop > end:
+                break
+        wall, cpu = clock() - begun, time.thread_time_ns() - begun_cpu
+    finally:
+        if collecting:
+            gc.enable()
+    return Timed(np.array(samples, np.int64), wall, cpu)
+
+
+def overhead_ns() -> int:
+    """Return what `time_calls` charges to a call that does nothing: the median."""
+    return int(np.median(time_calls(_nothing, _OVERHEAD_CALLS, 1.0).samples))
+
+
+def _nothing() -> None:
+    """Take the place of a runtime."""
+
+
+def processor_khz() -> int:
+    """Return the highest frequency of all processors right now; 0 where Linux does not tell."""
+    found = [_first_int(f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_cur_freq") for i in range(os.cpu_count() or 1)]
+    return max((khz for khz in found if khz is not None), default=0)
+
+
+def memory_kb(what: str) -> Optional[int]:
+    """Return ``VmRSS`` (now) or ``VmHWM`` (the most so far) of this process in kB; None where Linux does not tell."""
+    return _first_int("/proc/self/status", what + ":")
+
+
+def forget_peak() -> None:
+    """Let ``VmHWM`` begin anew from what is in use now, where the kernel allows it."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write("5")
+    except OSError:
+        pass
+
+
+def _first_int(path: str, label: str = "") -> Optional[int]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith(label):
+                    return int(line[len(label) :].split()[0])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
 
 
 # --- artifacts that have been sent before -----------------------------------------------------------------------------
@@ -848,6 +1020,7 @@ class Agent:
 
     def __init__(self, *, watchdog: bool = False) -> None:
         self._sessions: Dict[int, Session] = {}
+        self._bound: Dict[int, Bound] = {}
         self._opened = 0
         self._artifacts = Artifacts()
         self._watchdog = watchdog
@@ -871,6 +1044,9 @@ class Agent:
             "open": self._open,
             "infer": self._infer,
             "count": self._count,
+            "bind": self._bind,
+            "bench": self._bench,
+            "profile": self._profile,
             "close": self._close,
         }
         try:
@@ -909,7 +1085,11 @@ class Agent:
                 "no-runtime", f"{name} is not installed ({sys.executable} has no module {runtime.module})"
             )
         artifact, not_kept = self._artifact(request)
-        session = runtime.open(runtime.module, artifact, options)
+        importlib.import_module(runtime.module)  # beforehand, so that neither time nor memory of it is the artifact's
+        forget_peak()
+        resident, started = memory_kb("VmRSS"), time.perf_counter_ns()
+        session = runtime.open(runtime.module, artifact, {**options, "profile": request.fields.get("profile") is True})
+        load_ns = time.perf_counter_ns() - started
         self._opened += 1
         self._sessions[self._opened] = session
         return {
@@ -919,6 +1099,8 @@ class Agent:
             "inputs": [tensor._asdict() for tensor in session.inputs],
             "outputs": [tensor._asdict() for tensor in session.outputs],
             "arena_bytes": session.arena_bytes,
+            "load_ns": load_ns,
+            "resident_kb": resident,
             "not_kept": not_kept,
         }, []
 
@@ -958,7 +1140,44 @@ class Agent:
     def _close(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         self._session(request)
         del self._sessions[request.fields["session"]]
+        self._bound.pop(request.fields["session"], None)
         return {}, []
+
+    def _bind(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        session = self._session(request)
+        arrays = _in_order(request, session.inputs)
+        _check_inputs(session.inputs, arrays)
+        bound = session.bind(arrays)
+        self._bound[request.fields["session"]] = bound
+        debug = session.debug or hasattr(sys, "gettotalrefcount")
+        fields = {"first_ns": bound.first_ns, "overhead_ns": overhead_ns()}
+        return {**fields, "debug": debug, "delegates": session.delegates}, []
+
+    def _bench(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        run, calls = self._bound_call(request)
+        seconds = _field(request, "seconds", float)
+        if not 0 <= seconds <= 3600:
+            raise RefusalError("input", f"seconds is {seconds}, not from 0 to 3600")
+        timed = time_calls(run, calls, seconds)
+        fields = {"wall_ns": timed.wall_ns, "cpu_ns": timed.cpu_ns, "khz": processor_khz()}
+        return {**fields, "peak_kb": memory_kb("VmHWM")}, [timed.samples]
+
+    def _profile(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
+        session = self._session(request)
+        run, calls = self._bound_call(request)
+        if not isinstance(session, OnnxSession):
+            raise RefusalError("input", "this runtime has no profiler that Python can reach")
+        operators, times = session.profile(run, calls)
+        return {"operators": operators}, [times]
+
+    def _bound_call(self, request: Message) -> Tuple[Callable[[], Any], int]:
+        self._session(request)
+        calls, session = _field(request, "calls", int), request.fields["session"]
+        if not 1 <= calls <= MAX_CALLS:
+            raise RefusalError("input", f"calls is {calls}, not from 1 to {MAX_CALLS}")
+        if session not in self._bound:
+            raise RefusalError("protocol", f"{request.kind}: session {session} has no inputs bound")
+        return self._bound[session].run, calls
 
     def _session(self, request: Message) -> Session:
         number = _field(request, "session", int)

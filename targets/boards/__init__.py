@@ -27,6 +27,13 @@ class Frequency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     min: int
 
 
+class MacsPerCycle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Multiply-accumulates that a core's vector units can start in each cycle; the file says where that is from."""
+
+    float32: int
+    int8: int
+
+
 class Caches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sizes in KiB; first-level caches are a core's own, a third level is shared by all."""
 
@@ -110,6 +117,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         memory_mb: In MiB.
         cores: How many.
         frequency_mhz: Lowest and highest.
+        macs_per_cycle: What a core can do at best; None where nobody has published it.
         runtimes: Versions by name, of those that it has.
         missing: By name, why there are no others.
         caches: Sizes.
@@ -129,6 +137,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     memory_mb: int = 0
     cores: int = 0
     frequency_mhz: Frequency | None = None
+    macs_per_cycle: MacsPerCycle | None = None
     caches: Caches | None = None
     arm: Arm | None = None
     x86: X86 | None = None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
 from edgecnn.targets.agent import agent
-from edgecnn.targets.hosts import replies
+from edgecnn.targets.hosts import replies, timing
 from edgecnn.targets.hosts.process import Child
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
@@ -159,7 +159,14 @@ class Connection:
         return self.ask(f"the agent on {self.name}", "probe", replies.parse_probe, {}, time_limit=time_limit)
 
     def open(
-        self, runtime: str, artifact: bytes, label: str, *, time_limit: float | None = None, **options: replies.Option
+        self,
+        runtime: str,
+        artifact: bytes,
+        label: str,
+        *,
+        time_limit: float | None = None,
+        profile: replies.Option = False,
+        **options: replies.Option,
     ) -> Session:
         """Open an artifact on a runtime.
 
@@ -168,13 +175,15 @@ class Connection:
             artifact: The file's bytes.
             label: What errors call the artifact: its file name.
             time_limit: Seconds; None for the connection's own.
+            profile: Let the runtime's profiler run, for `Session.profile`; where a runtime has none this does nothing.
             options: As the runtime's row in `RUNTIMES` names them; those left out have the agent's defaults.
 
         Raises:
             TargetError: The runtime is not installed there, an option is wrong, or the artifact cannot be opened.
         """
         subject, digest = f"{label} on {runtime}", hashlib.sha256(artifact).hexdigest()
-        fields = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
+        fields: dict[str, Any] = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
+        fields |= {"profile": True} if profile else {}
         parse = replies.parse_opened
         if self._cache or digest in self._sent:  # it may be there already
             opened = self._try(subject, "open", parse, fields, (), time_limit)
@@ -325,6 +334,8 @@ class Session:
         inputs: The inputs, in the artifact's order.
         outputs: The outputs, in the artifact's order.
         arena_bytes: Memory for tensors, where the runtime tells (TFLite Micro does), else None.
+        load_ns: What opening took.
+        resident_kb: Memory of the agent's process just before, where it is known.
         notes: What the user should know though all went well: that the artifact could not be kept on the device.
     """
 
@@ -334,6 +345,8 @@ class Session:
         self.inputs = opened.inputs
         self.outputs = opened.outputs
         self.arena_bytes = opened.arena_bytes
+        self.load_ns = opened.load_ns
+        self.resident_kb = opened.resident_kb
         self.notes = () if opened.not_kept is None else (f"not kept on {connection.name}: {opened.not_kept}",)
         self._connection = connection
         self._subject = subject
@@ -379,12 +392,56 @@ class Session:
         return self._run("count", {"repeat": repeat}, inputs, time_limit)
 
     def _run(self, kind: str, given: Mapping[str, Any], inputs: Arrays, time_limit: float | None) -> list[NDArray[Any]]:
-        fields: dict[str, Any] = {**self._fields, **given}
-        if isinstance(inputs, Mapping):
-            fields["names"] = list(inputs)
-        arrays = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+        fields, arrays = self._given(inputs)
+        fields |= given
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
         return self._connection.ask(self._subject, kind, parse, fields, arrays, time_limit=time_limit)
+
+    def bind(self, inputs: Arrays, *, time_limit: float | None = None) -> timing.BoundInfo:
+        """Put inputs in place for `bench` and `profile`, and run once.
+
+        Args:
+            inputs: As for `infer`.
+            time_limit: Seconds; None for the connection's own.
+
+        Raises:
+            TargetError: As `infer`.
+        """
+        fields, arrays = self._given(inputs)
+        return self._connection.ask(self._subject, "bind", timing.parse_bound, fields, arrays, time_limit=time_limit)
+
+    def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.Slice:
+        """Time calls on the device, with the inputs that were bound.
+
+        Args:
+            calls: At most so many.
+            seconds: No more calls once so much time has passed; one is made in any case.
+            time_limit: Seconds beside those; None for the connection's own.
+
+        Raises:
+            TargetError: Nothing is bound, or the runtime failed, crashed or did not answer in time.
+        """
+        fields = {**self._fields, "calls": calls, "seconds": float(seconds)}
+        limit = seconds + (self._connection.time_limit if time_limit is None else time_limit)
+        return self._connection.ask(self._subject, "bench", timing.parse_slice, fields, time_limit=limit)
+
+    def profile(self, calls: int, *, time_limit: float | None = None) -> list[timing.OperatorTimes]:
+        """What the runtime's own profiler says of its operators; once, in a session opened with ``profile=True``.
+
+        Args:
+            calls: So many, with the inputs that were bound.
+            time_limit: Seconds; None for the connection's own.
+
+        Raises:
+            TargetError: The runtime has no profiler that Python can reach, or as `bench`.
+        """
+        fields = {**self._fields, "calls": calls}
+        return self._connection.ask(self._subject, "profile", timing.parse_profile, fields, time_limit=time_limit)
+
+    def _given(self, inputs: Arrays) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+        if isinstance(inputs, Mapping):
+            return {**self._fields, "names": list(inputs)}, list(inputs.values())
+        return dict(self._fields), list(inputs)
 
     def close(self) -> None:
         """Free the artifact on the agent. Doing it twice, or after the connection has ended, does no harm.

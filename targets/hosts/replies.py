@@ -146,6 +146,8 @@ class Opened:
 
     Attributes:
         arena_bytes: Memory for tensors, where the runtime tells: TFLite Micro does.
+        load_ns: What opening took, the runtime's module being imported already; 0 where the agent does not tell.
+        resident_kb: Memory of the process just before that, where it is known.
         not_kept: Why the device could not keep the artifact for the next time; None where it did or was not asked to.
     """
 
@@ -155,6 +157,8 @@ class Opened:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     arena_bytes: int | None = None
+    load_ns: int = 0
+    resident_kb: int | None = None
     not_kept: str | None = None
 
 
@@ -225,6 +229,8 @@ def parse_opened(message: agent.Message) -> Opened:
         inputs=tuple(_tensor(item) for item in _field(fields, "inputs", list)),
         outputs=tuple(_tensor(item) for item in _field(fields, "outputs", list)),
         arena_bytes=_natural(fields, "arena_bytes"),
+        load_ns=_natural(fields, "load_ns") or 0,
+        resident_kb=_natural(fields, "resident_kb"),
         not_kept=_line(fields, "not_kept"),
     )
 

@@ -1,0 +1,163 @@
+"""Where the time goes, operator by operator, led back to the model's modules.
+
+ONNX Runtime has a profiler of its own; it counts in whole us and adds some us to each operator. The TFLite interpreters
+have none that Python can reach, in any of their packages (LiteRT 2.3's C library has one for its other interface, which
+its Python package does not pass on). There the artifact is cut after each operator, and what an operator takes is the
+difference of two neighbouring cuts, measured in turns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecnn.bench.records import OperatorShare, Profile
+from edgecnn.bench.subject import Job
+from edgecnn.errors import TargetError
+from edgecnn.targets.hosts.timing import OperatorTimes
+
+CALLS = 200
+_WARMUP_CALLS = 20
+_ROUNDS = 15
+_SLICE = 0.004  # seconds
+_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # to names, by ONNX Runtime's passes
+_PARTS = re.compile(r"(\.(q|padded|dequantize|flatten|steps))+$")  # of a module's name, by edgecnn
+_NO_MODULE = "(added by the runtime)"
+_ONNX_FLOAT = frozenset(
+    (
+        *("Add", "AveragePool", "Clip", "Conv", "ConvTranspose", "Div", "FusedConv", "Gelu", "Gemm"),
+        *("GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "PRelu", "ReduceMean", "Relu"),
+        *("Sigmoid", "Softmax", "Sub", "Tanh"),
+    )
+)
+"""What has a counterpart for integers (QLinearConv, ...) or is part of one."""
+_ONNX_METHOD = "ONNX Runtime's profiler: whole us, and some us of its own in each operator"
+_CUT_METHOD = "the artifact cut after each operator; the first row has the interpreter's own time in it"
+
+
+def profile_job(job: Job) -> Profile:
+    """Where the time of one call goes.
+
+    Raises:
+        TargetError: It cannot be opened, or does not run.
+    """
+    if job.target.runtime == "onnxruntime":
+        return _onnx_profile(job)
+    return _tflite_profile(job)
+
+
+def module_of(name: str) -> str:
+    """The module in the model that an operator's or tensor's name leads back to."""
+    return _PARTS.sub("", name)
+
+
+def _onnx_profile(job: Job) -> Profile:
+    import onnx
+
+    names = {node.name for node in onnx.load_from_string(job.artifact.read()).graph.node}
+    connection, session = job.open(profile=True)
+    with connection:
+        session.bind(job.inputs)
+        session.bench(_WARMUP_CALLS, 1.0)
+        found = session.profile(CALLS)
+    integers = job.artifact.precision == "int8"
+    return _shares(
+        _ONNX_METHOD, [(o, _onnx_module(o.name, names), integers and o.operator in _ONNX_FLOAT) for o in found]
+    )
+
+
+def _onnx_module(name: str, names: set[str]) -> str:
+    plain = _ADDED.sub("", name)
+    return module_of(plain) if plain in names else _NO_MODULE
+
+
+def _tflite_profile(job: Job) -> Profile:
+    cuts = tflite_cuts(job.artifact.read())
+    target = job.target
+    with target.host.start(target.environment, time_limit=target.time_limit) as connection:
+        takes: list[Callable[[], float]] = []
+        for cut in cuts:
+            session = connection.open(
+                target.runtime, cut.data, f"{job.artifact.path.name} up to {cut.name}", time_limit=None, **job.options
+            )
+            session.bind(job.inputs)
+            session.bench(_WARMUP_CALLS, 1.0)
+            takes.append(lambda session=session: float(np.median(session.bench(CALLS, _SLICE).samples)))  # type: ignore[misc]
+        levels = np.array([[take() for take in takes] for _ in range(_ROUNDS)])
+    steps = np.diff(levels, axis=1, prepend=0.0)
+    integers = job.artifact.precision == "int8"
+    rows = [
+        OperatorTimes(name=cut.name, operator=cut.operator, samples=np.maximum(steps[:, i], 0).astype(np.int64))
+        for i, cut in enumerate(cuts)
+    ]
+    return _shares(
+        _CUT_METHOD, [(r, module_of(r.name), integers and c.floats) for r, c in zip(rows, cuts, strict=True)]
+    )
+
+
+def _shares(method: str, rows: Sequence[tuple[OperatorTimes, str, bool]]) -> Profile:
+    medians = [float(np.median(times.samples)) for times, _, _ in rows]
+    total = sum(medians) or 1.0
+    return Profile(
+        method=method,
+        operators=tuple(
+            OperatorShare(
+                name=times.name, module=module, operator=times.operator, ns=ns, share=ns / total, floats=floats
+            )
+            for (times, module, floats), ns in zip(rows, medians, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A TFLite file that ends behind one of its operators."""
+
+    name: str
+    operator: str
+    floats: bool
+    data: bytes
+
+
+def tflite_cuts(data: bytes) -> list[Cut]:
+    """The file cut behind its first operator, behind its second, and so on; the last is the whole.
+
+    A cut gives all values that later operators would read, so that no runtime leaves out what nobody reads.
+
+    Raises:
+        TargetError: The file has several graphs, or none.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    whole = schema.ModelT.InitFromPackedBuf(data, 0)
+    if len(whole.subgraphs) != 1 or not whole.subgraphs[0].operators:
+        raise TargetError("a TFLite file of several graphs cannot be cut", hint="export the model with edgecnn")
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    graph = whole.subgraphs[0]
+    operators, outputs = list(graph.operators), [int(i) for i in graph.outputs]
+    whole.signatureDefs = None  # they name the whole's outputs
+    cuts = []
+    for count, last in enumerate(operators, 1):
+        made = {int(i) for op in operators[:count] for i in op.outputs}
+        read = [int(i) for op in operators[count:] for i in op.inputs] + outputs
+        graph.operators, graph.outputs = (
+            operators[:count],
+            np.array([i for i in dict.fromkeys(read) if i in made], np.int32),
+        )
+        builder = flatbuffers.Builder(len(data))
+        builder.Finish(whole.Pack(builder), b"TFL3")
+        code = whole.operatorCodes[last.opcodeIndex]
+        kind = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+        result = graph.tensors[int(last.outputs[0])]
+        floats = kind != "DEQUANTIZE" and _is_float(schema, result)
+        cuts.append(Cut(bytes(result.name or b"").decode("utf-8", "replace"), kind, floats, bytes(builder.Output())))
+    return cuts
+
+
+def _is_float(schema: Any, tensor: Any) -> bool:
+    return bool(tensor.type == schema.TensorType.FLOAT32)

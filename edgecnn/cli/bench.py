@@ -1,0 +1,260 @@
+"""``edgecnn bench`` and ``edgecnn bench compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgecnn.cli.options import json_option, prints_to_stderr, target_option, time_limit_option
+from edgecnn.cli.state import common_options
+from edgecnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgecnn.bench.budget import OverBudget
+    from edgecnn.bench.compare import Comparison
+    from edgecnn.bench.run import BenchReport
+
+F = TypeVar("F", bound=Callable[..., Any])
+SORTS = ("p50", "p99", "peak", "size", "instructions", "artifact", "target")
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Comma-separated numbers from 1 on."""
+
+    name = "counts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Split at commas, and read."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 4096 for part in parts):
+            self.fail(f"{value!r} is not one number or several with commas, such as 1,2,4", param, ctx)
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+class _RunContext(click.Context):
+    """Usage and errors say what the user writes: ``edgecnn bench``, and no ``run`` behind it."""
+
+    @property
+    def command_path(self) -> str:
+        return "" if self.parent is None else self.parent.command_path
+
+
+class _Run(click.Command):
+    context_class = _RunContext
+
+
+class _WithCompare(click.Group):
+    """``bench BUNDLE`` and ``bench compare A B`` in one: what is not the name of a command is a bundle."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] not in (["compare"], ["-h"], ["--help"]):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: click.Context) -> str:
+        texts = []
+        for name, info in (("run", "bench"), ("compare", "bench compare")):
+            command = self.commands[name]
+            own = click.Context(command, info_name=info, parent=ctx.parent, terminal_width=ctx.terminal_width)
+            texts.append(command.get_help(own))
+        return "\n\n".join(texts)
+
+
+@click.group("bench", cls=_WithCompare, context_settings={"ignore_unknown_options": True})
+def bench_command() -> None:
+    """Measure how long artifacts take, or compare two measurements."""
+
+
+def _gate_options(command: F) -> F:
+    options = (
+        click.option(
+            "--max-slowdown", type=click.FloatRange(min=0, min_open=True), help="Allowed ratio.  [default: 1.05]"
+        ),
+        click.option(
+            "--max-instructions",
+            type=click.FloatRange(min=0, min_open=True),
+            help="The same for instruction counts.  [default: 1.005]",
+        ),
+        click.option("--any-host", is_flag=True, help="Compare even where hosts differ in what matters."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _format_options(command: F) -> F:
+    for name, text in (("--csv", "CSV"), ("--markdown", "Markdown")):
+        command = click.option(name, f"as_{name[2:]}", is_flag=True, help=f"Print the table as {text}.")(command)
+    return json_option(command)
+
+
+@bench_command.command("run", cls=_Run)
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@target_option
+@click.option(
+    "--threads", type=Counts(), default=(), metavar="N[,N...]", help="Numbers of threads to try.  [default: 1]"
+)
+@click.option(
+    "--batch", "batches", type=Counts(), default=(1,), metavar="N[,N...]", help="Samples per call.  [default: 1]"
+)
+@click.option("--processes", type=click.IntRange(1, 100), default=5, show_default=True, help="New processes for each.")
+@click.option(
+    "--time",
+    "seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds for the samples of each artifact on each target, at most.",
+)
+@click.option(
+    "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds per process, at most."
+)
+@click.option("--profile", is_flag=True, help="Say where the time goes, operator by operator.")
+@click.option("--histogram", is_flag=True, help="Show the distributions.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write a record, raw samples included.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE", help="Compare with that record.")
+@_gate_options
+@click.option("--budget", metavar="ITEM=LIMIT,...", help="Such as latency_p99_ms=5,size_kb=100,peak_kb=2000.")
+@click.option("--strict", is_flag=True, help="Exit 1 when a result is invalid.")
+@click.option("--sort", type=click.Choice(SORTS), help="Sort the rows; otherwise in the order of artifacts.")
+@time_limit_option
+@_format_options
+@common_options
+def run_command(bundle: Path, **given: Any) -> int:
+    """Measure how long every artifact of BUNDLE takes, on the runtimes installed here or on the given targets.
+
+    Calls are timed on the device, inputs in place, in several processes, all artifacts in turn. p50 has its 95 %
+    interval. A run that cannot be trusted (drift, two modes, throttling, a frequency that moved, other load) is marked
+    INVALID with the reason and what to do. On emulated boards instructions are counted: that is no latency.
+
+    Exits 1 when something got slower than --baseline allows (only if the whole interval lies above the limit), is over
+    the --budget, or is invalid under --strict; 2 when something could not be measured.
+
+    \b
+    Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
+    size_kb, peak_kb, arena_kb, instructions_m. The tables [budget] and
+    [budget."TARGET"] of edgecnn.toml hold them for a project.
+
+    \b
+    Examples:
+      edgecnn bench build/net
+      edgecnn bench build/net --target litert@pi4 --target onnxruntime@ssh://pi@raspberrypi.local
+      edgecnn bench build/net --threads 1,2,4 --profile
+      edgecnn bench build/net --save now.json --baseline before.json --max-slowdown 1.05
+      edgecnn bench build/net --target litert@pi5 --budget instructions_m=2,size_kb=100
+    """
+    from edgecnn.bench.budget import load_budgets, over_budget, over_project_budgets, parse_budget
+    from edgecnn.bench.records import load_record, save_record
+    from edgecnn.bench.run import bench_bundle
+    from edgecnn.bench.steady import Limits
+    from edgecnn.bundle import load_bundle
+    from edgecnn.cli.output import progress_bar
+
+    _one_format(given)
+    budget, project = {} if given["budget"] is None else parse_budget(given["budget"]), load_budgets()
+    if given["baseline"] is None and (given["max_slowdown"] or given["max_instructions"] or given["any_host"]):
+        raise UsageError(
+            "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
+        )
+    baseline = None if given["baseline"] is None else load_record(given["baseline"])
+    limits = Limits(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
+    with prints_to_stderr(), progress_bar("measuring") as progress:
+        report = bench_bundle(
+            load_bundle(bundle),
+            targets=given["targets"] or None,
+            limits=limits,
+            threads=given["threads"],
+            batches=given["batches"],
+            profile=given["profile"],
+            time_limit=given["time_limit"],
+            progress=progress,
+        )
+    if given["save"] is not None:
+        save_record(report.record, given["save"])
+    comparison = None if baseline is None else _compared(baseline, report.record, given)
+    measured = [r for r in report.results if r.error is None]
+    over = [*over_budget(measured, budget), *over_project_budgets(measured, project)]
+    _print(report, comparison, over, given)
+    failed = bool(over) or (comparison is not None and comparison.failed) or (given["strict"] and not report.valid)
+    return 1 if failed else 0 if report.complete else 2
+
+
+@bench_command.command("compare")
+@click.argument("before", metavar="BEFORE.json", type=click.Path(path_type=Path))
+@click.argument("now", metavar="NOW.json", type=click.Path(path_type=Path))
+@_gate_options
+@_format_options
+@common_options
+def compare_command(before: Path, now: Path, **given: Any) -> int:
+    """Compare two records that `edgecnn bench --save` wrote: ratios of medians with 95 % intervals.
+
+    Exits 1 when the whole interval of a ratio lies above its limit. Records of hosts that differ in processor, cores,
+    board or governor are refused unless --any-host is given.
+
+    \b
+    Example:
+      edgecnn bench compare before.json now.json --max-slowdown 1.02
+    """
+    from edgecnn.bench.records import load_record
+
+    _one_format(given)
+    comparison = _compared(load_record(before), load_record(now), given)
+    _print_comparison(comparison, given)
+    return 1 if comparison.failed else 0
+
+
+def _one_format(given: dict[str, Any]) -> None:
+    if sum(given[name] for name in ("as_json", "as_csv", "as_markdown")) > 1:
+        raise UsageError("--json, --csv and --markdown exclude each other", hint="one of them")
+
+
+def _compared(before: Any, now: Any, given: dict[str, Any]) -> Comparison:
+    from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, compare_records
+
+    return compare_records(
+        before,
+        now,
+        max_slowdown=given["max_slowdown"] or MAX_SLOWDOWN,
+        max_instructions=given["max_instructions"] or MAX_INSTRUCTIONS,
+        any_host=given["any_host"],
+    )
+
+
+def _print(report: BenchReport, comparison: Comparison | None, over: list[OverBudget], given: dict[str, Any]) -> None:
+    from edgecnn.cli.bench_output import print_bench, print_notes
+    from edgecnn.cli.output import print_json
+
+    if given["as_json"]:
+        import msgspec
+
+        value = report.as_json()
+        value["comparison"] = None if comparison is None else msgspec.to_builtins(comparison)
+        value["over_budget"] = msgspec.to_builtins(over)
+        print_json(value)
+        return
+    form = "csv" if given["as_csv"] else "markdown" if given["as_markdown"] else "text"
+    print_bench(report, form, sort=given["sort"], histograms=given["histogram"])
+    print_notes(report)
+    if comparison is not None:
+        click.echo(err=form == "csv")
+        _print_comparison(comparison, {**given, "as_csv": False}, err=form == "csv")
+    for item in over:
+        click.echo(f"over budget: {item}", err=form == "csv")
+
+
+def _print_comparison(comparison: Comparison, given: dict[str, Any], *, err: bool = False) -> None:
+    from edgecnn.cli.bench_output import print_comparison
+    from edgecnn.cli.output import print_json
+
+    if given["as_json"]:
+        import msgspec
+
+        print_json({"schema": 1, "failed": comparison.failed, **msgspec.to_builtins(comparison)})
+        return
+    form = "csv" if given["as_csv"] else "markdown" if given["as_markdown"] else "text"
+    print_comparison(comparison, form, err=err)
