@@ -20,7 +20,7 @@ INSTRUCTIONS_MOVE = 0.0002
 so in each run alike, and the median of them is what counts.)"""
 _MATTERS = ("kind", "machine", "cpu", "cores", "board")
 
-Judgement = Literal["slower", "faster", "same", "unsure"]
+Judgement = Literal["slower", "faster", "same", "unsure", "invalid"]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +35,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         low: Its interval's lower end; None where there is too little to tell.
         high: Its upper end.
         limit: What it may be.
-        failed: Whether the interval lies above the limit.
-        doubts: Why one of the two should not be trusted.
+        trusted: Whether both results are valid: a machine that was busy or hot on one of the two days fails nothing.
+        failed: Whether the interval lies above the limit, and both results can be trusted.
+        doubts: Why one of the two should not be trusted, and what else differs.
     """
 
     label: str
@@ -47,12 +48,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     limit: float
+    trusted: bool
     failed: bool
     doubts: tuple[str, ...] = ()
 
     @property
     def judgement(self) -> Judgement:
         """What the interval says; ``same`` where it lies within the limit, and ``unsure`` where it is too wide."""
+        if not self.trusted:
+            return "invalid"
         if self.low is None or self.high is None:
             return "unsure"
         if self.low > 1 or self.high < 1:
@@ -84,8 +88,9 @@ def compare_records(
 ) -> Comparison:
     """What has changed from a baseline to now.
 
-    A latency fails only when the whole interval of the ratio lies above the limit: noise widens the interval, so a bad
-    day of the machine does not fail. Instruction counts have no noise worth the name, and a limit of their own.
+    A latency fails only when the whole interval of the ratio lies above the limit and both results are valid: noise
+    widens the interval, and other load, throttling or drift makes results invalid, so a bad day of the machine does not
+    fail. Instruction counts have no noise worth the name, and a limit of their own.
 
     Args:
         old: The baseline.
@@ -150,9 +155,8 @@ def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | N
     found = ratio(new.rounds, old.rounds)
     doubts = [f"{when}: {i.reason}" for when, r in (("before", old), ("now", new)) for i in r.invalid_reasons]
     doubts += [] if old.version == new.version else [f"{new.runtime} {old.version} before, {new.version} now"]
-    return _judged(
-        new, "latency", (old.statistics.p50.value, new.statistics.p50.value), found, limits[0], tuple(doubts)
-    )
+    medians = (old.statistics.p50.value, new.statistics.p50.value)
+    return _judged(new, "latency", medians, found, limits[0], tuple(doubts), trusted=old.valid and new.valid)
 
 
 def _counted(old: Result, new: Result, limit: float) -> Change:
@@ -164,7 +168,14 @@ def _counted(old: Result, new: Result, limit: float) -> Change:
 
 
 def _judged(
-    new: Result, what: str, medians: tuple[float, float], found: Interval, limit: float, doubts: tuple[str, ...]
+    new: Result,
+    what: str,
+    medians: tuple[float, float],
+    found: Interval,
+    limit: float,
+    doubts: tuple[str, ...],
+    *,
+    trusted: bool = True,
 ) -> Change:
     return Change(
         label=new.label,
@@ -175,7 +186,8 @@ def _judged(
         low=found.low,
         high=found.high,
         limit=limit,
-        failed=found.low is not None and found.low > limit,
+        trusted=trusted,
+        failed=trusted and found.low is not None and found.low > limit,
         doubts=doubts,
     )
 

@@ -9,7 +9,7 @@ difference of two neighbouring cuts, measured in turns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ _WARMUP_CALLS = 20
 _ROUNDS = 15
 _SLICE = 0.004  # seconds
 _ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # to names, by ONNX Runtime's passes
-_PARTS = re.compile(r"(\.(q|padded|dequantize|flatten|steps))+$")  # of a module's name, by edgecnn
+_FUSED = "fused "  # before names, by the same
 _NO_MODULE = "(added by the runtime)"
 _ONNX_FLOAT = frozenset(
     (
@@ -50,15 +50,26 @@ def profile_job(job: Job) -> Profile:
     return _tflite_profile(job)
 
 
-def module_of(name: str) -> str:
-    """The module in the model that an operator's or tensor's name leads back to."""
-    return _PARTS.sub("", name)
+def module_of(name: str, known: Collection[str]) -> str:
+    """The module in the model that an operator's name leads back to.
+
+    Where a module has become several operators, one has the module's name and the others have that and a word more
+    (``conv1`` and ``conv1.padded``).
+
+    Args:
+        name: Of an operator, or of what it gives.
+        known: All names in the file.
+    """
+    while (base := name.rpartition(".")[0]) in known:
+        name = base
+    return name
 
 
 def _onnx_profile(job: Job) -> Profile:
     import onnx
 
-    names = {node.name for node in onnx.load_from_string(job.artifact.read()).graph.node}
+    graph = onnx.load_from_string(job.artifact.read()).graph
+    names = {item.name for item in (*graph.node, *graph.input, *graph.output)}
     connection, session = job.open(profile=True)
     with connection:
         session.bind(job.inputs)
@@ -71,8 +82,8 @@ def _onnx_profile(job: Job) -> Profile:
 
 
 def _onnx_module(name: str, names: set[str]) -> str:
-    plain = _ADDED.sub("", name)
-    return module_of(plain) if plain in names else _NO_MODULE
+    plain = _ADDED.sub("", name.removeprefix(_FUSED))
+    return module_of(plain, names) if plain in names else _NO_MODULE
 
 
 def _tflite_profile(job: Job) -> Profile:
@@ -94,9 +105,8 @@ def _tflite_profile(job: Job) -> Profile:
         OperatorTimes(name=cut.name, operator=cut.operator, samples=np.maximum(steps[:, i], 0).astype(np.int64))
         for i, cut in enumerate(cuts)
     ]
-    return _shares(
-        _CUT_METHOD, [(r, module_of(r.name), integers and c.floats) for r, c in zip(rows, cuts, strict=True)]
-    )
+    modules = [module_of(cut.name, cut.known) for cut in cuts]
+    return _shares(_CUT_METHOD, [(r, m, integers and c.floats) for r, m, c in zip(rows, modules, cuts, strict=True)])
 
 
 def _shares(method: str, rows: Sequence[tuple[OperatorTimes, str, bool]]) -> Profile:
@@ -115,11 +125,20 @@ def _shares(method: str, rows: Sequence[tuple[OperatorTimes, str, bool]]) -> Pro
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A TFLite file that ends behind one of its operators."""
+    """A TFLite file that ends behind one of its operators.
+
+    Attributes:
+        name: Of what the operator gives.
+        operator: Its kind.
+        floats: Whether it computes in float.
+        known: All tensors' names.
+        data: The file.
+    """
 
     name: str
     operator: str
     floats: bool
+    known: frozenset[str]
     data: bytes
 
 
@@ -140,6 +159,7 @@ def tflite_cuts(data: bytes) -> list[Cut]:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     graph = whole.subgraphs[0]
     operators, outputs = list(graph.operators), [int(i) for i in graph.outputs]
+    known = frozenset(_name(tensor) for tensor in graph.tensors)
     whole.signatureDefs = None  # they name the whole's outputs
     cuts = []
     for count, last in enumerate(operators, 1):
@@ -155,8 +175,12 @@ def tflite_cuts(data: bytes) -> list[Cut]:
         kind = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
         result = graph.tensors[int(last.outputs[0])]
         floats = kind != "DEQUANTIZE" and _is_float(schema, result)
-        cuts.append(Cut(bytes(result.name or b"").decode("utf-8", "replace"), kind, floats, bytes(builder.Output())))
+        cuts.append(Cut(_name(result), kind, floats, known, bytes(builder.Output())))
     return cuts
+
+
+def _name(tensor: Any) -> str:
+    return bytes(tensor.name or b"").decode("utf-8", "replace")
 
 
 def _is_float(schema: Any, tensor: Any) -> bool:

@@ -132,8 +132,9 @@ def run_command(bundle: Path, **given: Any) -> int:
     interval. A run that cannot be trusted (drift, two modes, throttling, a frequency that moved, other load) is marked
     INVALID with the reason and what to do. On emulated boards instructions are counted: that is no latency.
 
-    Exits 1 when something got slower than --baseline allows (only if the whole interval lies above the limit), is over
-    the --budget, or is invalid under --strict; 2 when something could not be measured.
+    Exits 1 when something got slower than --baseline allows (only if the whole interval of the ratio lies above the
+    limit, and both runs are valid), is over the --budget, or is invalid under --strict; 2 when something could not be
+    measured.
 
     \b
     Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
@@ -193,8 +194,8 @@ def run_command(bundle: Path, **given: Any) -> int:
 def compare_command(before: Path, now: Path, **given: Any) -> int:
     """Compare two records that `edgecnn bench --save` wrote: ratios of medians with 95 % intervals.
 
-    Exits 1 when the whole interval of a ratio lies above its limit. Records of hosts that differ in processor, cores,
-    board or governor are refused unless --any-host is given.
+    Exits 1 when the whole interval of a ratio lies above its limit, and both runs are valid. Records of hosts that
+    differ in processor, cores, board or governor are refused unless --any-host is given.
 
     \b
     Example:
