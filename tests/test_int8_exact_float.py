@@ -117,7 +117,7 @@ def assert_as_golden(agent: Any, q: QuantizedGraph, x: np.ndarray, **options: An
         np.testing.assert_array_equal(got, as_integers(q, output.value, golden[output.value]), err_msg=output.name)
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int8-portable", "int8-small", "int8-7bit"])
+@pytest.mark.parametrize("recipe", ["int8", "int8-portable", "int8-per-channel", "int8-7bit"])
 @pytest.mark.parametrize("name", BUILT)
 def test_integers_are_those_of_the_golden_executor(name: str, recipe: str, agent: Any) -> None:
     q = made(name, RECIPES[recipe])
