@@ -144,7 +144,7 @@ def test_nothing_is_lost_when_export_fails(tmp_path) -> None:
     edgecnn.export_model(_net(), X, tmp_path / "a")
     before = _files(tmp_path / "a")
     with pytest.raises(CaptureError):
-        edgecnn.export_model(nn.Sequential(_net(), nn.GELU()).eval(), X, tmp_path / "a")
+        edgecnn.export_model(nn.Sequential(_net(), nn.Hardshrink()).eval(), X, tmp_path / "a")
     with pytest.raises(ModelError):
         edgecnn.export_model(_net(), torch.zeros(1, 2, 8, 8), tmp_path / "a")
     assert _files(tmp_path / "a") == before
