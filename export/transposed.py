@@ -92,13 +92,14 @@ def transposed_convolution(graph: Graph) -> Graph:
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
             case ConvTranspose2d() as op:
-                return _compose(r, node, op)
+                return compose_transposed(r, node, op)
         return None
 
     return rewrite(graph, step)
 
 
-def _compose(r: Rewriter, node: Node, op: ConvTranspose2d) -> ValueName:
+def compose_transposed(r: Rewriter, node: Node, op: ConvTranspose2d) -> ValueName:
+    """A transposed convolution as :func:`transposed_convolution` writes it."""
     weight = r.constant(op.weight)
     assert weight is not None
     image, kernel = r.shape(op.x)[2:], weight.shape[2:]

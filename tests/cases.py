@@ -16,7 +16,7 @@ from cases_pointwise import POINTWISE
 from cases_shapes import SHAPES
 from torch import Tensor, nn
 
-__all__ = ["CASES", "Case", "Fn"]
+__all__ = ["CASES", "CORE", "Case", "Fn"]
 
 
 class Residual(nn.Module):
@@ -349,18 +349,6 @@ def _shapes() -> list[Case]:
     ]
 
 
-CASES: tuple[Case, ...] = tuple(
-    with_refusals(
-        (
-            *_convolutions(),
-            *_pooling(),
-            *_elementwise(),
-            *_shapes(),
-            *LAYERS,
-            *POINTWISE,
-            *SHAPES,
-            *IMAGES,
-            *NETS,
-        )
-    )
-)
+CORE: tuple[Case, ...] = tuple(with_refusals((*_convolutions(), *_pooling(), *_elementwise(), *_shapes())))
+"""What every precision is tested with."""
+CASES: tuple[Case, ...] = (*CORE, *with_refusals((*LAYERS, *POINTWISE, *SHAPES, *IMAGES, *NETS)))

@@ -96,6 +96,7 @@ def _transposed() -> list[Case]:
         (3, 2, 1, 1, 2, 1),
         ((3, 2), (1, 2), 0, 0, 4, 1),
         (3, 1, 1, 0, 2, 1),
+        (2, 1, 0, 1, 1, 2),
     ]
     cases = [
         Case(
@@ -108,6 +109,11 @@ def _transposed() -> list[Case]:
     up = Later(nn.ConvTranspose2d, 4, 3, 2, 2, bias=False)
     cases += [
         Case("conv transpose bn relu", seq(Later(nn.ConvTranspose2d, 4, 3, 2, 2), bn(3), nn.ReLU()), ((4, 5, 6),)),
+        Case(
+            "conv transpose in groups, bn relu",
+            seq(Later(nn.ConvTranspose2d, 4, 6, 3, 2, 1, groups=2, bias=False), bn(6), nn.ReLU()),
+            ((4, 5, 6),),
+        ),
         Case("conv transpose relu6 conv", seq(up, nn.ReLU6(), conv(3, 4, 3)), ((4, 5, 6),)),
         Case("conv then conv transpose", seq(conv(3, 4, 3, 2), up)),
     ]

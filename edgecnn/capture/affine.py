@@ -12,6 +12,7 @@ from edgecnn.graph.ops import (
     Activation,
     Add,
     Conv2d,
+    ConvTranspose2d,
     Div,
     Linear,
     Mul,
@@ -38,11 +39,11 @@ def fold_affine(graph: Graph) -> Graph:
             return None
         x, gain, shift = found
         layer = r.producer(x)
-        if layer is None or not isinstance(layer.op, Conv2d | Linear) or not r.sole_use(x):
+        if layer is None or not isinstance(layer.op, Conv2d | ConvTranspose2d | Linear) or not r.sole_use(x):
             return None
         if layer.op.activation is not Activation.NONE:
             return None
-        axis = 1 if isinstance(layer.op, Conv2d) else len(layer.shape) - 1
+        axis = len(layer.shape) - 1 if isinstance(layer.op, Linear) else 1
         if node.shape != layer.shape:
             return None
         gains, shifts = (_per_channel(c, layer.shape, axis) for c in (gain, shift))
@@ -182,11 +183,21 @@ def _per_channel(constant: Doubles, shape: Shape, axis: int) -> Doubles | None:
     return np.broadcast_to(full.reshape(-1), (shape[axis],))
 
 
-def _fold(r: Rewriter, layer: Node, op: Conv2d | Linear, gain: Doubles, shift: Doubles) -> ValueName | None:
+def _over_outputs(op: Conv2d | ConvTranspose2d | Linear, gain: Doubles, weight: Shape) -> Doubles:
+    """One number per output channel in a shape that broadcasts over the weight."""
+    if not isinstance(op, ConvTranspose2d):
+        return gain.reshape(-1, *(1,) * (len(weight) - 1))
+    per_group = gain.reshape(op.groups, 1, -1, 1, 1)
+    return np.broadcast_to(per_group, (op.groups, weight[0] // op.groups, weight[1], 1, 1)).reshape(*weight[:2], 1, 1)
+
+
+def _fold(
+    r: Rewriter, layer: Node, op: Conv2d | ConvTranspose2d | Linear, gain: Doubles, shift: Doubles
+) -> ValueName | None:
     weight, bias = r.constant(op.weight), r.constant(op.bias)
     if weight is None or (bias is None and op.bias is not None):
         return None
-    scaled = weight.astype(np.float64) * gain.reshape(-1, *(1,) * (weight.ndim - 1))
+    scaled = weight.astype(np.float64) * _over_outputs(op, gain, weight.shape)
     shifted = (0 if bias is None else bias.astype(np.float64)) * gain + shift
     if not _fits(scaled, np.asarray(shifted)):
         return None

@@ -17,8 +17,10 @@ from edgecnn.graph.ops import (
     AvgPool2d,
     Clamp,
     Conv2d,
+    ConvTranspose2d,
     Div,
     Gather,
+    GatherImage,
     Linear,
     Maximum,
     MaxPool2d,
@@ -122,9 +124,13 @@ def broadcast_by_arithmetic(graph: Graph) -> Graph:
 def _unspread(r: Rewriter, value: ValueName) -> ValueName:
     """What a value was before it was repeated along axes of length 1."""
     while (node := r.producer(value)) is not None:
-        if not isinstance(node.op, Gather) or r.shape(node.op.x)[node.op.axis] != 1:
-            break
-        value = node.op.x
+        match node.op:
+            case Gather(x=x, axis=axis) if r.shape(x)[axis] == 1:
+                value = x
+            case GatherImage(x=x) if r.shape(x)[2:] == (1, 1):
+                value = x
+            case _:
+                break
     return value
 
 
@@ -184,8 +190,8 @@ def fuse_activation(graph: Graph) -> Graph:
         if before is None or activation is None or not r.sole_use(x):
             return None
         match before.op:
-            case Conv2d() | Linear() | Add() | Sub() | Mul() | Div() as op if op.activation is Activation.NONE:
-                return r.melt(before, replace(op, activation=activation))
+            case Conv2d() | ConvTranspose2d() | Linear() | Add() | Sub() | Mul() | Div() as op:
+                return r.melt(before, replace(op, activation=activation)) if op.activation is Activation.NONE else None
         return None
 
     return rewrite(graph, step)

@@ -108,7 +108,8 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
     reaches = {i.name: _reach(observers[i.name].low, observers[i.name].high) for i in graph.inputs}
     for node in graph.nodes:
         if type(node.op) in REFUSED:
-            raise QuantizationError(f"{node.describe()} has no int16 form", hint="--precisions int8 or fp16")
+            reason = REFUSED[type(node.op)][0].replace("int8", "int16")
+            raise QuantizationError(f"{node.describe()}: {reason}", hint="--precisions fp16")
         low, high = _clamped(node, observers[node.name])
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)

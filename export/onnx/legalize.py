@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgecnn.export.legalize import LOWEST, average_divisors, corrected_average, pad_image
+from edgecnn.export.transposed import compose_transposed
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import AvgPool2d, MaxPool2d, Pad, ValueName
+from edgecnn.graph.ops import AvgPool2d, ConvTranspose2d, MaxPool2d, Pad, ValueName
 from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
 from edgecnn.graph.shapes import Padding
 
@@ -32,4 +33,19 @@ def one_padding_before_pooling(graph: Graph) -> Graph:
     return rewrite(graph, step)
 
 
-RULES: tuple[Rule, ...] = (average_divisors, one_padding_before_pooling)
+def long_output_padding(graph: Graph) -> Graph:
+    """Write a transposed convolution whose output_padding reaches its stride as convolutions: ONNX Runtime refuses it.
+
+    Does not apply to shorter ones; torch lets an output_padding reach as far as the dilation.
+    """
+
+    def step(r: Rewriter, node: Node) -> ValueName | None:
+        match node.op:
+            case ConvTranspose2d(output_padding=more, stride=stride) as op:
+                return compose_transposed(r, node, op) if more[0] >= stride[0] or more[1] >= stride[1] else None
+        return None
+
+    return rewrite(graph, step)
+
+
+RULES: tuple[Rule, ...] = (long_output_padding, average_divisors, one_padding_before_pooling)
