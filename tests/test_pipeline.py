@@ -59,6 +59,7 @@ def test_a_bundle_holds_what_it_says(tmp_path) -> None:
 def test_exporting_twice_gives_the_same_bytes(tmp_path) -> None:
     program = """
 import sys, torch, edgecnn
+from edgecnn.models import create_model
 torch.manual_seed(0)
 edgecnn.export_model(create_model("lenet5").eval(), torch.zeros(1, 1, 28, 28), sys.argv[1])
 """
