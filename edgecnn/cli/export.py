@@ -99,7 +99,6 @@ def _export(
         model = load_model(spec, weights, given["arguments"])
     data, shapes = _data_and_shapes(model, given)
     from edgecnn.cli.output import progress_bar
-    from edgecnn.samples import CALIBRATION
 
     calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
     with prints_to_stderr(), progress_bar("calibrating") as progress:
@@ -110,8 +109,8 @@ def _export(
             formats=formats,
             precisions=precisions,
             calibration=calibration,
-            calibration_samples=given["calibration_samples"] or CALIBRATION,
-            recipe=given["recipe"] or "int8",
+            calibration_samples=given["calibration_samples"] if data is None else None,
+            recipe=given["recipe"],
             io=given["io"],
             c_array=given["c_array"],
             name=name or model.name,
