@@ -23,6 +23,12 @@ DEFAULT_EPOCHS = 15
 """Enough for conv_pool and lenet5 to recognise 98 % of the held-out digits; resnet8 needs 5 only."""
 
 DEFAULT_LEARNING_RATE = 3e-3
+DEFAULT_BATCH = 64
+"""Images per step."""
+SCENES_LEARNING_RATE = 1e-2
+SCENES_BATCH = 16
+"""For scenes, each of which holds several objects: fomo comes to an F1 of 88 % in the same time that gives 35 % with the
+values above."""
 WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
 """How a file of weights may be named."""
 
@@ -71,8 +77,8 @@ def train_model(
     *,
     epochs: int = DEFAULT_EPOCHS,
     seed: int = 0,
-    batch_size: int = 64,
-    learning_rate: float = DEFAULT_LEARNING_RATE,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     augment: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
@@ -89,8 +95,9 @@ def train_model(
         test: Such images to measure on, none of which is in ``train``.
         epochs: How many times all training images are seen.
         seed: Of shuffling, shifts and dropout; the initial weights are the module's own.
-        batch_size: Images per step. A smaller rest of an epoch is left out, and comes in another one.
-        learning_rate: The highest of the cycle.
+        batch_size: Images per step, by default 64 labelled images or 16 scenes. A smaller rest of an epoch is left out,
+            and comes in another one.
+        learning_rate: The highest of the cycle, by default 0.003, and 0.01 for scenes.
         augment: Shift every image at random by up to 1/14 of its side (2 of 28 pixels). Not done with scenes, whose
             targets would move too; their objects lie anywhere already.
         progress: Called after every step.
@@ -100,6 +107,9 @@ def train_model(
         DataError: if labels are missing, or an image cannot be read.
         ModelError: if the module cannot run or be trained on the images, or the loss becomes NaN or infinite.
     """
+    batch, rate = _defaults(train)
+    batch_size = batch if batch_size is None else batch_size
+    learning_rate = rate if learning_rate is None else learning_rate
     _check_numbers(epochs, batch_size, learning_rate)
     tasks = [task_of(data, _output_shape(module, data)) for data in (train, test)]
     run = _Run(
@@ -316,6 +326,13 @@ def _deterministic(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def _defaults(train: Dataset) -> tuple[int, float]:
+    """Images per step and learning rate."""
+    if train.truth is None:
+        return DEFAULT_BATCH, DEFAULT_LEARNING_RATE
+    return SCENES_BATCH, SCENES_LEARNING_RATE
 
 
 def _check_numbers(epochs: int, batch_size: int, learning_rate: float) -> None:

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The weights.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training part.  [default: 15]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Peak rate of the schedule.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images per step.  [default: 64; scenes: 16]")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Peak rate of the schedule.  [default: 0.003; scenes: 0.01]",
+)
 @click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of the model's class.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="CxHxW", help="Where the model does not say.")
 @click.option("--scale", type=float, help="Factor for raw values.")
@@ -78,16 +82,14 @@ def _train(
         from edgecnn.picture import check_pictured
 
         check_pictured(parts[1])
-    options = {key: given[key] for key in ("epochs", "learning_rate") if given[key] is not None}
+    options = {key: given[key] for key in ("epochs", "batch_size", "learning_rate") if given[key] is not None}
     with progress_bar("training") as bar:
 
         def show(p: Progress) -> None:
             text = f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}"
             bar(text, (p.epoch - 1) * p.steps + p.step, p.epochs * p.steps)
 
-        result = train_model(
-            loaded.module, *parts, seed=given["seed"], batch_size=given["batch_size"], progress=show, **options
-        )
+        result = train_model(loaded.module, *parts, seed=given["seed"], progress=show, **options)
     return loaded.module, result, parts
 
 
