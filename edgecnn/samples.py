@@ -138,6 +138,17 @@ def _array(value: Any) -> Array:
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"calibration data is {array.dtype}", hint="numbers, as the model sees them")
+    if array.dtype.kind != "f":
+        raise DataError(f"calibration data is {array.dtype}, the model takes float32", **_advice(array))
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _advice(array: npt.NDArray[Any]) -> dict[str, str]:
+    """Why integers are no calibration data, and what to give instead."""
+    if array.dtype != np.uint8:
+        return {"hint": "floats as the model sees them, such as data.astype(numpy.float32)"}
+    return {
+        "why": "these look like the bytes of an image, where scaled and normalised floats belong",
+        "hint": "what the model's preprocessing makes of them, such as Preprocessing(scale=1 / 255, ...).apply(data);"
+        " data.astype(numpy.float32) if the model takes the bytes as they are",
+    }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from edgecnn.errors import (
     QuantizationError,
     UsageError,
 )
+from edgecnn.samples import random_samples
+from edgecnn.witness import WITNESS_LIMIT, _witness, capture_model, reference_outputs
 
 
 def _net() -> nn.Module:
@@ -105,7 +109,7 @@ def test_calibration_gives_the_golden_inputs(tmp_path) -> None:
         (np.full((4, 1, 8, 8), np.nan, np.float32), "NaN"),
         (np.zeros((0, 1, 8, 8), np.float32), "samples"),
         ([], "samples"),
-        (np.array(["a"]), "numbers|<U1"),
+        (np.array(["a"]), "<U1"),
         ([(np.zeros((1, 1, 8, 8)), np.zeros((1, 1)))], "2 inputs"),
     ],
 )
@@ -141,7 +145,7 @@ def test_nothing_is_lost_when_export_fails(tmp_path) -> None:
     edgecnn.export_model(_net(), X, tmp_path / "a")
     before = _files(tmp_path / "a")
     with pytest.raises(CaptureError):
-        edgecnn.export_model(nn.Sequential(_net(), nn.GELU()).eval(), X, tmp_path / "a")
+        edgecnn.export_model(nn.Sequential(_net(), nn.Hardshrink()).eval(), X, tmp_path / "a")
     with pytest.raises(ModelError):
         edgecnn.export_model(_net(), torch.zeros(1, 2, 8, 8), tmp_path / "a")
     assert _files(tmp_path / "a") == before
@@ -166,6 +170,57 @@ def test_a_random_model_is_refused(tmp_path) -> None:
 
     with pytest.raises(CaptureError, match="differs from the model"):
         edgecnn.export_model(Noise().eval(), torch.zeros(1, 4), tmp_path / "a")
+
+
+class Cancelling(nn.Module):
+    """A convolution far from 0 that a batch norm brings back: float32 loses five of its seven digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        nn.init.constant_(self.conv.bias, 3000.0)
+        self.norm.running_mean.fill_(3000.0)
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+def test_a_net_that_magnifies_rounding_is_not_refused() -> None:
+    graph, reference = capture_model(Cancelling().eval(), X)
+    samples = random_samples([(1, 1, 8, 8)])
+    outputs = reference(samples.inputs)
+    assert _witness(graph, samples, outputs) > 2 * WITNESS_LIMIT
+    assert np.array_equal(reference_outputs(graph, reference, samples)[0], outputs[0])
+
+
+@pytest.mark.parametrize("wrong", [1.005, 0.98, -1.0])
+def test_a_wrong_graph_of_such_a_net_is_refused(wrong: float) -> None:
+    graph, reference = capture_model(Cancelling().eval(), X)
+    name = max(graph.constants, key=lambda n: graph.constants[n].ndim)
+    weights = graph.constants[name].copy()
+    weights[0] *= wrong
+    other = replace(graph, constants=MappingProxyType({**graph.constants, name: weights}))
+    with pytest.raises(CaptureError, match="differs from the model"):
+        reference_outputs(other, reference, random_samples([(1, 1, 8, 8)]))
+
+
+@pytest.mark.parametrize("given", [{"recipe": "int8-7bit"}, {"calibration_samples": 8}, {"calibration": "random"}])
+def test_arguments_without_effect_are_refused(tmp_path, given) -> None:
+    with pytest.raises(UsageError, match="without int8 has no effect") as caught:
+        edgecnn.export_model(_net(), X, tmp_path / "a", **given)
+    assert all((caught.value.where, caught.value.why, caught.value.hint))
+    assert not (tmp_path / "a").exists()
+
+
+def test_bytes_are_no_calibration_data(tmp_path) -> None:
+    for data in (np.zeros((4, 1, 8, 8), np.uint8), [np.zeros((4, 1, 8, 8), np.uint8)]):
+        with pytest.raises(DataError, match="calibration data is uint8") as caught:
+            edgecnn.export_model(_net(), X, tmp_path / "a", precisions=["int8"], calibration=data)
+        assert "bytes of an image" in caught.value.why
+        assert "Preprocessing(" in caught.value.hint
+    with pytest.raises(DataError, match="calibration data is int64"):
+        edgecnn.export_model(_net(), X, tmp_path / "a", calibration=np.zeros((4, 1, 8, 8), np.int64))
 
 
 def test_a_model_that_gives_nan_is_refused(tmp_path) -> None:

@@ -313,7 +313,7 @@ def _linear_scales(rows: list[float], linear_scales: str = "auto") -> np.ndarray
     x = np.random.default_rng(0).standard_normal((32, 16), dtype=np.float32)
     q = made(module, Recipe(name="own", linear_scales=linear_scales), x)
     (weights,) = q.weights.values()
-    assert np.abs(weights.integers[np.array(rows) > 0]).max(axis=1).min() > 0
+    assert (np.abs(weights.integers).max(axis=1) > 0).tolist() == [row > 0 for row in rows]
     return weights.scales * 127
 
 
@@ -510,18 +510,20 @@ def test_a_constant_tensor_and_dead_channels(agent: object) -> None:
 
 
 def test_a_bias_that_would_leave_int32_raises_the_weight_scale() -> None:
+    torch.manual_seed(0)
     module = nn.Conv2d(2, 2, 1)
     with torch.no_grad():
         module.weight[0] = 1e-12
         module.bias[0] = 5.0
-    q = made(module)
+    q = made(module, Recipe(name="unclipped", calibrator="minmax"))
     assert any("scales of 1 of 2 channels were raised" in note for note in q.notes)
     (bias,) = q.biases.values()
     assert abs(int(bias[0])) <= 1.0001 * 2**30
     x = samples(4)
     value = q.graph.outputs[0].value
     got = q.activations[value].dequantize(execute_integer(q, integers(q, [x]))[value])
-    assert np.abs(got - module(torch.from_numpy(x)).detach().numpy()).max() < 0.05
+    off = np.abs(got - module(torch.from_numpy(x)).detach().numpy()).max()
+    assert off <= q.activations[value].scale  # one step, nothing being clipped
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-34, 1e-28, 1e-18])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,12 @@ class TorchReference:
                     hint="a model whose first output axis is the batch",
                 )
         return [np.concatenate(columns)[:samples] for columns in zip(*parts, strict=True)]
+
+    def in_float64(self) -> TorchReference | None:
+        """The same model in float64, by which float32's rounding is judged; None for a program: its types are fixed."""
+        if self._program:
+            return None
+        return TorchReference(copy.deepcopy(self._module).double(), self.batch)
 
     def _call(self, arrays: Sequence[npt.NDArray[Any]]) -> Arrays:
         tensors = [torch.from_numpy(np.array(a, order="C")) for a in arrays]  # copies: a model may write to its inputs

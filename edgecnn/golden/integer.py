@@ -251,7 +251,8 @@ class _Run:
         if given == wanted:
             return x
         if not self._fixed_point:
-            return wanted.quantize(given.dequantize(x))
+            steps = (x.astype(np.int64) - given.zero_point).astype(np.float32) * (given.scale / wanted.scale)
+            return clamp(np.rint(steps) + wanted.zero_point, wanted, Activation.NONE)
         number = self._rounding.products
         multiplier = fixed_point(number(given.scale) / number(wanted.scale))
         scaled = multiplied(x.astype(np.int64) - given.zero_point, *multiplier)
