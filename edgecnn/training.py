@@ -27,8 +27,8 @@ DEFAULT_BATCH = 64
 """Images per step."""
 SCENES_LEARNING_RATE = 1e-2
 SCENES_BATCH = 16
-"""For scenes, each of which holds several objects: fomo comes to an F1 of 88 % in the time that gives 35 % with the values
-above."""
+"""For scenes, which hold several objects each: fomo comes to an F1 of 88 %, with the values above in the same time to
+35 %."""
 WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
 """How a file of weights may be named."""
 
