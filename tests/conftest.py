@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite}
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 LIMIT = 1e-5
 """Largest error of fp32 as a share of the output's range."""
+
+
+# Where tests run in a shell's background, Ctrl-C is ignored, and would be in every program that they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
