@@ -22,7 +22,7 @@ LIMIT = 1e-5
 """Largest error of fp32 as a share of the output's range."""
 
 
-# Where tests run in a shell's background, Ctrl-C is ignored, and would be in every program that they start and interrupt.
+# In a shell's background Ctrl-C is ignored, and would be in every program that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
