@@ -60,7 +60,7 @@ Random weights, defaults.
 
 fp32: the largest error against torch as a share of the output's range, which must be below 1e-5. int8: the largest and
 mean difference from the integer reference in steps of the output; 0 is demanded where every operator's rule is exact in
-all runtimes, and a mean below 0.5 elsewhere. On 32 images each.
+all runtimes, and a mean below 0.5 elsewhere. `FAILED` marks a file that its check refuses. On 32 images each.
 
 {_table("parity", tables["parity"])}
 
