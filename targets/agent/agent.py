@@ -1028,6 +1028,8 @@ class Agent:
     def answer(self, request: Message) -> Message:
         """Return the reply to `request`; whatever Python exception comes up becomes an ``error`` reply."""
         limit: Any = request.fields.get("limit")
+        if request.kind == "count":  # the watchdog's thread would be counted too, whenever it happens to run
+            return self._answer(request)
         if not self._watchdog or type(limit) not in (int, float) or not 0 < limit <= MAX_LIMIT:
             return self._answer(request)
         # In a thread that needs nothing of Python, so that native code cannot hold it up.
