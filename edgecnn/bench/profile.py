@@ -8,8 +8,9 @@ difference of two neighbouring cuts, measured in turns.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,8 @@ def module_of(name: str, known: Collection[str]) -> str:
 def _onnx_profile(job: Job) -> Profile:
     import onnx
 
-    graph = onnx.load_from_string(job.artifact.read()).graph
+    model = onnx.load_from_string(job.artifact.read())
+    graph, intended = model.graph, _intended(model)
     names = {item.name for item in (*graph.node, *graph.input, *graph.output)}
     connection, session = job.open(profile=True)
     with connection:
@@ -76,13 +78,31 @@ def _onnx_profile(job: Job) -> Profile:
         session.bench(_WARMUP_CALLS, 1.0)
         found = session.profile(CALLS)
     integers = job.artifact.precision == "int8"
-    return _shares(
-        _ONNX_METHOD, [(o, _onnx_module(o.name, names), integers and o.operator in _ONNX_FLOAT) for o in found]
-    )
+    rows = []
+    for o in found:
+        floats = integers and o.operator in _ONNX_FLOAT and not _is_intended(_plain(o.name), intended)
+        rows.append((o, _onnx_module(o.name, names), floats))
+    return _shares(_ONNX_METHOD, rows)
+
+
+def _intended(model: Any) -> Mapping[str, Sequence[str]]:
+    """The layers and tensors that hold integers in float on purpose, exactly."""
+    from edgecnn.export.onnx.exact import METADATA
+
+    marked = next((entry.value for entry in model.metadata_props if entry.key == METADATA), None)
+    return {"layers": (), "tensors": ()} if marked is None else json.loads(marked)
+
+
+def _is_intended(name: str, intended: Mapping[str, Sequence[str]]) -> bool:
+    return name in intended["tensors"] or any(name.startswith(f"{layer}.") for layer in intended["layers"])
+
+
+def _plain(name: str) -> str:
+    return _ADDED.sub("", name.removeprefix(_FUSED))
 
 
 def _onnx_module(name: str, names: set[str]) -> str:
-    plain = _ADDED.sub("", name.removeprefix(_FUSED))
+    plain = _plain(name)
     return module_of(plain, names) if plain in names else _NO_MODULE
 
 

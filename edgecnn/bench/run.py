@@ -19,7 +19,7 @@ from edgecnn.bench.sampling import ProcessTrace, Progress, Trace, measure
 from edgecnn.bench.steady import Limits
 from edgecnn.bench.subject import Job
 from edgecnn.bench.warn import Warned, slower_int8, warnings_of
-from edgecnn.bundle import Artifact, Bundle
+from edgecnn.bundle import Bundle
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.emulation.count import DEFAULT_REPEAT, count_instructions
@@ -141,6 +141,7 @@ def plan(
     """What is measured: artifacts, targets, threads, batches; and what is left out, with the reason."""
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
+    macs = _macs(bundle)
     jobs: list[Job] = []
     notes: list[str] = []
     for artifact in bundle.artifacts:
@@ -158,7 +159,9 @@ def plan(
                         continue
                     samples = [np.resize(array, (batch, *array.shape[1:])) for array in inputs]
                     stored = stored_inputs(bundle.manifest, artifact, samples)
-                    jobs.append(Job(artifact=artifact, target=target, threads=number, batch=batch, inputs=stored))
+                    jobs.append(
+                        Job(artifact=artifact, target=target, threads=number, batch=batch, inputs=stored, macs=macs)
+                    )
     return jobs, list(dict.fromkeys(notes))
 
 
@@ -261,7 +264,6 @@ class _Run:
 
 def _named(job: Job) -> Result:
     artifact, target = job.artifact, job.target
-    macs = _macs(artifact)
     return Result(
         artifact=artifact.path.name,
         format=artifact.format,
@@ -275,12 +277,13 @@ def _named(job: Job) -> Result:
         options=dict(job.options),
         threads=job.threads,
         batch=job.batch,
-        macs=None if macs is None else macs * job.batch,
+        macs=None if job.macs is None else job.macs * job.batch,
     )
 
 
-def _macs(artifact: Artifact) -> int | None:
-    return macs_of(artifact.format, artifact.read())
+def _macs(bundle: Bundle) -> int | None:
+    """The model's own multiply-accumulates: the least of its files', some of which add channels of zeros."""
+    return min((m for a in bundle.artifacts if (m := macs_of(a.format, a.read())) is not None), default=None)
 
 
 def _result(job: Job, trace: Trace, facts: HostFacts, group: int) -> Result:

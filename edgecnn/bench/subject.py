@@ -27,6 +27,7 @@ class Job:
         threads: How many.
         batch: Samples in each call.
         inputs: As the artifact takes them, the batch first.
+        macs: Multiply-accumulates of the model for one sample, where known.
     """
 
     artifact: Artifact
@@ -34,6 +35,7 @@ class Job:
     threads: int
     batch: int
     inputs: Sequence[NDArray[Any]]
+    macs: int | None = None
 
     @property
     def name(self) -> str:
