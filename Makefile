@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint types runtimes boards wheel docs zoo check clean
+.PHONY: demo test lint types runtimes pythons boards wheel docs zoo check clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -41,6 +41,20 @@ runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 # The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.
 boards: $(VENV)/.installed
 	$(BIN)/python .ci/boards.py pi4 pi5 pi2 x86-64-v3
+
+# The agent must run under every Python that a device may have: a venv for each that is here, from PATH or from pyenv.
+pythons:
+	@for version in 3.9 3.10 3.12 3.13; do \
+		found=; \
+		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+			if "$$python" -c "import venv" 2>/dev/null; then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then echo "no Python $$version here: the agent is not tested under it"; continue; fi; \
+		if [ -e .venv-agent-$$version/.installed ]; then continue; fi; \
+		"$$found" -m venv .venv-agent-$$version && \
+		.venv-agent-$$version/bin/python -m pip install --quiet --no-compile --only-binary=:all: numpy onnxruntime && \
+		touch .venv-agent-$$version/.installed && echo "Python $$version: ready" || exit 1; \
+	done
 
 # The wheel in a venv of its own, tested from outside the checkout.
 wheel: $(VENV)/.installed

@@ -31,7 +31,8 @@ PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PLACES = "EDGECNN_TEST_PYTHONS"  # environments with numpy and perhaps a runtime, beside what PATH has: PATH's form
 
 
-NAMED = [part for part in os.environ.get(PLACES, "").split(os.pathsep) if part]
+BUILT = sorted(map(str, Path(__file__).resolve().parents[1].glob(".venv-agent-*/bin/python")))  # make pythons
+NAMED = [*BUILT, *(part for part in os.environ.get(PLACES, "").split(os.pathsep) if part)]
 
 
 @pytest.mark.parametrize("python", [*(f"python{version}" for version in PYTHONS), *NAMED])
