@@ -1,10 +1,10 @@
 """Instructions per inference of the zoo on emulated boards: the table in docs/boards.md.
 
-``python benchmarks/instruction_counts.py [--boards pi3,pi4,pi5] [--write]`` builds the boards where they are not built,
-exports each model of the zoo with seeded random weights in fp32 and int8, and counts one image on one thread: the
-median of five inferences after two that are not counted, in a process of its own each. ``--write`` puts the table into
-the page; without it, it is printed. Weights and images do not matter to the counts, but by the few instructions that
-Python takes to look at results.
+``python benchmarks/instruction_counts.py [--boards B,...] [--models M,...] [--write]`` builds the boards where they are
+not built, exports the models of the zoo with seeded random weights in fp32 and int8, and counts one image on one
+thread: the median of five inferences after two that are not counted, in a process of its own each. ``--write`` puts the
+table into the page; without it, it is printed. Weights and images do not matter to the counts, but by the few
+instructions that Python takes to look at results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import edgecnn
-from edgecnn.models import ZOO, create_model
+from edgecnn.models import create_model
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import Counts, build_board, count_instructions
 from edgecnn.targets.hosts.emulated import EmulatedHost
@@ -31,10 +31,10 @@ PRECISIONS = ("fp32", "int8")
 Row = tuple[str, str, str]  # runtime, model, precision
 
 
-def artifacts(folder: Path) -> dict[Row, tuple[bytes, np.ndarray]]:
+def artifacts(models: list[str], folder: Path) -> dict[Row, tuple[bytes, np.ndarray]]:
     """Every file that is counted, and an image as it takes it."""
     made = {}
-    for name in ZOO:
+    for name in models:
         torch.manual_seed(0)
         module = create_model(name).eval()
         x = np.random.default_rng(0).standard_normal((64, *module.input_shape), dtype=np.float32)
@@ -82,12 +82,13 @@ def table(boards: list[str], counts: dict[tuple[Row, str], Counts]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--boards", default="pi3,pi4,pi5")
+    parser.add_argument("--models", default="conv_pool,lenet5,resnet8", help="of the zoo; large ones take minutes each")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     boards = arguments.boards.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        text = table(boards, counted(boards, artifacts(Path(folder)), arguments.workers))
+        text = table(boards, counted(boards, artifacts(arguments.models.split(","), Path(folder)), arguments.workers))
     if not arguments.write:
         print(text)
         return
