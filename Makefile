@@ -27,20 +27,11 @@ types: $(VENV)/.installed
 # and needs numpy 1; TFLite Micro is published as pre-releases only.
 runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 
-.venv-tflite-runtime/.installed:
-	$(PYTHON) -m venv .venv-tflite-runtime
-	.venv-tflite-runtime/bin/python -m pip install --quiet tflite-runtime==2.14.0 numpy==1.26.4
+.venv-%/.installed: $(VENV)/.installed targets/environments.py
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet \
+		$$($(BIN)/python -c 'from edgecnn.targets.environments import RECIPES; print(*RECIPES["$*"].requirements)')
 	@touch $@
-
-.venv-tflite-micro/.installed:
-	$(PYTHON) -m venv .venv-tflite-micro
-	.venv-tflite-micro/bin/python -m pip install --quiet tflite-micro==0.dev20261023182759 numpy==2.4.6 \
-		flatbuffers==25.12.19 PyYAML==6.0.3 bitarray==3.12.3
-	@touch $@
-
-# The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.
-boards: $(VENV)/.installed
-	$(BIN)/python .ci/boards.py pi4 pi5 pi2 x86-64-v3
 
 # The agent must run under every Python that a device may have: a venv for each that is here, from PATH or from pyenv.
 pythons:

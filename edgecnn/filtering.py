@@ -14,8 +14,7 @@ from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 
 if TYPE_CHECKING:
-    from edgecnn.bundle import Bundle
-    from edgecnn.targets.hosts.host import Host
+    from edgecnn.targets.target import Target
 
 MOST_PIXELS = 2**24
 """Of an image: 16 million, beyond which a float image and its copies fill a small computer's memory."""
@@ -30,13 +29,15 @@ class Filtered:
 
     Attributes:
         pixels: The result as bytes, (H, W) for grey and (H, W, 3) for RGB.
-        runtime: The runtime's name and version.
+        target: Where it ran.
+        version: The runtime's.
         artifact: The artifact's file name.
         max_abs_error: How far its answer is from torch's, on a scale where the image's values go from 0 to 1.
     """
 
     pixels: Bytes
-    runtime: str
+    target: str
+    version: str
     artifact: str
     max_abs_error: float
 
@@ -99,9 +100,8 @@ def filter_image(
     padding: str = "zeros",
     form: str = _FORMAT,
     precision: str = _PRECISIONS[0],
-    runtime: str | None = None,
-    host: Host | None = None,
-    time_limit: float = 60.0,
+    target: str | None = None,
+    time_limit: float | None = None,
 ) -> Filtered:
     """Export a filter for the image's shape, run the artifact on the image, and show what comes out as an image.
 
@@ -111,25 +111,26 @@ def filter_image(
         padding: One of :data:`edgecnn.models.filters.PADDINGS`.
         form: ``onnx`` or ``tflite``.
         precision: ``fp32``, or ``int8`` with ranges taken from the image itself.
-        runtime: One that runs the format; None for the first that is there.
-        host: Where it runs; None for this machine.
-        time_limit: Seconds for the runtime to answer.
+        target: Where it runs, as ``--target`` names it, the first of several; None for the first runtime here that runs
+            the format.
+        time_limit: Seconds for the runtime to answer; None for 60, on emulated boards 600.
 
     Raises:
-        UsageError: if a format, precision or runtime is not known, or the runtime does not run the format.
+        UsageError: if a format, precision or target is not known, or the target does not run the format.
         ModelError: if there is no such kernel or padding.
-        TargetError: if the runtime is not there, or fails.
+        TargetError: if the target is not there, or fails.
     """
     import torch
 
     from edgecnn.formats import FORMATS, check_choice
     from edgecnn.models.filters import KERNELS, Filter
+    from edgecnn.parity.runner import Runner
     from edgecnn.pipeline import export_model
     from edgecnn.samples import of_samples
 
     check_choice("--format", (form,), FORMATS)
     check_choice("--precision", (precision,), _PRECISIONS)
-    _check_runtime(runtime, form)
+    where = _chosen(target, form, time_limit)
     planes = pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     x = np.ascontiguousarray(planes[np.newaxis], np.float32) / np.float32(255)
     module = Filter(kernel, x.shape[1], padding).eval()
@@ -143,14 +144,18 @@ def filter_image(
             calibration=of_samples((x,), "the image"),
             name=kernel,
         )
-        output, ran = _run(bundle, form, precision, x, runtime, host, time_limit)
+        artifact = bundle.artifact(form, precision)
+        with where.open(artifact.read(), artifact.path.name) as session:
+            output = Runner(bundle, artifact, session).infer([x])[0]
+            version = session.version
     with torch.inference_mode():
         expected = module(torch.from_numpy(x)).numpy()
     shown = shown_as_bytes(output[0], KERNELS[kernel].total, KERNELS[kernel].reach)
     return Filtered(
         pixels=shown[0] if pixels.ndim == 2 else np.ascontiguousarray(shown.transpose(1, 2, 0)),
-        runtime=ran,
-        artifact=bundle.artifact(form, precision).path.name,
+        target=where.name,
+        version=version,
+        artifact=artifact.path.name,
         max_abs_error=float(np.abs(output - expected).max()),
     )
 
@@ -166,40 +171,17 @@ def shown_as_bytes(values: npt.NDArray[np.float32], total: float, reach: float) 
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def _run(
-    bundle: Bundle,
-    form: str,
-    precision: str,
-    x: npt.NDArray[np.float32],
-    runtime: str | None,
-    host: Host | None,
-    time_limit: float,
-) -> tuple[npt.NDArray[Any], str]:
-    from edgecnn.parity.runner import Runner
-    from edgecnn.targets.hosts.local import LocalHost
+def _chosen(name: str | None, form: str, time_limit: float | None) -> Target:
+    from edgecnn.targets.target import installed_targets, resolve_targets
 
-    artifact = bundle.artifact(form, precision)
-    with (host or LocalHost()).start(time_limit=time_limit) as connection:
-        name = runtime or _first(form, connection.hello().runtimes, connection.name)
-        with connection.open(name, artifact.read(), artifact.path.name, threads=1) as session:
-            return Runner(bundle, artifact, session).infer([x])[0], f"{name} {session.version}"
-
-
-def _check_runtime(runtime: str | None, form: str) -> None:
-    running = [row.name for row in runtimes_for(form)]
-    if runtime is None or runtime in running:
-        return
-    if runtime in RUNTIMES:
-        raise UsageError(f"{runtime} does not run {form} files", hint=" or ".join(running))
-    raise UsageError(f"there is no runtime {runtime!r}", hint=f"for {form}: {' or '.join(running)}")
-
-
-def _first(form: str, installed: Any, host: str) -> str:
+    found = installed_targets(time_limit=time_limit) if name is None else resolve_targets([name], time_limit=time_limit)
+    fitting = [target for target in found if form in RUNTIMES[target.runtime].formats]
+    if fitting:
+        return fitting[0]
     rows = runtimes_for(form)
-    name = next((row.name for row in rows if row.name in installed), None)
     if name is None:
-        raise TargetError(f"no runtime on {host} runs {form} files", hint=f"pip install {rows[0].distribution}")
-    return name
+        raise TargetError(f"no runtime here runs {form} files", hint=f"pip install {rows[0].distribution}")
+    raise UsageError(f"{name} does not run {form} files", hint=" or ".join(row.name for row in rows))
 
 
 def _check_header(image: Any, path: Path) -> None:

@@ -18,7 +18,6 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.data.raw import RawSet, Shape, by
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.runner import Runner
-from edgecnn.targets.hosts.steady import open_steady
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
 
@@ -196,10 +195,8 @@ def predict(
     """
     artifact = choose_artifact(bundle, target, precision)
     _check_scores(bundle)
-    options = {"threads": 1, **target.options}
-    host, environment, limit = target.host, target.environment, target.time_limit
-    data, label = artifact.read(), artifact.path.name
-    with open_steady(host, environment, target.runtime, data, label, time_limit=limit, **options) as session:
+    label = artifact.path.name
+    with target.open(artifact.read(), label) as session:
         runner, inputs = Runner(bundle, artifact, session), images.inputs
         parts = [runner.infer([inputs[i : i + BATCH]])[0] for i in range(0, len(inputs), BATCH)]
         version, notes = session.version, session.notes

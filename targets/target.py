@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
 from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.steady import SteadySession, open_steady
 from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, near, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
@@ -49,6 +51,24 @@ class Target:
     name: str
     time_limit: float = TIME_LIMIT
     asked_for: bool = True
+
+    def open(self, artifact: bytes, label: str) -> AbstractContextManager[SteadySession]:
+        """Open an artifact there, in a process of its own: a runtime that crashes takes nothing with it.
+
+        On one thread unless the options say otherwise: with several, a runtime may add in another order from run to
+        run.
+
+        Args:
+            artifact: The file's bytes.
+            label: What errors call it.
+
+        Raises:
+            TargetError: As `open_steady`.
+        """
+        options = {"threads": 1, **self.options}
+        return open_steady(
+            self.host, self.environment, self.runtime, artifact, label, time_limit=self.time_limit, **options
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,10 @@ BUILT = sorted(map(str, Path(__file__).resolve().parents[1].glob(".venv-agent-*/
 NAMED = [*BUILT, *(part for part in os.environ.get(PLACES, "").split(os.pathsep) if part)]
 
 
-@pytest.mark.parametrize("python", [*(f"python{version}" for version in PYTHONS), *NAMED])
+BY_NAME = [f"python{v}" for v in PYTHONS if not any(f".venv-agent-{v}/" in path for path in BUILT)]
+
+
+@pytest.mark.parametrize("python", [*BY_NAME, *NAMED])
 def test_it_runs_under(python):
     from test_targets import GOOD, MODELS
 

@@ -109,7 +109,7 @@ def test_an_image_through_an_artifact(form, precision):
     assert np.abs(done.pixels - expected).max() <= limit
     assert done.max_abs_error <= (1e-6 if precision == "fp32" else 0.01)
     assert done.artifact == f"gaussian.{precision}.{form}"
-    assert done.runtime.split()[0] == {"onnx": "onnxruntime", "tflite": "litert"}[form]
+    assert done.target == {"onnx": "onnxruntime@local", "tflite": "litert@local"}[form]
 
 
 def test_differences_are_shown_around_grey():
@@ -121,8 +121,9 @@ def test_differences_are_shown_around_grey():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"runtime": "litert"}, "litert does not run onnx files"),
-        ({"runtime": "pi5"}, "no runtime 'pi5'"),
+        ({"target": "litert"}, "litert does not run onnx files"),
+        ({"target": "pi5x"}, "no runtime 'pi5x'"),
+        ({"target": "pi5"}, "pi5 is a host, not a runtime"),
         ({"form": "pb"}, "pb"),
         ({"precision": "fp16"}, "fp16"),
     ],
@@ -168,5 +169,5 @@ def test_the_command(tmp_path):
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["image"] == "6x5 grey"
-    assert said["runtime"].startswith("onnxruntime")
+    assert said["target"] == "onnxruntime@local"
     assert np.asarray(Image.open(tmp_path / "out.png"))[2].tolist() == [128, 128, 255, 255, 128, 1]

@@ -39,7 +39,7 @@ from edgecnn.quantize.half import half_weights, weighted_nodes
 from edgecnn.quantize.int16 import QuantizedGraph16, quantize_int16
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.prepare import prepare
-from edgecnn.quantize.quantize import quantize_weights
+from edgecnn.quantize.weights import quantize_weights
 from edgecnn.targets.hosts.local import LocalHost
 
 ZOO = ("conv_pool", "lenet5", "resnet8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option, prints_to_stderr
+from edgecnn.cli.options import json_option, prints_to_stderr, time_limit_option
 from edgecnn.cli.state import common_options
 
 
@@ -28,11 +28,20 @@ from edgecnn.cli.state import common_options
 )
 @click.option("--format", "form", type=click.Choice(["onnx", "tflite"]), default="onnx", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
-@click.option("--target", metavar="RUNTIME", help="Which runtime; by default the first that is installed here.")
+@click.option("--target", metavar="TARGET", help="RUNTIME@HOST; by default the first here that runs the format.")
+@time_limit_option
 @json_option
 @common_options
 def filter_command(
-    image: Path, kernel: str, output: Path, padding: str, form: str, precision: str, target: str | None, as_json: bool
+    image: Path,
+    kernel: str,
+    output: Path,
+    padding: str,
+    form: str,
+    precision: str,
+    target: str | None,
+    time_limit: float | None,
+    as_json: bool,
 ) -> None:
     """Run a fixed filter on IMAGE, through an exported artifact on a runtime.
 
@@ -44,6 +53,7 @@ def filter_command(
     Examples:
       edgecnn filter photo.jpg --kernel sobel_x -o edges.png
       edgecnn filter photo.jpg --kernel gaussian --padding replicate --format tflite --precision int8 -o soft.png
+      edgecnn filter photo.jpg --kernel laplacian --format tflite --target litert@pi4 -o lines.png
     """
     from edgecnn.cli.output import print_json
     from edgecnn.filtering import check_image_path, filter_image, read_image, write_image
@@ -51,12 +61,14 @@ def filter_command(
     check_image_path(output)
     pixels = read_image(image)
     with prints_to_stderr():
-        done = filter_image(pixels, kernel, padding=padding, form=form, precision=precision, runtime=target)
+        done = filter_image(
+            pixels, kernel, padding=padding, form=form, precision=precision, target=target, time_limit=time_limit
+        )
     write_image(output, done.pixels)
     size = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.ndim == 2 else 'RGB'}"
     if as_json:
-        made = {"kernel": kernel, "artifact": done.artifact, "runtime": done.runtime}
+        made = {"kernel": kernel, "artifact": done.artifact, "target": done.target, "version": done.version}
         print_json({"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error})
         return
-    click.echo(f"{output}: {kernel} of {image.name} ({size}), {done.artifact} on {done.runtime}")
+    click.echo(f"{output}: {kernel} of {image.name} ({size}), {done.artifact} on {done.target} {done.version}")
     click.echo(f"largest difference from torch {done.max_abs_error:.1e}, where white is 1")

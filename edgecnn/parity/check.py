@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,6 @@ from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Array, Batch, Progress, Runner, Trial
 from edgecnn.parity.saturation import saturation_reason
 from edgecnn.parity.verdict import CheckReport, Place, Unjudged, Verdict, judge
-from edgecnn.targets.hosts.steady import SteadySession, open_steady
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 from edgecnn.targets.target import Found, Target, find_targets, installed_targets
@@ -165,7 +163,7 @@ def _verdicts(
 ) -> tuple[list[Verdict], tuple[str, ...]]:
     artifact, target = job.artifact, job.target
     verdicts = []
-    with _opened(artifact, target) as session:
+    with target.open(artifact.read(), artifact.path.name) as session:
         rounding = rounding_of(target.runtime, session.options)
         place = Place(
             target=target.name,
@@ -184,17 +182,6 @@ def _verdicts(
                 )
         notes = session.notes
     return [saturation_reason(v, artifact, target) for v in verdicts], notes
-
-
-@contextlib.contextmanager
-def _opened(artifact: Artifact, target: Target) -> Iterator[SteadySession]:
-    # A process for each artifact: a runtime that crashes takes nothing with it. One thread unless asked otherwise: with
-    # several, a runtime may add in another order from run to run.
-    options = {"threads": 1, **target.options}
-    data, label = artifact.read(), artifact.path.name
-    environment, limit = target.environment, target.time_limit
-    with open_steady(target.host, environment, target.runtime, data, label, time_limit=limit, **options) as session:
-        yield session
 
 
 def _golden_trial(bundle: Bundle) -> Trial:
@@ -256,7 +243,7 @@ def _artifact_reference(
     runs = [t for t in (*near, *targets) if artifact.format in RUNTIMES[t.runtime].formats]
     if not runs:
         raise DataError(f"no runtime runs {artifact.path.name}, the reference", hint="the torch model with --model")
-    with _opened(artifact, runs[0]) as session:
+    with runs[0].open(artifact.read(), artifact.path.name) as session:
         runner = Runner(bundle, artifact, session)
         name = runs[0].runtime if runs[0] in near else runs[0].name
         return f"{artifact.path.name} on {name}", [runner.infer([images]) for images, _ in data.batches(BATCH)]

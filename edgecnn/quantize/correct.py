@@ -18,7 +18,8 @@ import torch
 from edgecnn.golden.float import EXECUTORS, execute_float
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, Linear
-from edgecnn.quantize.quantize import INT32_MAX, QuantizedGraph
+from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.quantize.weights import INT32_MAX
 
 Array = npt.NDArray[Any]
 

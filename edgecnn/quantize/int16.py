@@ -19,7 +19,8 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Add, Clamp, Conv2d, Linear, Mul, Sigmoid, Softmax, Sub, Tanh, ValueName
 from edgecnn.graph.qparams import SMALLEST_SCALE, Float, QWeights
 from edgecnn.quantize.observe import Observer
-from edgecnn.quantize.quantize import REFUSED, SAME_PARAMETERS, quantize_weights
+from edgecnn.quantize.quantize import REFUSED, SAME_PARAMETERS
+from edgecnn.quantize.weights import quantize_weights
 
 LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
 """Range of int16."""

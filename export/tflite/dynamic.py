@@ -23,7 +23,7 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.half import weighted_nodes
-from edgecnn.quantize.quantize import quantize_weights, quantize_whole
+from edgecnn.quantize.weights import quantize_weights, quantize_whole
 
 VERSIONS: Mapping[str, int] = MappingProxyType({"CONV_2D": 5, "DEQUANTIZE": 5, "FULLY_CONNECTED": 12})
 """The first versions that take weights per channel (tensorflow/lite/tools/versioning/op_version.cc)."""

@@ -21,7 +21,7 @@ from edgecnn.targets.emulation.cache import cache_folder
 from edgecnn.targets.emulation.command import PREFIX, place_agent, python_command
 from edgecnn.targets.emulation.plugin import require_plugin
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
-from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 
 _MARKS = "marks"
 
@@ -135,8 +135,7 @@ class EmulatedHost:
         return python_command(self.board, folder, environment, [program], plugin=plugin)
 
     def _check(self, environment: str) -> None:
-        if environment not in self.environments:
-            raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
+        check_environment(self, environment)
         if not is_built(self.board, self.cache):
             raise TargetError(f"{self.name} has not been built yet", hint=f"edgecnn targets emulate {self.name}")
 

@@ -49,6 +49,16 @@ class Host(Protocol):
         """
 
 
+def check_environment(host: Host, environment: str) -> None:
+    """Refuse an environment that a host has not.
+
+    Raises:
+        TargetError: Naming those it has.
+    """
+    if environment not in host.environments:
+        raise TargetError(f"{host.name} has no environment {environment!r}", hint=f"one of {host.environments}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """A runtime on a host: in which environment, and its version if the package states one."""

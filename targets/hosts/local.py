@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from edgecnn.errors import TargetError
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
-from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,7 @@ class LocalHost:
         Raises:
             TargetError: The interpreter cannot be started, or there is no such environment.
         """
-        if environment not in self.environments:
-            raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
+        check_environment(self, environment)
         python = self.pythons.get(environment, self.python)
         # By file, so that sys.path[0] is the agent's folder, which holds nothing else, and not the current one, whose
         # files could shadow modules. Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages,

@@ -20,7 +20,7 @@ from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts import bootstrap, replies
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending, LostError
-from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
+from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import ENVIRONMENT, Child, how_it_ended
 from edgecnn.targets.hosts.ssh_failures import failure
 from edgecnn.targets.hosts.ssh_master import MasterError, master_of
@@ -131,8 +131,7 @@ class SshHost:
             LostError: The line was cut while it started.
             TargetError: The device cannot be reached, does not let us in, or cannot run the agent.
         """
-        if environment not in self.environments:
-            raise TargetError(f"{self.name} has no environment {environment!r}", hint=f"one of {self.environments}")
+        check_environment(self, environment)
         python = self.pythons.get(environment, self.python)
         try:
             return self._start(python, time_limit)
