@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
@@ -86,7 +87,7 @@ def changed_values(original, draw):
             continue
         parent, key = parents[-1]
         if draw(5):
-            parent[key] = ODD[draw(len(ODD))]
+            parent[key] = copy.deepcopy(ODD[draw(len(ODD))])  # what is put in may itself be changed next
         else:
             del parent[key]
     return framed(header, payload)
