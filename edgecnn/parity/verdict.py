@@ -58,6 +58,8 @@ class Verdict:
         limit: The largest value that passes.
         passed: The verdict.
         reason: Why it failed; empty where it passed.
+        layer: The first layer that breaks its rule, where that was looked for and found; else empty.
+        cause: The likely cause, in words, where one was recognised; else empty.
     """
 
     artifact: str
@@ -83,6 +85,8 @@ class Verdict:
     limit: float
     passed: bool
     reason: str
+    layer: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
