@@ -78,21 +78,28 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 
 
 def build(name: str, inputs: Array, seed: int) -> nn.Module:
-    """The model with seeded weights, its batch norms with random scales and shifts and the statistics of ``inputs``.
-
-    The logits are centred: else one class would win on every input, and SNR would be that of a constant.
-    """
+    """The model with seeded weights, settled on ``inputs``."""
     torch.manual_seed(seed)
-    model, x = MODELS[name][0](), torch.from_numpy(inputs)
+    return settle(MODELS[name][0](), inputs)
+
+
+def settle(model: nn.Module, inputs: Array) -> nn.Module:
+    """Batch norms get random scales and shifts and the statistics of ``inputs``; the model is in eval mode then.
+
+    Logits of a last linear layer are centred: else one class would win on every input, and SNR would be a constant's.
+    """
+    x = torch.from_numpy(inputs)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0  # this batch's statistics alone
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.uniform_(layer.bias, 0.0, 1.0)
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     with torch.no_grad():
         model.train()(x)
-        last.bias -= model.eval()(x).mean(0)
+        outputs = model.eval()(x)
+        if linear and outputs.ndim == 2:
+            linear[-1].bias -= outputs.mean(0)
     return model
 
 
