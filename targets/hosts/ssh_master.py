@@ -84,15 +84,21 @@ class Master:
             try:
                 code = process.wait(seconds)
             except BaseException as error:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # with whatever proxy command it has started
+                _kill_group(process)
                 process.wait()
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise MasterError from error
                 raise
             if code:
+                _kill_group(process)
                 words.seek(0)
                 raise MasterError(words.read(_KEPT).decode("utf-8", "replace").strip() or f"exit code {code}")
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill whatever proxy command ssh has started; it hangs up on it itself, but that may be ignored (nohup)."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:
