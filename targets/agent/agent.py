@@ -81,6 +81,7 @@ MAX_DIGITS = 20  # of a JSON integer: enough for 64 bits, short enough for int()
 CHUNK = 2**20  # bytes asked for at once, so that memory follows what arrives and not what is announced
 MAX_REPEAT = 1000  # inferences of one ``count``
 MARK = -424242  # the descriptor that marks a point, see ``count``
+NO_WATCHDOG = "--no-watchdog"  # where instructions are counted: those of its thread would be, too, whenever it runs
 MAX_TEXT = 16_000  # characters of a message or traceback in an error reply
 MAX_LIMIT = 604_800.0  # seconds of a request's ``limit``: a week, which faulthandler can still count
 GRACE = 5.0  # seconds past ``limit``: the host gives up first, and tells its user so
@@ -1028,8 +1029,6 @@ class Agent:
     def answer(self, request: Message) -> Message:
         """Return the reply to `request`; whatever Python exception comes up becomes an ``error`` reply."""
         limit: Any = request.fields.get("limit")
-        if request.kind == "count":  # the watchdog's thread would be counted too, whenever it happens to run
-            return self._answer(request)
         if not self._watchdog or type(limit) not in (int, float) or not 0 < limit <= MAX_LIMIT:
             return self._answer(request)
         # In a thread that needs nothing of Python, so that native code cannot hold it up.
@@ -1325,7 +1324,7 @@ def main() -> int:
     requests, replies = _take_streams()
     watch_for_hang_up(requests.fileno(), replies.fileno())
     try:
-        return serve(requests, replies, watchdog=True)
+        return serve(requests, replies, watchdog=NO_WATCHDOG not in sys.argv[1:])
     except BrokenPipeError:  # the host has gone; there is nobody left to tell
         return 0
 

@@ -12,9 +12,11 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import TargetError
+from edgecnn.targets.agent.agent import NO_WATCHDOG
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.build import board_folder, is_built
 from edgecnn.targets.emulation.cache import cache_folder
@@ -24,6 +26,8 @@ from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 
 _MARKS = "marks"
+# No threads but those that inferences need: what they execute is counted too, whenever they happen to run.
+_ONE_THREAD = MappingProxyType({"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 class CountingConnection(Connection):
@@ -132,7 +136,10 @@ class EmulatedHost:
         folder = board_folder(self.board, self.cache)
         with self._told():
             program = place_agent(folder / PREFIX)
-        return python_command(self.board, folder, environment, [program], plugin=plugin)
+        if not plugin:
+            return python_command(self.board, folder, environment, [program])
+        arguments = [program, NO_WATCHDOG]
+        return python_command(self.board, folder, environment, arguments, plugin=plugin, variables=_ONE_THREAD)
 
     def _check(self, environment: str) -> None:
         check_environment(self, environment)
