@@ -10,24 +10,27 @@ from edgecnn.export.legalize import blend_unevenly, divisor_factor, softplus_in_
 from edgecnn.export.transposed import transposed_convolution
 from edgecnn.graph.channels import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, Sum, ValueName
+from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, Slice, Sum, ValueName
 from edgecnn.graph.qparams import SMALLEST_SCALE
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 
 
 def average_of_images(graph: Graph) -> Graph:
-    """Write the average of a whole image as a mean.
+    """Write an average of one window as a mean: of the whole image, or of the part of it that the window covers.
 
     TFLite's AVERAGE_POOL_2D rounds half away from zero on integers that still hold their zero point; MEAN and ONNX
     Runtime's GlobalAveragePool round half to even, and may have output parameters of their own. Does not apply where
-    windows are smaller than the image, or padded, or divided by another number.
+    there are more windows, or padding, or another divisor.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
-            case AvgPool2d(x=x, kernel=kernel, divisor=None) as pool if kernel == r.shape(x)[2:] and not any(
+            case AvgPool2d(x=x, kernel=kernel, divisor=None) as pool if node.shape[2:] == (1, 1) and not any(
                 pool.reach
             ):
+                for axis, size in zip((2, 3), kernel, strict=True):
+                    if size < r.shape(x)[axis]:
+                        x = r.emit(Slice(x=x, axis=axis, start=0, stop=size), node, "window")
                 return r.emit(Mean(x=x, axes=(2, 3), keepdim=True), node)
         return None
 
