@@ -162,6 +162,8 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.models) - set(ZOO):
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(ZOO)}")
+    if given.rounds < 10:
+        parser.error("at least 10 --rounds: fewer have no interval")
     logging.disable(logging.WARNING)
     failed = []
     for name in given.models or ZOO:
