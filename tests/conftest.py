@@ -27,7 +27,8 @@ LIMIT = 1e-5
 # The same examples in every run, so that CI fails for a change and for nothing else; EDGECNN_SEARCH=1 draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
-settings.load_profile("search" if os.environ.get("EDGECNN_SEARCH") else "repeatable")
+SEARCH = bool(os.environ.get("EDGECNN_SEARCH"))
+settings.load_profile("search" if SEARCH else "repeatable")
 
 # In a shell's background Ctrl-C is ignored, and would be in every program that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

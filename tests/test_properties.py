@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import EXPORTERS, LIMIT
+from conftest import EXPORTERS, LIMIT, SEARCH
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from edgecnn.capture.capture import capture
 from edgecnn.parity.metrics import relative_error
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=400 if SEARCH else 30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
