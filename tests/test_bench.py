@@ -609,20 +609,26 @@ def test_the_command_saves_and_compares(invoke, bundle, tmp_path):
     assert code == 1
     assert "slower: net.fp32.tflite on litert@local: latency 2.000 times as much" in text
     assert invoke("compare", old, slow, "--max-slowdown", "2.1")[0] == 0
-    code, text = invoke("compare", old, slow, "--json")
+    code, text = invoke("compare", old, slow, "--json", "-")
     assert json.loads(text)["changes"][0]["ratio"] == pytest.approx(2)
-    code, text = invoke("compare", old, slow, "--csv")
+    files = [tmp_path / "c.json", tmp_path / "c.csv", tmp_path / "c.md"]
+    flags = [str(f) for option in zip(("--json", "--csv", "--markdown"), files, strict=True) for f in option]
+    assert "slower: net.fp32.tflite" in invoke("compare", old, slow, *flags)[1]
+    assert json.loads(files[0].read_text()) == json.loads(text)
+    assert list(csv.reader(io.StringIO(files[1].read_text())))[1][3] == "2.000"
+    assert files[2].read_text().startswith("| result | before |")
+    code, text = invoke("compare", old, slow, "--csv", "-")
     assert list(csv.reader(io.StringIO(text)))[1][3] == "2.000"
 
 
 def test_formats_budgets_and_exit_codes(invoke, bundle):
-    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--budget", "size_kb=0.001", "--json")
+    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--budget", "size_kb=0.001", "--json", "-")
     assert code == 1
     found = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert found["schema"] == 1
     assert found["over_budget"][0]["item"] == "size_kb"
     assert found["results"][0]["samples_ns"]
-    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--csv", "--budget", "size_kb=100")
+    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--csv", "-", "--budget", "size_kb=100")
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(text[: text.index("note:")] if "note:" in text else text)))
     assert float(rows[0]["p50_us"]) > 0
@@ -631,7 +637,7 @@ def test_formats_budgets_and_exit_codes(invoke, bundle):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--json", "--csv"], "exclude each other"),
+        (["--json", "-", "--csv", "-"], "exclude each other"),
         (["--max-slowdown", "1.1"], "belong to --baseline"),
         (["--any-host"], "belong to --baseline"),
         (["--baseline", "none.json"], "cannot read none.json"),

@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from edgecnn import __version__
+from edgecnn.cli.files import missing_argument
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
@@ -62,6 +63,8 @@ def main() -> None:
         code = stop.exit_code
     except click.ClickException as err:
         err.show()
+        if isinstance(err, click.MissingParameter) and (why := missing_argument(err)):
+            click.echo(f"  why:   {why}", err=True)
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was left half-written", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import (
     MODEL_HELP,
     data_options,
@@ -37,7 +38,12 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def check_command(
-    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, as_json: bool, **given: Any
+    bundle: Path,
+    model: str | None,
+    targets: tuple[str, ...],
+    time_limit: float | None,
+    json_file: Path | None,
+    **given: Any,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
@@ -51,12 +57,12 @@ def check_command(
     Examples:
       edgecnn check build/conv_pool
       edgecnn check build/conv_pool --data digits --model conv_pool --weights weights.pt
-      edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json
+      edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json check.json
       edgecnn check build/net --target litert --target onnxruntime@pi4 --target @ssh://pi@raspberrypi.local
       edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
     """
     from edgecnn.bundle import load_bundle
-    from edgecnn.cli.output import print_json, print_report, progress_bar
+    from edgecnn.cli.output import print_report, progress_bar
     from edgecnn.parity.check import check_bundle
 
     if model is None and (given["weights"] or given["arguments"]):
@@ -74,9 +80,7 @@ def check_command(
             time_limit=time_limit,
             progress=progress,
         )
-    if as_json:
-        print_json(report.as_json())
-    else:
+    if not put_json(json_file, report.as_json()):
         if data is not None and data.note:
             click.echo(f"note: {data.note}", err=True)
         print_report(report)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecnn.cli.files import STDOUT, put_json
 from edgecnn.cli.options import (
     MODEL_HELP,
     Names,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def export_command(
-    model: str, output: Path, weights: Path | None, name: str | None, check: bool, as_json: bool, **given: Any
+    model: str, output: Path, weights: Path | None, name: str | None, check: bool, json_file: Path | None, **given: Any
 ) -> int:
     """Export MODEL to ONNX and TFLite, and check both against torch.
 
@@ -75,7 +76,7 @@ def export_command(
 
         with progress_bar("checking") as progress:
             report = check_bundle(bundle, progress=progress)
-    _print(bundle, reference_notes, report, as_json=as_json)
+    _print(bundle, reference_notes, report, json_file=json_file)
     return 0 if report is None else report.exit_code
 
 
@@ -194,19 +195,21 @@ def _source(spec: str, weights: Path | None, arguments: tuple[str, ...]) -> Sour
     return Source(model=spec, weights=file, arguments=noted)
 
 
-def _print(bundle: Bundle, notes: list[str], report: Any, *, as_json: bool) -> None:
-    from edgecnn.cli.output import print_bundle, print_json, print_report
+def _print(bundle: Bundle, notes: list[str], report: Any, *, json_file: Path | None) -> None:
+    from edgecnn.cli.output import print_bundle, print_report
 
-    if as_json:
+    if json_file is not None:
         artifacts = [
             {"path": str(a.path), "format": a.format, "precision": a.precision, "bytes": a.bytes, "sha256": a.sha256,
              "operators": dict(a.operators), "notes": list(a.spec.notes)}
             for a in bundle.artifacts
         ]  # fmt: skip
         check = None if report is None else report.as_json()
-        print_json(
-            {"schema": 1, "bundle": str(bundle.directory), "notes": notes, "artifacts": artifacts, "check": check}
+        put_json(
+            json_file,
+            {"schema": 1, "bundle": str(bundle.directory), "notes": notes, "artifacts": artifacts, "check": check},
         )
+    if json_file == STDOUT:
         return
     for note in notes:
         click.echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecnn.cli.files import JSON
 from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ def data_options(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")(command)
+    """``--json FILE``."""
+    text = "Write the result as JSON; - for standard output, and nothing else is printed there."
+    return click.option("--json", "json_file", type=JSON, metavar="FILE", help=text)(command)
 
 
 def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:

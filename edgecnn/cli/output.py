@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,21 +18,6 @@ if TYPE_CHECKING:
 
 Column = tuple[str, str]
 """Heading, and ``left`` or ``right``."""
-
-
-def print_json(value: Any) -> None:
-    """Print a value as indented JSON; NaN and infinities, which JSON has not, as strings."""
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    return value
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
