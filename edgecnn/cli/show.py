@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.files import put_json
-from edgecnn.cli.options import MODEL_HELP, input_shapes, json_option, load_model, model_options, prints_to_stderr
+from edgecnn.cli.options import (
+    MODEL_HELP,
+    input_shapes,
+    json_option,
+    load_model,
+    model_options,
+    parse_shapes,
+    prints_to_stderr,
+)
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -43,10 +51,10 @@ def show_command(
         if loaded.program is None:
             import torch
 
-            example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, shapes))
+            example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, parse_shapes(shapes)))
             graph, _ = capture_model(loaded.module, example)
         else:
-            input_shapes(loaded, shapes)
+            input_shapes(loaded, parse_shapes(shapes))
             graph, _ = capture_model(loaded.program, None)
     cost = analyse(graph)
     if not put_json(json_file, {"schema": 1, "model": model, **asdict(cost)}):

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.files import put_json
-from edgecnn.cli.options import Numbers, input_shapes, json_option, load_data, load_model, prints_to_stderr
+from edgecnn.cli.options import (
+    Numbers,
+    input_shapes,
+    json_option,
+    load_data,
+    load_model,
+    parse_shapes,
+    prints_to_stderr,
+)
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -76,7 +84,7 @@ def _train(
     from edgecnn.training import train_model
 
     loaded = load_model(model, None, arguments, seed=given["seed"])
-    shapes = input_shapes(loaded, given["shapes"]) if given["shapes"] or loaded.input_shapes else None
+    shapes = input_shapes(loaded, parse_shapes(given["shapes"])) if given["shapes"] or loaded.input_shapes else None
     how = {key: given[key] for key in ("scale", "mean", "std")}
     parts = [load_data(given["data"], shapes, split=part, **how) for part in ("train", "test")]
     if pictured:
