@@ -127,27 +127,33 @@ def export_request(
     return Exported(bundle=bundle, model=model, data=data, notes=notes)
 
 
-def refuse_idle_options(request: ExportRequest) -> None:
+def refuse_idle_options(request: ExportRequest, *, spell: Callable[[str], str] | None = None) -> None:
     """Refuse options that what is asked for makes no use of.
+
+    Args:
+        request: What is asked for.
+        spell: How the user writes an option; by default as the command line has it.
 
     Raises:
         UsageError: naming them.
     """
+    write = spell or (lambda name: f"--{name.replace('_', '-')}")
 
     def refuse(names: Sequence[str], without: str, hint: str) -> None:
-        idle = [f"--{name.replace('_', '-')}" for name in names if getattr(request, name) is not None]
+        idle = [write(name) for name in names if getattr(request, name) is not None]
         if idle:
             raise UsageError(f"{', '.join(idle)} {without} has no effect", hint=hint)
 
+    precisions, formats = write("precisions"), write("formats")
     if not {"int8", "int16x8"} & set(request.precisions):
         ranges = ("calibration", "calibration_samples")
-        refuse(ranges, "without int8 or int16x8", "--precisions fp32,int8, or leave it out")
+        refuse(ranges, "without int8 or int16x8", f"{precisions} fp32,int8, or leave it out")
     if "int8" not in request.precisions:
-        refuse(["recipe"], "without int8", "--precisions fp32,int8, or leave it out")
+        refuse(["recipe"], "without int8", f"{precisions} fp32,int8, or leave it out")
     if request.data is not None:
-        refuse(["calibration"], "beside --data", "one of the two")
+        refuse(["calibration"], f"beside {write('data')}", "one of the two")
     if "onnx" not in request.formats:
-        refuse(["opset"], "without ONNX", "--formats onnx,tflite, or leave it out")
+        refuse(["opset"], "without ONNX", f"{formats} onnx,tflite, or leave it out")
 
 
 def input_shapes(model: LoadedModel, shapes: Sequence[Shape]) -> tuple[Shape, ...]:

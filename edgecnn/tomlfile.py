@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -144,7 +144,14 @@ def read_table(at: tuple[str, ...], what: str, table: Any, kind: type[T], lines:
         said, _, place = str(error).partition(" - at ")
         key = re.match(r"`\$\.(\w+)", place)
         where = lines.where(*at, key[1]) if key else lines.where(*at)
-        raise UsageError(f"{what}: {key[1] + ': ' if key else ''}{_plain(said)}", where=where) from error
+        hint = _choices(kind, key[1]) if key else ""
+        raise UsageError(f"{what}: {key[1] + ': ' if key else ''}{_plain(said)}", where=where, hint=hint) from error
+
+
+def _choices(kind: type[Any], key: str) -> str:
+    """The values that a key can have, where they are a few words."""
+    words = [w for part in get_args(get_type_hints(kind)[key]) for w in get_args(part) if isinstance(w, str)]
+    return f"one of {', '.join(words)}" if words else ""
 
 
 def _plain(said: str) -> str:
@@ -156,7 +163,7 @@ def _plain(said: str) -> str:
         options = [o.strip() for o in match[1].split("|")]
         return " or ".join(words.get(o, o) for o in options if o != "null")
 
-    return re.sub(r"`([a-z| ]+)`", kinds, said)
+    return re.sub(r"`([a-z| ]+)`", kinds, said).replace("Invalid enum value", "there is no")
 
 
 def toml_value(value: Any) -> str:

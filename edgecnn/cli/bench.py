@@ -144,7 +144,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     \b
     Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
     size_kb, peak_kb, arena_kb, instructions_m. The tables [budget] and
-    [budget."TARGET"] of edgecnn.toml hold them for a project.
+    [budget."TARGET"] of edgecnn.toml hold them for a project (docs/ci.md).
 
     \b
     Examples:
@@ -154,15 +154,18 @@ def run_command(bundle: Path, **given: Any) -> int:
       edgecnn bench build/net --save now.json --baseline before.json --max-slowdown 1.05
       edgecnn bench build/net --target litert@pi5 --budget instructions_m=2,size_kb=100
     """
-    from edgecnn.bench.budget import load_budgets, over_budget, over_project_budgets, parse_budget
+    from edgecnn.bench.budget import over_budget, over_project_budgets, parse_budget
     from edgecnn.bench.records import load_record, save_record
     from edgecnn.bench.run import bench_bundle
     from edgecnn.bench.steady import Limits
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
+    from edgecnn.project.project import budgets_of
 
     one_on_stdout(_files(given))
-    budget, project = {} if given["budget"] is None else parse_budget(given["budget"]), load_budgets()
+    loaded = load_bundle(bundle)
+    budget = {} if given["budget"] is None else parse_budget(given["budget"])
+    project = budgets_of(loaded.manifest.name)
     if given["baseline"] is None and (given["max_slowdown"] or given["max_instructions"] or given["any_host"]):
         raise UsageError(
             "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
@@ -171,7 +174,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     limits = Limits(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
     with prints_to_stderr(), progress_bar("measuring") as progress:
         report = bench_bundle(
-            load_bundle(bundle),
+            loaded,
             targets=given["targets"] or None,
             limits=limits,
             threads=given["threads"],
