@@ -27,11 +27,16 @@ def check_writable(path: Path) -> None:
             raise UsageError(f"{path} cannot be written", why=why, hint="another file")
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, new: bool = False) -> None:
     """Write a file, whole or not at all. Its folder is made if need be; permissions stay; symbolic links are followed.
 
+    Args:
+        path: The file.
+        data: Its bytes.
+        new: Never replace one that is there.
+
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or is there and must not be replaced.
     """
     target = path.resolve()
     try:
@@ -41,17 +46,22 @@ def write_whole(path: Path, data: bytes) -> None:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-        descriptor, new = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        descriptor, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(new).chmod(mode)
-            Path(new).replace(target)
+            Path(part).chmod(mode)
+            if new:
+                target.hardlink_to(part)  # unlike a rename this never replaces
+            else:
+                Path(part).replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                Path(new).unlink()
+                Path(part).unlink()
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already", why="it is never replaced", hint="edit it") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be written", why=error.strerror or str(error), hint="another file") from error
 

@@ -25,8 +25,12 @@ class OverBudget(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
 
     def __str__(self) -> str:
-        over = f"{self.value / self.limit - 1:.1%} over {self.limit:,.4g}"
-        return f"{self.subject}: {self.item} is {self.value:,.4g}, {over}"
+        return f"{self.subject}: {self.words}"
+
+    @property
+    def words(self) -> str:
+        """How much it costs, and by how much that is too much."""
+        return f"{self.item} is {self.value:,.4g}, {self.value / self.limit - 1:.1%} over {self.limit:,.4g}"
 
 
 def _percentile_ms(name: str) -> Cost:

@@ -15,7 +15,20 @@ from edgecnn.cli.files import missing_argument
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
-COMMANDS = ("train", "export", "check", "bench", "predict", "targets", "show", "models", "filter", "doctor")
+COMMANDS = (
+    "train",
+    "export",
+    "check",
+    "bench",
+    "ci",
+    "init",
+    "predict",
+    "targets",
+    "show",
+    "models",
+    "filter",
+    "doctor",
+)
 
 
 class _LazyGroup(click.Group):

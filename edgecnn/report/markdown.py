@@ -46,7 +46,7 @@ def _table(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _row(o: Outcome) -> list[str]:
-    what = ", ".join(part for part in (o.step, o.subject, o.metric) if part)
+    what = ", ".join(part for part in (o.step, o.what) if part)
     result = o.status if o.status in ("passed", "skipped") else o.status.upper()
     measured = [number(o.value), number(o.limit), sized(o.size) or "-"]
     return [result, o.artifact or o.model, o.target or "-", what, *measured]

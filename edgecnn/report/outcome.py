@@ -62,6 +62,11 @@ class Outcome:
         return f"{what} on {self.target}" if self.target else what
 
     @property
+    def what(self) -> str:
+        """What was looked at there, and what it rests on."""
+        return ", ".join(dict.fromkeys(part for part in (self.subject, self.metric) if part))
+
+    @property
     def details(self) -> tuple[str, ...]:
         """Where it goes wrong, why and how large the file is, a line each."""
         found = (("layer", self.layer), ("cause", self.cause), ("size", sized(self.size)))
