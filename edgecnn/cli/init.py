@@ -29,9 +29,7 @@ ASKED = ("model", "weights", "input_shape", "data", "precisions", "name")
 @click.option("--name", help="Name that the files bear; by default the model's.")
 @target_option
 @click.option("--yes", is_flag=True, help="Ask nothing: what is not given is the default.")
-@click.option(
-    "--github", is_flag=True, help="Print a GitHub Actions workflow instead, for the targets of edgecnn.toml."
-)
+@click.option("--github", is_flag=True, help="Print a GitHub Actions workflow for edgecnn.toml instead.")
 @click.option("--write", is_flag=True, help=f"With --github: write {WORKFLOW} instead of printing it.")
 @common_options
 def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool, **given: Any) -> None:
@@ -58,9 +56,8 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
 
     path = Path(FILE)
     if path.exists():
-        raise UsageError(
-            f"{path} is there already", why="it is never replaced", hint="edit it, or edgecnn ci --dry-run"
-        )
+        hint = "edit it; edgecnn ci --dry-run shows what it says"
+        raise UsageError(f"{path} is there already", why="it is never replaced", hint=hint)
     text = project_text(_answers(targets, given, yes=yes))
     try:
         parse_project(path, text)
@@ -110,7 +107,8 @@ def _answers(targets: tuple[str, ...], given: dict[str, Any], *, yes: bool) -> A
         raise UsageError("there is no model", hint="--model my_net.py:Net, or a zoo name: edgecnn models")
     _check_model(model)
     weights = ask("weights", "Weights (.pt, .pth or .safetensors; empty for none)", "")
-    data = ask("data", "Data (empty for none)", ZOO[model].data if model in ZOO else "")
+    data = ask("data", "Data (- for none)", ZOO[model].data if model in ZOO else "")
+    data = "" if data == "-" else data
     shape = ask("input_shape", "Input shape (CxHxW; empty where the model or the data tells)", "")
     usual = "fp32,int8" if data else "fp32"
     precisions = given["precisions"] or tuple(re.split(r"[,\s]+", usual if yes else _asked("Precisions", usual, None)))

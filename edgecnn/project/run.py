@@ -83,7 +83,7 @@ def _run(plan: ModelPlan, found: _Gathered, *, save_baselines: bool, progress: P
             message = "there is no bundle, since the export failed"
             found.outcomes.append(Outcome(model=plan.name, step=step, status="skipped", message=message))
         return
-    report = _check(plan, exported, found, save_baselines=save_baselines, progress=progress)
+    report = _check(plan, exported, found, progress)
     outcomes, notes = measure(plan, exported.bundle, report, save=save_baselines, progress=progress)
     found.outcomes += outcomes
     found.notes += [f"{plan.name}: {note}" for note in notes]
@@ -105,9 +105,7 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
     return exported
 
 
-def _check(
-    plan: ModelPlan, exported: Exported, found: _Gathered, *, save_baselines: bool, progress: Progress | None
-) -> CheckReport | None:
+def _check(plan: ModelPlan, exported: Exported, found: _Gathered, progress: Progress | None) -> CheckReport | None:
     from edgecnn.parity.check import check_bundle
 
     bundle = exported.bundle
