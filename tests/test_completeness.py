@@ -73,7 +73,7 @@ import importlib, pkgutil, sys
 sys.modules["torch"] = None
 import edgecnn
 package = importlib.import_module("edgecnn.{package}")
-for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+for module in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
     importlib.import_module(module.name)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
