@@ -66,5 +66,17 @@ def write_whole(path: Path, data: bytes, *, new: bool = False) -> None:
         raise UsageError(f"{path} cannot be written", why=error.strerror or str(error), hint="another file") from error
 
 
+def make_folder_of(path: Path) -> None:
+    """Make the folder that a file is to be written in.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the folder {path.parent} cannot be made", why=error.strerror or str(error)) from error
+
+
 def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()

@@ -12,6 +12,8 @@ from edgecnn.parity.kept import Kept
 from edgecnn.targets.runtimes import OptionValue
 
 SCHEMA = 2
+WHEN_LOCATED = ("layer", "cause")
+"""What is told only where it is known."""
 Outcome = Literal["passed", "failed", "undecided"]
 
 
@@ -130,6 +132,10 @@ class Verdict:
     layer: str = ""
     cause: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; ``layer`` and ``cause`` are there only where they are known."""
+        return {key: value for key, value in asdict(self).items() if value or key not in WHEN_LOCATED}
+
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What makes it the same verdict in another run: artifact, target, samples and output."""
@@ -187,7 +193,7 @@ class CheckReport:
         return {
             "schema": SCHEMA,
             "passed": self.passed,
-            "verdicts": [asdict(v) for v in self.verdicts],
+            "verdicts": [v.as_json() for v in self.verdicts],
             "unjudged": [u.as_json() for u in self.unjudged],
             "notes": list(self.notes),
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
 from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, Change, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
+from edgecnn.files import make_folder_of
 from edgecnn.project.project import ModelPlan
 from edgecnn.report.outcome import Outcome, error_outcome
 
@@ -167,7 +168,7 @@ def _compared(plan: ModelPlan, record: Record, notes: list[str], *, save: bool) 
     path, options = plan.gates.baseline, plan.gates.options
     assert path is not None
     if save:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(path)
         save_record(record, path)
         return []
     if not path.exists():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.errors import EdgecnnError
+from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.project.gates import measure
 from edgecnn.project.project import ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
+from edgecnn.report.schema import CI_SCHEMA
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgecnn.exporting import Exported
+    from edgecnn.parity.baseline import Baseline
     from edgecnn.parity.verdict import CheckReport, Verdict
 
 Progress = Callable[[str, int, int], None]
@@ -39,13 +43,11 @@ class ProjectReport:
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; `edgecnn.report.schema.ci_schema` describes it."""
-        from edgecnn.report.documents import verdict_json, without_unknown
-
         return {
-            "schema": 1,
+            "schema": CI_SCHEMA,
             "passed": self.exit_code == 0,
-            "verdicts": [{"model": model, **verdict_json(v)} for model, v in self.verdicts],
-            "outcomes": [without_unknown(asdict(o)) for o in self.outcomes],
+            "verdicts": [{"model": model, **v.as_json()} for model, v in self.verdicts],
+            "outcomes": [o.as_json() for o in self.outcomes],
             "notes": list(self.notes),
         }
 
@@ -83,7 +85,7 @@ def _run(plan: ModelPlan, found: _Gathered, *, save_baselines: bool, progress: P
             message = "there is no bundle, since the export failed"
             found.outcomes.append(Outcome(model=plan.name, step=step, status="skipped", message=message))
         return
-    report = _check(plan, exported, found, progress)
+    report = _check(plan, exported, found, save=save_baselines, progress=progress)
     outcomes, notes = measure(plan, exported.bundle, report, save=save_baselines, progress=progress)
     found.outcomes += outcomes
     found.notes += [f"{plan.name}: {note}" for note in notes]
@@ -105,11 +107,14 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
     return exported
 
 
-def _check(plan: ModelPlan, exported: Exported, found: _Gathered, progress: Progress | None) -> CheckReport | None:
+def _check(
+    plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
+) -> CheckReport | None:
     from edgecnn.parity.check import check_bundle
 
     bundle = exported.bundle
     try:
+        baseline = None if save or plan.baseline is None else _baseline(plan.baseline)
         report = check_bundle(
             bundle,
             targets=plan.targets,
@@ -117,7 +122,11 @@ def _check(plan: ModelPlan, exported: Exported, found: _Gathered, progress: Prog
             reference=_reference(exported),
             time_limit=plan.time_limit,
             progress=progress,
+            limits=plan.limits,
+            baseline=baseline,
         )
+        if save and plan.baseline is not None:
+            found.notes += _save_baseline(report, plan.baseline)
     except EdgecnnError as error:
         found.outcomes.append(error_outcome(error, plan.name, "check"))
         return None
@@ -125,7 +134,28 @@ def _check(plan: ModelPlan, exported: Exported, found: _Gathered, progress: Prog
     found.outcomes += check_outcomes(report, plan.name, sizes)
     found.verdicts += [(plan.name, verdict) for verdict in report.verdicts]
     found.notes += [f"{plan.name}: {note}" for note in report.notes]
+    unsure = [v for v in report.verdicts if v.outcome == "undecided" and v.passed]
+    found.notes += [f"{v.artifact} on {v.target}, {v.samples_from}: undecided: {v.reason}" for v in unsure]
     return report
+
+
+def _baseline(path: Path) -> Baseline:
+    from edgecnn.parity.baseline import load_baseline
+
+    if not path.exists():
+        raise UsageError("there is no baseline yet", where=str(path), hint="edgecnn ci --save-baselines")
+    return load_baseline(path)
+
+
+def _save_baseline(report: CheckReport, path: Path) -> list[str]:
+    from edgecnn.files import make_folder_of
+    from edgecnn.parity.baseline import save_baseline
+
+    if not report.passed:
+        return [f"{path} is not written, since the check has not passed"]
+    make_folder_of(path)
+    save_baseline(report, path)
+    return []
 
 
 def _reference(exported: Exported) -> Any:

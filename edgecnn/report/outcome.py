@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from edgecnn.errors import EdgecnnError
-from edgecnn.parity.verdict import CheckReport
+from edgecnn.parity.verdict import WHEN_LOCATED, CheckReport, Verdict
 
 Status = Literal["passed", "failed", "error", "skipped"]
 """``failed``: it was judged, and is wrong or costs too much. ``error``: it could not be judged."""
@@ -49,6 +49,10 @@ class Outcome:
     cause: str = ""
     size: int | None = None
     lines: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; ``layer`` and ``cause`` are there only where they are known."""
+        return {key: value for key, value in asdict(self).items() if value or key not in WHEN_LOCATED}
 
     @property
     def name(self) -> str:
@@ -127,29 +131,30 @@ def check_outcomes(report: CheckReport, model: str, sizes: Mapping[str, int]) ->
         model: The model's name.
         sizes: Of its artifacts in bytes.
     """
-    found = [
-        Outcome(
-            model=model,
-            step="check",
-            artifact=v.artifact,
-            target=v.target,
-            subject=f"{v.samples_from}, output {v.output}",
-            metric=v.metric,
-            value=v.value,
-            limit=v.limit,
-            status="passed" if v.passed else "failed",
-            message=v.reason,
-            layer=v.layer,
-            cause=v.cause,
-            size=sizes.get(v.artifact),
-        )
-        for v in report.verdicts
-    ]
+    found = [_verdict_outcome(v, model, sizes.get(v.artifact)) for v in report.verdicts]
     lost = [
         error_outcome(u.error, model, "check", artifact=u.artifact, target=u.target, size=sizes.get(u.artifact))
         for u in report.unjudged
     ]
     return [*found, *lost]
+
+
+def _verdict_outcome(v: Verdict, model: str, size: int | None) -> Outcome:
+    return Outcome(
+        model=model,
+        step="check",
+        artifact=v.artifact,
+        target=v.target,
+        subject=f"{v.samples_from}, output {v.output}",
+        metric=v.metric,
+        value=v.value,
+        limit=v.limit,
+        status="passed" if v.passed else "failed",
+        message=v.reason,
+        layer=v.layer,
+        cause=v.cause,
+        size=size,
+    )
 
 
 def error_outcome(

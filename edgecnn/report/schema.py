@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
-from edgecnn.parity.verdict import Verdict
+from edgecnn.parity.verdict import SCHEMA, WHEN_LOCATED, Verdict
 from edgecnn.report.outcome import Outcome
 
+CI_SCHEMA = 2
+"""Of ``ci --json``: it changes with that of the verdicts in it."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _ERROR = {
     "target": "where it should have run",
@@ -26,14 +28,12 @@ _ERROR = {
 _SPOKEN = {"type": "array", "items": {"type": "string"}, "description": "what else the user should know"}
 _NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}
 """JSON has no NaN and no infinities; they are written as texts."""
-WHEN_LOCATED = ("layer", "cause")
-"""Keys that are there only where something is known."""
 
 
 def check_schema() -> dict[str, Any]:
     """Of ``edgecnn check --json``."""
     verdict, defs = _object(Verdict)
-    return _document("edgecnn check --json", {"verdicts": _list(verdict), "unjudged": _list(_error())}, defs)
+    return _document("edgecnn check --json", SCHEMA, {"verdicts": _list(verdict), "unjudged": _list(_error())}, defs)
 
 
 def ci_schema() -> dict[str, Any]:
@@ -43,12 +43,13 @@ def ci_schema() -> dict[str, Any]:
     model = {"type": "string", "description": "the model's name in edgecnn.toml"}
     verdict = {**verdict, "properties": {"model": model, **verdict["properties"]}}
     verdict["required"] = ["model", *verdict["required"]]
-    return _document("edgecnn ci --json", {"verdicts": _list(verdict), "outcomes": _list(outcome)}, {**defs, **more})
+    lists = {"verdicts": _list(verdict), "outcomes": _list(outcome)}
+    return _document("edgecnn ci --json", CI_SCHEMA, lists, {**defs, **more})
 
 
-def _document(title: str, lists: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+def _document(title: str, number: int, lists: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     properties = {
-        "schema": {"const": 1, "description": "of this document; another number means another form"},
+        "schema": {"const": number, "description": "of this document; another number means another form"},
         "passed": {"type": "boolean", "description": "whether all could be judged, and all is good"},
         **lists,
         "notes": _SPOKEN,
