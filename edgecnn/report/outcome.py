@@ -145,7 +145,7 @@ def _verdict_outcome(v: Verdict, model: str, size: int | None) -> Outcome:
         step="check",
         artifact=v.artifact,
         target=v.target,
-        subject=f"{v.samples_from}, output {v.output}",
+        subject=f"{v.samples_from}, {v.output}",
         metric=v.metric,
         value=v.value,
         limit=v.limit,
