@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree as ET
@@ -27,8 +28,10 @@ def junit(outcomes: Sequence[Outcome], name: str) -> str:
     for (model, step), group in groupby(outcomes, key=lambda o: (o.model, o.step)):
         members = list(group)
         suite = ET.SubElement(root, "testsuite", {"name": _text(f"{model} {step}"), **_counts(members)})
+        seen: Counter[str] = Counter()
         for outcome in members:
-            _case(suite, outcome)
+            seen[outcome.name] += 1
+            _case(suite, outcome, seen[outcome.name])
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
@@ -43,9 +46,10 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, str]:
     }
 
 
-def _case(suite: ET.Element, outcome: Outcome) -> None:
+def _case(suite: ET.Element, outcome: Outcome, number_of_name: int) -> None:
+    name = outcome.name if number_of_name == 1 else f"{outcome.name} ({number_of_name})"
     case = ET.SubElement(
-        suite, "testcase", {"classname": _text(f"{outcome.model}.{outcome.step}"), "name": _text(outcome.name)}
+        suite, "testcase", {"classname": _text(f"{outcome.model}.{outcome.step}"), "name": _text(name)}
     )
     if outcome.status in _TAGS:
         told = ET.SubElement(case, _TAGS[outcome.status], {"message": _text(outcome.message)})

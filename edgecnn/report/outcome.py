@@ -161,7 +161,7 @@ def error_outcome(
     error: EdgecnnError, model: str, step: str, *, artifact: str = "", target: str = "", size: int | None = None
 ) -> Outcome:
     """Of what could not be done."""
-    lines = tuple(line.strip() for line in error.lines())
+    lines = tuple(" ".join(line.split()) for line in error.lines())
     return Outcome(
         model=model,
         step=step,
