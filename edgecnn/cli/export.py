@@ -195,7 +195,8 @@ def _source(spec: str, weights: Path | None, arguments: tuple[str, ...]) -> Sour
 
 
 def _print(bundle: Bundle, notes: list[str], report: Any, *, as_json: bool) -> None:
-    from edgecnn.cli.output import print_bundle, print_json, print_report
+    from edgecnn.cli.check_output import print_report
+    from edgecnn.cli.output import print_bundle, print_json
 
     if as_json:
         artifacts = [
