@@ -113,7 +113,7 @@ WRONG = [
     ('\ntargets = ["litert",\n"litertt"]', 2, "no runtime 'litertt'", "litert"),
     ("targets = 3", 1, "Expected a list, got a whole number", ""),
     ("time_limit = 0", 1, "time_limit: Expected a number > 0", ""),
-    ('[model]\nmodel = "lenet5"', 2, "every model is a table with a name", "[model.my_net]"),
+    ('[model]\nmodel = "lenet5"', 1, "every model is a table with a name", "[model.my_net]"),
     ('[[model]]\nname = "x"', 1, "every model is a table with a name", "[model.my_net]"),
     ("[model.x]", 1, "does not say what it is", "file.py:callable|my_net.py"),
     (MODEL + 'weigths = "w.pt"', 3, "no key 'weigths'", "weights"),

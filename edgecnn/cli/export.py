@@ -107,7 +107,8 @@ def _request(model: str, weights: Path | None, name: str | None, given: dict[str
 
 
 def _print(bundle: Bundle, notes: list[str], report: Any, *, json_file: Path | None) -> None:
-    from edgecnn.cli.output import print_bundle, print_report
+    from edgecnn.cli.check_output import print_report
+    from edgecnn.cli.output import print_bundle
 
     if json_file is not None:
         artifacts = [

@@ -73,7 +73,8 @@ def judge(
     """
     rulings = _rulings(artifact, place.rounding, found, limits, on_data=on_data)
     ruling = _decisive(rulings, shown=list(_defaults(artifact, place.rounding, found))[-1])
-    reason = _fault(found) or "; ".join(r.reason for r in rulings if r.reason)
+    broken_first = sorted(rulings, key=lambda r: r.outcome != "failed")
+    reason = _fault(found) or "; ".join(r.reason for r in broken_first if r.reason)
     broken = bool(_fault(found))
     return Verdict(
         artifact=artifact.path.name,
@@ -218,7 +219,7 @@ def _plain(found: Measured) -> dict[str, float]:
 
 def _plain_ruling(metric: str, value: float, limit: float) -> Ruling:
     passed = value >= limit if metric in METRICS and METRICS[metric].least else value <= limit
-    reason = "" if passed else f"{_words(metric)} is {value:.2g}, the limit is {limit:.2g}"
+    reason = "" if passed else f"{_words(metric)} is {value:.3g}, the limit is {limit:.3g}"
     outcome: Outcome = "passed" if passed else "failed"
     return Ruling(metric=metric, value=value, limit=limit, outcome=outcome, passed=passed, reason=reason)
 
