@@ -94,8 +94,9 @@ def _lost(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
         yield error_outcome(failure.error, plan.name, "bench", target=failure.target)
     for result in report.results:
         if result.error is not None:
-            message, *lines = result.error.splitlines()
-            yield _outcome(plan, result, "", status="error", message=message, lines=tuple(x.strip() for x in lines))
+            message, *rest = result.error.splitlines()
+            lines = tuple(" ".join(line.split()) for line in rest)
+            yield _outcome(plan, result, "", status="error", message=message, lines=lines)
 
 
 def _distrusted(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
