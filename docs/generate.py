@@ -1,4 +1,4 @@
-"""Write docs/operators.md and docs/commands.md from the tables and the command line themselves.
+"""Write operators.md, commands.md and the JSON schemas from the tables, classes and the command line themselves.
 
 ``python docs/generate.py`` writes them; a test says when they are out of date.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +86,26 @@ def _section(context: click.Context) -> Iterator[str]:
     yield from (f"## {context.command_path}", "", "```", context.command.get_help(context), "```", "")
 
 
-PAGES = {"operators.md": operators_page, "commands.md": commands_page}
+def check_schema_page() -> str:
+    """The JSON Schema of ``edgecnn check --json``."""
+    from edgecnn.report.schema import check_schema
+
+    return json.dumps(check_schema(), indent=2) + "\n"
+
+
+def ci_schema_page() -> str:
+    """The JSON Schema of ``edgecnn ci --json``."""
+    from edgecnn.report.schema import ci_schema
+
+    return json.dumps(ci_schema(), indent=2) + "\n"
+
+
+PAGES = {
+    "operators.md": operators_page,
+    "commands.md": commands_page,
+    "check.schema.json": check_schema_page,
+    "ci.schema.json": ci_schema_page,
+}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

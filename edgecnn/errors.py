@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class EdgecnnError(Exception):
     """Base of every error this package raises on purpose.
@@ -72,3 +75,10 @@ class DataError(EdgecnnError):
 
 class TargetError(EdgecnnError):
     """A runtime or the host it runs on failed: not there, crashed, hung, or answered nonsense."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The hint for a name that is not known: those like it, else all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"{' or '.join(close)}" if close else f"one of {', '.join(known)}" if known else ""

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgecnn.errors import UsageError
+from edgecnn.errors import UsageError, near
 from edgecnn.targets.config_file import FILE, SSH_KEYS, HostTable, check_host_name, read_tables
 from edgecnn.targets.hosts.host import Host
-from edgecnn.targets.names import LOCAL, near
+from edgecnn.targets.names import LOCAL
 from edgecnn.targets.runtimes import OptionValue
 
 SHIPPED = "edgecnn"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -13,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from edgecnn.errors import UsageError
-from edgecnn.targets.names import HOST_NAME, LOCAL, check_option, near
+from edgecnn.errors import UsageError, near
+from edgecnn.files import write_whole
+from edgecnn.targets.names import HOST_NAME, LOCAL, check_option
 from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.tomlfile import Lines, parse, read_table, read_text, toml_key, toml_value
 
 FILE = "targets.toml"
-MAX_BYTES = 1 << 20
 
 
 class HostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +35,6 @@ class HostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     options: dict[str, dict[str, bool | int | str]] = {}
 
 
-_KEYS = tuple(f.name for f in msgspec.structs.fields(HostTable))
 SSH_KEYS = ("port", "identity", "config", "connect_timeout", "cache")
 """Keys that only a host behind ssh has."""
 
@@ -51,24 +49,21 @@ def read_tables(path: Path, boards: Collection[str]) -> dict[str, HostTable]:
     Raises:
         UsageError: The file cannot be read or says what has no meaning; with the line where that can be told.
     """
-    text = _read(path)
-    lines = _Lines(path, text)
+    text = read_text(path)
+    lines = Lines(path, text)
     return {name: _checked(name, table, boards, lines) for name, table in _hosts(path, text, lines).items()}
 
 
-def _hosts(path: Path, text: str, lines: _Lines) -> dict[str, Any]:
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{FILE} is no TOML", where=str(path), why=str(error), hint="https://toml.io") from error
+def _hosts(path: Path, text: str, lines: Lines) -> dict[str, Any]:
+    tables = parse(path, text)
     unknown = [key for key in tables if key != "hosts"]
     if unknown:
         raise UsageError(
-            f"{FILE} has no {unknown[0]!r}", where=lines.of_table(unknown[0]), hint="[hosts.NAME] for each host"
+            f"{FILE} has no {unknown[0]!r}", where=lines.where(unknown[0]), hint="[hosts.NAME] for each host"
         )
     found = tables.get("hosts", {})
     if not isinstance(found, dict) or not all(isinstance(table, dict) for table in found.values()):
-        raise UsageError("hosts are tables", where=lines.of_table("hosts"), hint='[hosts.kitchen]\nssh = "pi@kitchen"')
+        raise UsageError("hosts are tables", where=lines.where("hosts"), hint='[hosts.kitchen]\nssh = "pi@kitchen"')
     return found
 
 
@@ -97,19 +92,20 @@ def add_host(
         UsageError: The name cannot be used or is taken, or the file cannot be read or written.
     """
     check_host_name(name)
-    text = _read(path) if path.exists() else ""
-    if path.exists() and name in _hosts(path, text, _Lines(path, text)):
+    text = read_text(path) if path.exists() else ""
+    if path.exists() and name in _hosts(path, text, Lines(path, text)):
         if not force:
             raise UsageError(f"{name} is in {path} already", hint="another name, or --force to replace it")
         text = _without(text, name, path)
     rows: dict[str, str | int | None] = {"ssh": ssh, "port": port, "identity": identity, "python": python}
-    block = [f"[hosts.{_key(name)}]", *(f"{key} = {_toml(value)}" for key, value in rows.items() if value is not None)]
+    given = [f"{key} = {toml_value(value)}" for key, value in rows.items() if value is not None]
+    block = [f"[hosts.{toml_key(name)}]", *given]
     whole = (text.rstrip("\n") + "\n\n" if text.strip() else "") + "\n".join(block) + "\n"
     try:
         tomllib.loads(whole)
     except tomllib.TOMLDecodeError as error:  # hosts = { ... } cannot be added to from below
         raise UsageError(f"{name} cannot be added to the file as it is", where=str(path), hint="edit it") from error
-    _write(path, whole)
+    write_whole(path, whole.encode())
 
 
 def check_host_name(name: str) -> str:
@@ -129,88 +125,35 @@ def check_host_name(name: str) -> str:
     return name
 
 
-class _Lines:
-    """Finds the line of a table or key, for messages. A spelling that it does not know gives the file alone."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path, self._lines = path, text.splitlines()
-
-    def of_table(self, *names: str) -> str:
-        header = re.compile(r"\s*\[\[?\s*" + r"\s*\.\s*".join(_spelled(n) for n in names) + r"\s*[\].]")
-        return self._at(header, 0)
-
-    def of_key(self, names: tuple[str, ...], key: str) -> str:
-        """The line of a key within a table, or of the table ``names.key``."""
-        header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(_spelled(n) for n in names) + r"\s*\]")
-        start = next((i for i, line in enumerate(self._lines) if header.match(line)), None)
-        if start is not None:
-            own = re.compile(rf"\s*{_spelled(key)}\s*[=.]")
-            for number, line in enumerate(self._lines[start + 1 :], start + 2):
-                if line.lstrip().startswith("["):
-                    break
-                if own.match(line):
-                    return f"{self._path}, line {number}"
-        return self.of_table(*names, key) if self._found(names, key) else self.of_table(*names)
-
-    def _found(self, names: tuple[str, ...], key: str) -> bool:
-        return "line" in self.of_table(*names, key).rpartition(",")[2]
-
-    def _at(self, pattern: re.Pattern[str], start: int) -> str:
-        for number, line in enumerate(self._lines[start:], start + 1):
-            if pattern.match(line):
-                return f"{self._path}, line {number}"
-        return str(self._path)
-
-
-def _spelled(name: str) -> str:
-    plain = re.escape(name)
-    return rf"(?:{plain}|\"{plain}\"|'{plain}')"
-
-
-def _checked(name: str, table: dict[str, Any], boards: Collection[str], lines: _Lines) -> HostTable:
+def _checked(name: str, table: dict[str, Any], boards: Collection[str], lines: Lines) -> HostTable:
     place = ("hosts", name)
     try:
         check_host_name(name)
-        host = msgspec.convert(table, HostTable, strict=True)
     except UsageError as error:
-        error.where = lines.of_table(*place)
+        error.where = lines.where(*place)
         raise
-    except msgspec.ValidationError as error:
-        raise _invalid(name, table, str(error), lines) from error
+    host = read_table(place, f"host {name}", table, HostTable, lines)
     what = [key for key in ("ssh", "board", "python") if getattr(host, key) is not None]
     if what not in (["ssh"], ["ssh", "python"], ["board"], ["python"]):
         raise UsageError(
             f"host {name} says {' and '.join(what) if what else 'nothing about where it is'}",
-            where=lines.of_table(*place),
+            where=lines.where(*place),
             hint='ssh = "user@host", or board = "pi4", or (without them) python = "/path/to/venv/bin/python"',
         )
     _check_keys(name, host, boards, lines)
     return host
 
 
-def _invalid(name: str, table: dict[str, Any], message: str, lines: _Lines) -> UsageError:
-    place = ("hosts", name)
-    unknown = [key for key in table if key not in _KEYS]
-    if unknown:
-        where = lines.of_key(place, unknown[0])
-        return UsageError(f"host {name} has no key {unknown[0]!r}", where=where, hint=near(unknown[0], _KEYS))
-    at = re.search(r"`\$\.(\w+)", message)
-    key = at[1] if at else ""
-    said = message.partition(" - at ")[0].replace("`", "")
-    words = said.replace("str", "a text").replace("int", "a whole number").replace("bool", "true or false")
-    return UsageError(f"host {name}: {key}: {words}", where=lines.of_key(place, key) if key else lines.of_table(*place))
-
-
-def _check_keys(name: str, host: HostTable, boards: Collection[str], lines: _Lines) -> None:
+def _check_keys(name: str, host: HostTable, boards: Collection[str], lines: Lines) -> None:
     place = ("hosts", name)
     for key, message, hint in _problems(host, boards):
-        raise UsageError(f"host {name}: {message}", where=lines.of_key(place, key), hint=hint)
+        raise UsageError(f"host {name}: {message}", where=lines.where(*place, key), hint=hint)
     for runtime, options in host.options.items():
         for option, value in options.items():
             try:
                 check_option(RUNTIMES[runtime], option, value)
             except UsageError as error:
-                error.where = lines.of_key((*place, "options", runtime), option)
+                error.where = lines.where(*place, "options", runtime, option)
                 raise
 
 
@@ -234,40 +177,6 @@ def _problems(host: HostTable, boards: Collection[str]) -> Iterator[tuple[str, s
                 yield key, f"{key}: there is no runtime {runtime!r}", near(runtime, RUNTIMES)
 
 
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise UsageError(f"{FILE} is larger than {MAX_BYTES:,} bytes", where=str(path))
-        return data.decode()
-    except OSError as error:
-        raise UsageError(f"{FILE} cannot be read", where=str(path), why=error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{FILE} is not UTF-8", where=str(path), why=str(error)) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all; the file's permissions stay."""
-    target = path.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-        descriptor, new = tempfile.mkstemp(prefix=f".{FILE}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(new).chmod(mode)
-            Path(new).replace(target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(new).unlink()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written", why=error.strerror or str(error)) from error
-
-
 def _without(text: str, name: str, path: Path) -> str:
     """The text without the tables of a host."""
     header = re.compile(rf"\s*\[\s*hosts\s*\.\s*{_spelled(name)}\s*[\].]")
@@ -285,13 +194,6 @@ def _without(text: str, name: str, path: Path) -> str:
     raise UsageError(f"host {name} cannot be replaced by itself", where=str(path), hint="edit the file")
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
-
-
-def _toml(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value)
-    if any(not char.isprintable() for char in value):
-        raise UsageError(f"{value!r} holds a control character")
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _spelled(name: str) -> str:
+    plain = re.escape(name)
+    return rf"(?:{plain}|\"{plain}\"|'{plain}')"

@@ -16,8 +16,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.names import near
+from edgecnn.errors import TargetError, UsageError, near
 
 Progress = Callable[[str], None]
 _RECORD = "environment.json"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from edgecnn.errors import UsageError
+from edgecnn.errors import UsageError, near
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue, Runtime
 
 LOCAL = "local"
@@ -86,13 +85,6 @@ def format_option(value: OptionValue) -> str:
 def is_glob(text: str) -> bool:
     """Whether a half stands for several names."""
     return not text.startswith(SSH) and ("*" in text or "?" in text)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """The hint for a name that is not known: those like it, else all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"{' or '.join(close)}" if close else f"one of {', '.join(known)}" if known else ""
 
 
 def _checked_host(text: str, host: str) -> str:

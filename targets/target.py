@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from edgecnn.errors import EdgecnnError, TargetError, UsageError
+from edgecnn.errors import EdgecnnError, TargetError, UsageError, near
 from edgecnn.targets.agent.agent import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
@@ -18,7 +18,7 @@ from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.hosts.replies import AgentInfo
 from edgecnn.targets.hosts.steady import SteadySession, open_steady
-from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, near, parse_target
+from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
 

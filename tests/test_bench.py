@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 import edgecnn
-from edgecnn.bench.budget import ITEMS, load_budgets, over_budget, over_project_budgets, parse_budget
+from edgecnn.bench.budget import ITEMS, over_budget, over_project_budgets, parse_budget
 from edgecnn.bench.compare import compare_records
 from edgecnn.bench.hosts import peak_macs
 from edgecnn.bench.macs import macs_of
@@ -40,6 +40,7 @@ from edgecnn.bench.table import bar, columns_for, histogram, markdown, shape
 from edgecnn.bench.warn import warnings_of
 from edgecnn.cli import cli
 from edgecnn.errors import DataError, EdgecnnError, TargetError, UsageError
+from edgecnn.project.project import budgets_of
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.target import Target
 
@@ -451,17 +452,24 @@ def test_a_budget_for_what_nobody_has():
 
 
 def test_budgets_of_a_project(tmp_path):
-    (tmp_path / "edgecnn.toml").write_text('[budget]\nsize_kb = 0.5\n[budget."*@pi4"]\ninstructions_m = 2\n[other]\n')
+    (tmp_path / "edgecnn.toml").write_text('[budget]\nsize_kb = 0.5\n[budget."*@pi4"]\ninstructions_m = 2\n')
     (tmp_path / "deep").mkdir()
-    budgets = load_budgets(tmp_path / "deep")
+    budgets = budgets_of("net", tmp_path / "deep")
     found = record(result(), counted(3_000_000)).results
     assert [(o.subject, o.item) for o in over_project_budgets(found, budgets)] == [
         ("net.fp32.tflite on litert@local", "size_kb"),
         ("net.fp32.tflite on litert@pi4", "size_kb"),
         ("net.fp32.tflite on litert@pi4", "instructions_m"),
     ]
+    text = '[budget]\nsize_kb = 0.5\n[model.net]\nmodel = "lenet5"\nbudget.size_kb = 9\nbudget."*@pi4".peak_kb = 7\n'
+    (tmp_path / "edgecnn.toml").write_text(text)
+    assert [(b.targets, b.item, b.limit) for b in budgets_of("net", tmp_path)] == [
+        ("*", "size_kb", 9),
+        ("*@pi4", "peak_kb", 7),
+    ]
+    assert [b.limit for b in budgets_of("other", tmp_path)] == [0.5]
     (tmp_path / "deep" / ".git").mkdir()
-    assert load_budgets(tmp_path / "deep") == ()
+    assert budgets_of("net", tmp_path / "deep") == ()
 
 
 @pytest.mark.parametrize(
@@ -470,7 +478,7 @@ def test_budgets_of_a_project(tmp_path):
 def test_budgets_of_a_project_that_mean_nothing(tmp_path, text):
     (tmp_path / "edgecnn.toml").write_text(text)
     with pytest.raises(UsageError):
-        load_budgets(tmp_path)
+        budgets_of("net", tmp_path)
 
 
 def test_every_budget_item_is_named_in_the_help(invoke):
@@ -609,20 +617,26 @@ def test_the_command_saves_and_compares(invoke, bundle, tmp_path):
     assert code == 1
     assert "slower: net.fp32.tflite on litert@local: latency 2.000 times as much" in text
     assert invoke("compare", old, slow, "--max-slowdown", "2.1")[0] == 0
-    code, text = invoke("compare", old, slow, "--json")
+    code, text = invoke("compare", old, slow, "--json", "-")
     assert json.loads(text)["changes"][0]["ratio"] == pytest.approx(2)
-    code, text = invoke("compare", old, slow, "--csv")
+    files = [tmp_path / "c.json", tmp_path / "c.csv", tmp_path / "c.md"]
+    flags = [str(f) for option in zip(("--json", "--csv", "--markdown"), files, strict=True) for f in option]
+    assert "slower: net.fp32.tflite" in invoke("compare", old, slow, *flags)[1]
+    assert json.loads(files[0].read_text()) == json.loads(text)
+    assert list(csv.reader(io.StringIO(files[1].read_text())))[1][3] == "2.000"
+    assert files[2].read_text().startswith("| result | before |")
+    code, text = invoke("compare", old, slow, "--csv", "-")
     assert list(csv.reader(io.StringIO(text)))[1][3] == "2.000"
 
 
 def test_formats_budgets_and_exit_codes(invoke, bundle):
-    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--budget", "size_kb=0.001", "--json")
+    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--budget", "size_kb=0.001", "--json", "-")
     assert code == 1
     found = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert found["schema"] == 1
     assert found["over_budget"][0]["item"] == "size_kb"
     assert found["results"][0]["samples_ns"]
-    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--csv", "--budget", "size_kb=100")
+    code, text = invoke(bundle.directory, *FLAGS, "--target", "litert", "--csv", "-", "--budget", "size_kb=100")
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(text[: text.index("note:")] if "note:" in text else text)))
     assert float(rows[0]["p50_us"]) > 0
@@ -631,7 +645,7 @@ def test_formats_budgets_and_exit_codes(invoke, bundle):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--json", "--csv"], "exclude each other"),
+        (["--json", "-", "--csv", "-"], "exclude each other"),
         (["--max-slowdown", "1.1"], "belong to --baseline"),
         (["--any-host"], "belong to --baseline"),
         (["--baseline", "none.json"], "cannot read none.json"),

@@ -72,6 +72,33 @@ def _names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()} - {"__pycache__"}
 
 
+FORGOTTEN = [
+    (["check", "--json", "nowhere"], "has taken 'nowhere' for one"),
+    (["check", "--json", "folder"], "which is a folder"),
+    (["check", "x", "--json", "--target", "y"], "looks like an option"),
+    (["predict", "x", "--json", "five.png", "six.png"], "is not replaced"),
+    (["models", "--json"], "requires an argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FORGOTTEN, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_a_forgotten_file_takes_no_argument_in_silence(run, work, arguments, message) -> None:
+    (work / "folder").mkdir()
+    (work / "five.png").write_bytes(b"\x89PNG")
+    assert message in run(*arguments, code=2).stderr
+    assert (work / "five.png").read_bytes() == b"\x89PNG"
+    assert _names(work) == {"net.py", "folder", "five.png"}
+
+
+def test_results_go_to_a_file_and_to_people(run, work) -> None:
+    told = run("models", "--json", "-").stdout
+    printed = run("models", "--json", "deep/models.json").stdout
+    assert (work / "deep" / "models.json").read_text() == told
+    assert printed == run("models").stdout
+    (work / "file").write_bytes(b"")
+    assert "is not a folder" in run("models", "--json", "file/models.json", code=2).stderr
+
+
 def test_train_export_check(run, work) -> None:
     trained = run("train", "lenet5", "--data", "digits", "--epochs", 1, "-o", "w.pt")
     assert "held-out accuracy" in trained.stdout
@@ -85,7 +112,7 @@ def test_train_export_check(run, work) -> None:
     assert manifest["outputs"][0]["class_labels"] == list("0123456789")
     assert manifest["inputs"][0]["preprocessing"]["scale"] == 1 / 16
     assert manifest["source"]["weights"]["file"] == "w.pt"
-    checked = run("check", "out/lenet5", "--data", "digits", "--model", "lenet5", "--weights", "w.pt", "--json")
+    checked = run("check", "out/lenet5", "--data", "digits", "--model", "lenet5", "--weights", "w.pt", "--json", "-")
     report = json.loads(checked.stdout)
     assert report["passed"]
     assert {v["samples"] for v in report["verdicts"]} == {32, 360}
@@ -99,7 +126,7 @@ def test_same_seed_same_weights(run, work) -> None:
 
 
 def test_own_model_with_arguments(run, work) -> None:
-    result = run("export", "net.py:Net", "--arg", "width=6", "--input-shape", "1x8x8", "-o", "net", "--json")
+    result = run("export", "net.py:Net", "--arg", "width=6", "--input-shape", "1x8x8", "-o", "net", "--json", "-")
     report = json.loads(result.stdout)
     assert report["check"]["passed"]
     assert {a["format"] for a in report["artifacts"]} == {"onnx", "tflite"}
@@ -131,9 +158,9 @@ def _other_weights(work: Path) -> Path:
 
 
 def test_models_and_show(run, work) -> None:
-    assert json.loads(run("models", "--json").stdout)["models"][0]["name"] == "conv_pool"
+    assert json.loads(run("models", "--json", "-").stdout)["models"][0]["name"] == "conv_pool"
     assert "conv_pool" in run("models").stdout
-    shown = json.loads(run("show", "conv_pool", "--json").stdout)
+    shown = json.loads(run("show", "conv_pool", "--json", "-").stdout)
     assert (shown["parameters"], shown["macs"]) == (50_186, 3_869_824)
     assert "peak activation memory" in run("show", "net.py:Net", "--input-shape", "1x8x8").stdout
 
@@ -210,7 +237,7 @@ def test_output_that_cannot_be_written(work) -> None:
 def test_what_a_model_prints_is_no_result(run) -> None:
     loud = NET.replace("    def forward(self, x):", "    def forward(self, x):\n        print('loud')", 1)
     Path("loud.py").write_text(loud)
-    result = run("export", "loud.py:Net", "--input-shape", "1x8x8", "-o", "x", "--json")
+    result = run("export", "loud.py:Net", "--input-shape", "1x8x8", "-o", "x", "--json", "-")
     assert json.loads(result.stdout)["check"]["passed"]
     assert "loud" in result.stderr
 

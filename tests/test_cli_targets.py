@@ -186,7 +186,7 @@ def test_list(run, home) -> None:
     (home / "project" / "targets.toml").write_text(
         f'[hosts.twin]\npython = "{sys.executable}"\n[hosts.no]\npython="/no"'
     )
-    result = json.loads(run("targets", "--json").stdout)
+    result = json.loads(run("targets", "--json", "-").stdout)
     rows = {row["name"]: row for row in result["hosts"]}
     assert rows["local"]["state"] == rows["twin"]["state"] == "ready"
     assert {"litert", "onnxruntime"} <= set(rows["twin"]["runtimes"])
@@ -200,10 +200,10 @@ def test_probe(run) -> None:
     told = run("targets", "probe", "local").stdout
     assert "processor:" in told
     assert "litert" in told
-    assert json.loads(run("targets", "probe", "litert@local", "--json").stdout)["agent"]["python"]
+    assert json.loads(run("targets", "probe", "litert@local", "--json", "-").stdout)["agent"]["python"]
     assert "edgecnn targets emulate pi4" in run("targets", "probe", "pi4", code=2).stderr
     assert "kitchen" in run("targets", "probe", "kitchen", code=2).stderr
-    assert "after probe" in run("targets", "--json", "probe", "local", code=2).stderr
+    assert "after probe" in run("targets", "--json", "-", "probe", "local", code=2).stderr
 
 
 def test_emulate_refuses_what_is_no_board(run) -> None:
@@ -276,7 +276,7 @@ def test_no_python_that_fits(monkeypatch) -> None:
 
 
 def test_doctor(run, monkeypatch) -> None:
-    diagnosis = json.loads(run("doctor", "--json").stdout)
+    diagnosis = json.loads(run("doctor", "--json", "-").stdout)
     found = {f["subject"]: f for f in diagnosis["findings"]}
     assert diagnosis["healthy"]
     assert found["tflite-micro"]["hint"] == "edgecnn targets setup tflite-micro"
@@ -324,7 +324,8 @@ def test_predict(run, bundle, right) -> None:
     np.save(right.with_suffix(".npy"), np.pad(np.full((8, 4), 255, np.uint8), ((0, 0), (4, 0))))
     np.savez(right.with_suffix(".npz"), x=np.zeros((2, 8, 8), np.uint8))
     images = [right, right.with_suffix(".npy"), right.with_suffix(".npz")]
-    result = json.loads(run("predict", bundle.directory, *images, "--target", "litert", "--json").stdout)["results"][0]
+    said = run("predict", bundle.directory, *images, "--target", "litert", "--json", "-").stdout
+    result = json.loads(said)["results"][0]
     assert result["target"] == "litert@local"
     best = [p["best"][0] for p in result["predictions"]]
     assert [b["label"] for b in best[:2]] == ["right", "right"]
@@ -356,7 +357,7 @@ def test_probabilities_are_left_as_they_are(run, tmp_path, right) -> None:
 
 
 def test_check_on_targets(run, bundle) -> None:
-    report = json.loads(run("check", bundle.directory, "--target", "litert[xnnpack=off]", "--json").stdout)
+    report = json.loads(run("check", bundle.directory, "--target", "litert[xnnpack=off]", "--json", "-").stdout)
     assert [(v["target"], v["options"]["xnnpack"]) for v in report["verdicts"]] == [
         ("litert[xnnpack=off]@local", False)
     ]
@@ -425,7 +426,7 @@ def test_the_same_over_ssh(run, bundle, right, home) -> None:
         (home / "project" / "targets.toml").write_text(
             f'[hosts.kitchen]\nssh = "device"\nconfig = "{server.config}"\npython = "{sys.executable}"\n'
         )
-        assert json.loads(run("targets", "probe", "kitchen", "--json").stdout)["kind"] == "ssh"
+        assert json.loads(run("targets", "probe", "kitchen", "--json", "-").stdout)["kind"] == "ssh"
         told = run("check", bundle.directory, "--target", "@kitchen", "--target", "litert").stdout
         assert "onnxruntime@kitchen" in told
         assert "passed, 3 of 3 verdicts" in told
@@ -494,8 +495,8 @@ def test_reference_kernels_are_held_to_their_own_rounding(quantized) -> None:
 
 def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
     from edgecnn.parity import saturation
-    from edgecnn.parity.metrics import Measured
-    from edgecnn.parity.verdict import Place, judge
+    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.measured import Measured
 
     artifact = quantized.artifact("onnx", "int8")
     layers = artifact.spec.quantization.saturating
@@ -528,8 +529,8 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
 
 
 def test_another_best_class_fails_where_rounding_differs(quantized) -> None:
-    from edgecnn.parity.metrics import Measured
-    from edgecnn.parity.verdict import Place, judge
+    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.measured import Measured
 
     artifact = quantized.artifact("tflite", "int8")
     place = Place(

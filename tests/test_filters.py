@@ -164,8 +164,8 @@ def test_images_refused(tmp_path, monkeypatch):
 
 def test_the_command(tmp_path):
     Image.fromarray(EDGE).save(tmp_path / "in.png")
-    arguments = ["filter", str(tmp_path / "in.png"), "--kernel", "sobel_x", "-o", str(tmp_path / "out.png"), "--json"]
-    result = CliRunner().invoke(cli, arguments)
+    arguments = ["filter", str(tmp_path / "in.png"), "--kernel", "sobel_x", "-o", str(tmp_path / "out.png")]
+    result = CliRunner().invoke(cli, [*arguments, "--json", "-"])
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["image"] == "6x5 grey"

@@ -160,7 +160,7 @@ def test_pictures_refused(tmp_path):
 def test_train_draws_and_scores(tmp_path):
     picture, weights = tmp_path / "found.png", tmp_path / "w.pt"
     arguments = ["train", "fomo", "--arg", "image_size=32", "--data", "scenes", "--epochs", "1", "--batch-size", "200"]
-    result = CliRunner().invoke(cli, [*arguments, "--picture", str(picture), "-o", str(weights), "--json"])
+    result = CliRunner().invoke(cli, [*arguments, "--picture", str(picture), "-o", str(weights), "--json", "-"])
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert {"F1", "precision", "recall", "picture"} <= set(said)

@@ -103,9 +103,9 @@ def test_commands_end_to_end(device, bundle, run_in) -> None:
     (run_in.folder / "targets.toml").write_text(
         f'[hosts.kitchen]\nssh = "device"\nconfig = "{device.config}"\npython = "python3.11"\nconnect_timeout = 60\n'
     )
-    probed = json.loads(run_in("targets", "probe", "kitchen", "--time-limit", SLOW, "--json"))
+    probed = json.loads(run_in("targets", "probe", "kitchen", "--time-limit", SLOW, "--json", "-"))
     assert (probed["kind"], probed["agent"]["machine"]) == ("ssh", "aarch64")
-    report = json.loads(run_in("check", bundle.directory, "--target", "@kitchen", "--time-limit", SLOW, "--json"))
+    report = json.loads(run_in("check", bundle.directory, "--target", "@kitchen", "--time-limit", SLOW, "--json", "-"))
     assert report["passed"]
     assert {v["target"] for v in report["verdicts"]} == {"onnxruntime@kitchen", "litert@kitchen"}
     exact = [v["value"] for v in report["verdicts"] if v["metric"] == "lsb_max"]

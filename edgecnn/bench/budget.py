@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
 from edgecnn.bench.records import Result
 from edgecnn.errors import UsageError
 
-PROJECT_FILE = "edgecnn.toml"
 Cost = Callable[[Result], float | None]
 
 
@@ -29,8 +25,12 @@ class OverBudget(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
 
     def __str__(self) -> str:
-        over = f"{self.value / self.limit - 1:.1%} over {self.limit:,.4g}"
-        return f"{self.subject}: {self.item} is {self.value:,.4g}, {over}"
+        return f"{self.subject}: {self.words}"
+
+    @property
+    def words(self) -> str:
+        """How much it costs, and by how much that is too much."""
+        return f"{self.item} is {self.value:,.4g}, {self.value / self.limit - 1:.1%} over {self.limit:,.4g}"
 
 
 def _percentile_ms(name: str) -> Cost:
@@ -112,54 +112,6 @@ class ProjectBudget:
     targets: str
     item: str
     limit: float
-
-
-def load_budgets(folder: Path | None = None) -> tuple[ProjectBudget, ...]:
-    """The budgets of the nearest ``edgecnn.toml`` of a folder and its parents, up to one with ``.git``.
-
-    Limits in the table ``budget`` are for every target, those in its tables for the targets that their names fit::
-
-        [budget]
-        size_kb = 100
-        [budget."*@pi4"]
-        latency_p99_ms = 5
-
-    Raises:
-        UsageError: The file cannot be read, or a limit has no meaning.
-    """
-    file = _project_file((folder or Path.cwd()).resolve())
-    if file is None:
-        return ()
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("budget", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read {file}", why=str(error), hint="correct it") from error
-    try:
-        return tuple(_project_budgets(table))
-    except UsageError as error:
-        error.where = str(file)
-        raise
-
-
-def _project_file(folder: Path) -> Path | None:
-    for place in (folder, *folder.parents):
-        if (place / PROJECT_FILE).is_file():
-            return place / PROJECT_FILE
-        if (place / ".git").exists():
-            break
-    return None
-
-
-def _project_budgets(table: Any) -> Iterator[ProjectBudget]:
-    if not isinstance(table, dict):
-        raise UsageError("budget is no table", hint="[budget]")
-    for name, value in table.items():
-        items = value if isinstance(value, dict) else {name: value}
-        for item, limit in items.items():
-            if item not in ITEMS:
-                raise UsageError(f"a budget has no item {item!r}", hint=f"one of {', '.join(ITEMS)}")
-            targets = name if isinstance(value, dict) else "*"
-            yield ProjectBudget(targets=targets, item=item, limit=check_limit(item, limit))
 
 
 def over_project_budgets(results: Sequence[Result], budgets: Sequence[ProjectBudget]) -> Iterator[OverBudget]:

@@ -11,10 +11,24 @@ from importlib import import_module
 import click
 
 from edgecnn import __version__
+from edgecnn.cli.files import missing_argument
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
-COMMANDS = ("train", "export", "check", "bench", "predict", "targets", "show", "models", "filter", "doctor")
+COMMANDS = (
+    "train",
+    "export",
+    "check",
+    "bench",
+    "ci",
+    "init",
+    "predict",
+    "targets",
+    "show",
+    "models",
+    "filter",
+    "doctor",
+)
 
 
 class _LazyGroup(click.Group):
@@ -62,6 +76,8 @@ def main() -> None:
         code = stop.exit_code
     except click.ClickException as err:
         err.show()
+        if isinstance(err, click.MissingParameter) and (why := missing_argument(err)):
+            click.echo(f"  why:   {why}", err=True)
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was left half-written", err=True)

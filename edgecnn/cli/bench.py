@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecnn.cli.files import STDOUT, TEXT, one_on_stdout, put_json, put_text
 from edgecnn.cli.options import json_option, prints_to_stderr, target_option, time_limit_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import UsageError
@@ -88,8 +91,10 @@ def _gate_options(command: F) -> F:
 
 
 def _format_options(command: F) -> F:
-    for name, text in (("--csv", "CSV"), ("--markdown", "Markdown")):
-        command = click.option(name, f"as_{name[2:]}", is_flag=True, help=f"Print the table as {text}.")(command)
+    for name, text in (("csv", "CSV"), ("markdown", "Markdown")):
+        command = click.option(
+            f"--{name}", f"{name}_file", type=TEXT, metavar="FILE", help=f"Write the table as {text}; - as for --json."
+        )(command)
     return json_option(command)
 
 
@@ -139,7 +144,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     \b
     Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
     size_kb, peak_kb, arena_kb, instructions_m. The tables [budget] and
-    [budget."TARGET"] of edgecnn.toml hold them for a project.
+    [budget."TARGET"] of edgecnn.toml hold them for a project (docs/ci.md).
 
     \b
     Examples:
@@ -149,15 +154,18 @@ def run_command(bundle: Path, **given: Any) -> int:
       edgecnn bench build/net --save now.json --baseline before.json --max-slowdown 1.05
       edgecnn bench build/net --target litert@pi5 --budget instructions_m=2,size_kb=100
     """
-    from edgecnn.bench.budget import load_budgets, over_budget, over_project_budgets, parse_budget
+    from edgecnn.bench.budget import over_budget, over_project_budgets, parse_budget
     from edgecnn.bench.records import load_record, save_record
     from edgecnn.bench.run import bench_bundle
     from edgecnn.bench.steady import Limits
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
+    from edgecnn.project.project import budgets_of
 
-    _one_format(given)
-    budget, project = {} if given["budget"] is None else parse_budget(given["budget"]), load_budgets()
+    one_on_stdout(_files(given))
+    loaded = load_bundle(bundle)
+    budget = {} if given["budget"] is None else parse_budget(given["budget"])
+    project = budgets_of(loaded.manifest.name)
     if given["baseline"] is None and (given["max_slowdown"] or given["max_instructions"] or given["any_host"]):
         raise UsageError(
             "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
@@ -166,7 +174,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     limits = Limits(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
     with prints_to_stderr(), progress_bar("measuring") as progress:
         report = bench_bundle(
-            load_bundle(bundle),
+            loaded,
             targets=given["targets"] or None,
             limits=limits,
             threads=given["threads"],
@@ -203,15 +211,14 @@ def compare_command(before: Path, now: Path, **given: Any) -> int:
     """
     from edgecnn.bench.records import load_record
 
-    _one_format(given)
+    one_on_stdout(_files(given))
     comparison = _compared(load_record(before), load_record(now), given)
     _print_comparison(comparison, given)
     return 1 if comparison.failed else 0
 
 
-def _one_format(given: dict[str, Any]) -> None:
-    if sum(given[name] for name in ("as_json", "as_csv", "as_markdown")) > 1:
-        raise UsageError("--json, --csv and --markdown exclude each other", hint="one of them")
+def _files(given: dict[str, Any]) -> dict[str, Path | None]:
+    return {f"--{form}": given[f"{form}_file"] for form in ("json", "csv", "markdown")}
 
 
 def _compared(before: Any, now: Any, given: dict[str, Any]) -> Comparison:
@@ -227,35 +234,45 @@ def _compared(before: Any, now: Any, given: dict[str, Any]) -> Comparison:
 
 
 def _print(report: BenchReport, comparison: Comparison | None, over: list[OverBudget], given: dict[str, Any]) -> None:
-    from edgecnn.cli.bench_output import print_bench, print_notes
-    from edgecnn.cli.output import print_json
+    import msgspec
 
-    if given["as_json"]:
-        import msgspec
+    from edgecnn.cli.bench_output import print_bench, print_comparison, print_notes
 
+    def show(form: str) -> None:
+        print_bench(report, form, sort=given["sort"], histograms=given["histogram"])
+        if comparison is not None:
+            click.echo(err=form == "csv")
+            print_comparison(comparison, "text" if form == "csv" else form, err=form == "csv")
+        for item in over:
+            click.echo(f"over budget: {item}", err=form == "csv")
+
+    if given["json_file"] is not None:
         value = report.as_json()
         value["comparison"] = None if comparison is None else msgspec.to_builtins(comparison)
         value["over_budget"] = msgspec.to_builtins(over)
-        print_json(value)
-        return
-    form = "csv" if given["as_csv"] else "markdown" if given["as_markdown"] else "text"
-    print_bench(report, form, sort=given["sort"], histograms=given["histogram"])
-    print_notes(report)
-    if comparison is not None:
-        click.echo(err=form == "csv")
-        _print_comparison(comparison, {**given, "as_csv": False}, err=form == "csv")
-    for item in over:
-        click.echo(f"over budget: {item}", err=form == "csv")
+        put_json(given["json_file"], value)
+    _show(show, given)
+    if given["json_file"] != STDOUT:
+        print_notes(report)
 
 
-def _print_comparison(comparison: Comparison, given: dict[str, Any], *, err: bool = False) -> None:
+def _print_comparison(comparison: Comparison, given: dict[str, Any]) -> None:
+    import msgspec
+
     from edgecnn.cli.bench_output import print_comparison
-    from edgecnn.cli.output import print_json
 
-    if given["as_json"]:
-        import msgspec
+    put_json(given["json_file"], {"schema": 1, "failed": comparison.failed, **msgspec.to_builtins(comparison)})
+    _show(lambda form: print_comparison(comparison, form), given)
 
-        print_json({"schema": 1, "failed": comparison.failed, **msgspec.to_builtins(comparison)})
-        return
-    form = "csv" if given["as_csv"] else "markdown" if given["as_markdown"] else "text"
-    print_comparison(comparison, form, err=err)
+
+def _show(show: Callable[[str], None], given: dict[str, Any]) -> None:
+    """Print in the form that has standard output, and write the others to their files."""
+    files = _files(given)
+    for form in ("csv", "markdown"):
+        if files[f"--{form}"] not in (None, STDOUT):
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+                show(form)
+            put_text(files[f"--{form}"], out.getvalue())
+    there = [option for option, file in files.items() if file == STDOUT]
+    if there != ["--json"]:
+        show(there[0].removeprefix("--") if there else "text")

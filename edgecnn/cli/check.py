@@ -10,7 +10,6 @@ import click
 from edgecnn.cli.options import (
     MODEL_HELP,
     data_options,
-    json_option,
     load_data,
     load_model,
     prints_to_stderr,
@@ -18,12 +17,14 @@ from edgecnn.cli.options import (
     target_option,
     time_limit_option,
 )
+from edgecnn.cli.reports import Reports, report_options
 from edgecnn.cli.state import common_options
-from edgecnn.errors import UsageError
+from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
     from edgecnn.data.dataset import Dataset
+    from edgecnn.parity.verdict import CheckReport
 
 
 @click.command("check", epilog=MODEL_HELP)
@@ -34,10 +35,40 @@ if TYPE_CHECKING:
 @click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function.")
 @target_option
 @time_limit_option
-@json_option
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="[PRECISION:]METRIC=NUMBER",
+    help="A limit of your own, instead of or besides the defaults; may be given again (docs/check.md).",
+)
+@click.option(
+    "--undecided",
+    type=click.Choice(["estimate", "fail", "pass"]),
+    default="estimate",
+    show_default=True,
+    help="What counts where the samples are too few to tell: what they say for now, or a failure, or a pass.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fail also where anything is worse than in this file, by more than its noise.",
+)
+@click.option(
+    "--save-baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write such a file, if the check passes.",
+)
+@report_options
 @common_options
 def check_command(
-    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, as_json: bool, **given: Any
+    bundle: Path,
+    model: str | None,
+    targets: tuple[str, ...],
+    time_limit: float | None,
+    **given: Any,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
@@ -47,20 +78,59 @@ def check_command(
     Exits 1 when an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 when
     none is but something could not be judged: a host is not reached, a runtime crashes. The other hosts are judged.
 
+    A loss of accuracy fails where the samples show that it is above the limit, and passes where they show that it is
+    not; else it is undecided, and the report says how many samples would tell. docs/check.md has all limits.
+
     \b
     Examples:
       edgecnn check build/conv_pool
       edgecnn check build/conv_pool --data digits --model conv_pool --weights weights.pt
-      edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json
+      edgecnn check build/net --data idx:t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz --json check.json
+      edgecnn check build/net --data folder:test --limit accuracy_drop=0.02 --limit int8:lsb_max=1
+      edgecnn check build/net --data folder:test --save-baseline parity.json
+      edgecnn check build/net --data folder:test --baseline parity.json --undecided fail
+      edgecnn check build/net --json check.json --junit junit.xml --markdown summary.md
       edgecnn check build/net --target litert --target onnxruntime@pi4 --target @ssh://pi@raspberrypi.local
       edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
     """
+    from edgecnn.cli.check_output import print_report
+    from edgecnn.parity.baseline import save_baseline
+    from edgecnn.report.outcome import check_outcomes
+
+    reports = Reports("edgecnn check", given)
+    try:
+        loaded, data, report = _check(bundle, model, targets, time_limit, given)
+    except EdgecnnError as error:
+        _publish_error(reports, bundle, error)
+        raise
+    if reports.prints_text:
+        if data is not None and data.note:
+            click.echo(f"note: {data.note}", err=True)
+        print_report(report)
+    sizes = {a.path.name: a.bytes for a in loaded.artifacts}
+    outcomes = check_outcomes(report, loaded.manifest.name, sizes)
+    reports.publish(outcomes, report.as_json(), notes=report.notes)
+    if given["save_baseline"] is not None:
+        if report.passed:
+            save_baseline(report, given["save_baseline"])
+        else:
+            click.echo(f"note: {given['save_baseline']} is not written, since the check has not passed", err=True)
+    return report.exit_code
+
+
+def _check(
+    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, given: dict[str, Any]
+) -> tuple[Bundle, Dataset | None, CheckReport]:
     from edgecnn.bundle import load_bundle
-    from edgecnn.cli.output import print_json, print_report, progress_bar
+    from edgecnn.cli.output import progress_bar
+    from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.check import check_bundle
+    from edgecnn.parity.limits import Limits
 
     if model is None and (given["weights"] or given["arguments"]):
         raise UsageError("--weights and --arg belong to --model", hint="--model MODEL, or leave them out")
+    limits = Limits.parse(given["limits"], undecided=given["undecided"])
+    baseline = None if given["baseline"] is None else load_baseline(given["baseline"])
     loaded = load_bundle(bundle)
     data = _data(loaded, given)
     with prints_to_stderr():
@@ -73,14 +143,19 @@ def check_command(
             reference=reference,
             time_limit=time_limit,
             progress=progress,
+            limits=limits,
+            baseline=baseline,
         )
-    if as_json:
-        print_json(report.as_json())
-    else:
-        if data is not None and data.note:
-            click.echo(f"note: {data.note}", err=True)
-        print_report(report)
-    return report.exit_code
+    return loaded, data, report
+
+
+def _publish_error(reports: Reports, bundle: Path, error: EdgecnnError) -> None:
+    """What keeps the check from running is in the reports too, so that none from yesterday is taken for today's."""
+    from edgecnn.parity.verdict import CheckReport, Unjudged
+    from edgecnn.report.outcome import check_outcomes
+
+    report = CheckReport(verdicts=(), unjudged=(Unjudged(target="", artifact="", error=error),))
+    reports.publish(check_outcomes(report, bundle.name or str(bundle), {}), report.as_json())
 
 
 def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import json_option
 from edgecnn.cli.state import common_options
 
@@ -11,7 +14,7 @@ from edgecnn.cli.state import common_options
 @click.command("doctor")
 @json_option
 @common_options
-def doctor_command(as_json: bool) -> int:
+def doctor_command(json_file: Path | None) -> int:
     """Say what is installed here, what is missing for what, and the command that gets it.
 
     Exits 0 also where optional things are missing, 1 where something is broken that edgecnn cannot work without.
@@ -19,14 +22,13 @@ def doctor_command(as_json: bool) -> int:
     \b
     Examples:
       edgecnn doctor
-      edgecnn doctor --json
+      edgecnn doctor --json doctor.json
     """
-    from edgecnn.cli.output import print_json, print_table
+    from edgecnn.cli.output import print_table
     from edgecnn.doctor import BROKEN, GOOD, diagnose
 
     diagnosis = diagnose()
-    if as_json:
-        print_json(diagnosis.as_json())
+    if put_json(json_file, diagnosis.as_json()):
         return 0 if diagnosis.healthy else 1
     columns = [("", "left"), ("", "left"), ("found", "left"), ("for", "left")]
     print_table(columns, [[f.subject, f.state, f.found, f.needed_for] for f in diagnosis.findings])

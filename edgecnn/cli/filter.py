@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import json_option, prints_to_stderr, time_limit_option
 from edgecnn.cli.state import common_options
 
@@ -41,7 +42,7 @@ def filter_command(
     precision: str,
     target: str | None,
     time_limit: float | None,
-    as_json: bool,
+    json_file: Path | None,
 ) -> None:
     """Run a fixed filter on IMAGE, through an exported artifact on a runtime.
 
@@ -55,7 +56,6 @@ def filter_command(
       edgecnn filter photo.jpg --kernel gaussian --padding replicate --format tflite --precision int8 -o soft.png
       edgecnn filter photo.jpg --kernel laplacian --format tflite --target litert@pi4 -o lines.png
     """
-    from edgecnn.cli.output import print_json
     from edgecnn.filtering import check_image_path, filter_image, read_image, write_image
 
     check_image_path(output)
@@ -66,9 +66,9 @@ def filter_command(
         )
     write_image(output, done.pixels)
     size = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.ndim == 2 else 'RGB'}"
-    if as_json:
-        made = {"kernel": kernel, "artifact": done.artifact, "target": done.target, "version": done.version}
-        print_json({"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error})
+    made = {"kernel": kernel, "artifact": done.artifact, "target": done.target, "version": done.version}
+    told = {"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error}
+    if put_json(json_file, told):
         return
     click.echo(f"{output}: {kernel} of {image.name} ({size}), {done.artifact} on {done.target} {done.version}")
     click.echo(f"largest difference from torch {done.max_abs_error:.1e}, where white is 1")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import json_option
 from edgecnn.cli.state import common_options
 
@@ -13,19 +15,18 @@ from edgecnn.cli.state import common_options
 @click.command("models")
 @json_option
 @common_options
-def models_command(as_json: bool) -> None:
+def models_command(json_file: Path | None) -> None:
     """List the zoo: models that train, export and show take by name.
 
     \b
     Examples:
       edgecnn models
-      edgecnn models --json
+      edgecnn models --json -
     """
-    from edgecnn.cli.output import print_json, print_table
+    from edgecnn.cli.output import print_table
     from edgecnn.models import ZOO
 
-    if as_json:
-        print_json({"schema": 1, "models": [asdict(entry) for entry in ZOO.values()]})
+    if put_json(json_file, {"schema": 1, "models": [asdict(entry) for entry in ZOO.values()]}):
         return
     columns = [("model", "left"), ("input", "left"), ("parameters", "right"), ("MACs", "right")]
     columns += [("trains on", "left"), ("source", "left"), ("", "left")]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecnn.cli.files import JSON
 from edgecnn.errors import UsageError
+from edgecnn.exporting import input_shapes, load_data
 
 if TYPE_CHECKING:
-    from edgecnn.data.dataset import Dataset
-    from edgecnn.data.preprocessing import Preprocessing
     from edgecnn.loading import LoadedModel
 
+__all__ = ["input_shapes", "load_data"]
 F = TypeVar("F", bound=Callable[..., Any])
 MODEL_HELP = (
     "MODEL is a zoo name (`edgecnn models`), path/to/file.py:callable, package.module:callable, or a .pt2 file."
@@ -91,8 +92,9 @@ def data_options(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")(command)
+    """``--json FILE``."""
+    text = "Write the result as JSON; - for standard output, and nothing else is printed there."
+    return click.option("--json", "json_file", type=JSON, metavar="FILE", help=text)(command)
 
 
 def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:
@@ -125,21 +127,11 @@ def load_model(model: str, weights: Path | None, arguments: Sequence[str], *, se
     return load_module(model, arguments=dict(parse_argument(a) for a in arguments), weights=weights, seed=seed)
 
 
-def input_shapes(model: LoadedModel, shapes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Input shapes: as given, else as the model says.
-
-    Raises:
-        UsageError: if neither says, or shapes are given for a program, which has its own.
-    """
+def parse_shapes(shapes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """What ``--input-shape`` says, each time it was given."""
     from edgecnn.loading import parse_shape
 
-    if shapes and model.program is not None:
-        raise UsageError("a .pt2 program has its input shapes already", hint="leave --input-shape out")
-    if shapes:
-        return tuple(parse_shape(s) for s in shapes)
-    if model.input_shapes:
-        return model.input_shapes
-    raise UsageError("the shape of the model's input is not known", hint="--input-shape 3x64x64 (without the batch)")
+    return tuple(parse_shape(s) for s in shapes)
 
 
 def refuse_without_data(how: dict[str, Any]) -> None:
@@ -151,43 +143,3 @@ def refuse_without_data(how: dict[str, Any]) -> None:
     idle = [f"--{key}" for key, value in how.items() if value is not None]
     if idle:
         raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
-
-
-def load_data(
-    spec: str,
-    shapes: Sequence[tuple[int, ...]] | None,
-    *,
-    split: str | None = None,
-    scale: float | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    noted: Preprocessing | None = None,
-) -> Dataset:
-    """The data set that ``--data`` and its options name, fitted to the model's one input.
-
-    Args:
-        spec: The value of ``--data``.
-        shapes: The model's input shapes without the batch, or None if they are not known yet.
-        split: The part.
-        scale: Factor; None for what is noted, or the data's usual one.
-        mean: Subtracted; likewise.
-        std: Divided by; likewise.
-        noted: The preprocessing that a bundle was exported with.
-
-    Raises:
-        UsageError: if the model has more than one input, or one that is no image.
-        DataError: if the data cannot be read or does not fit.
-    """
-    from edgecnn.data.sources import load_dataset
-
-    if shapes is not None and (len(shapes) != 1 or len(shapes[0]) != 3):
-        raise UsageError(
-            f"a data set of images does not fit inputs of {', '.join('x'.join(map(str, s)) for s in shapes)}",
-            hint="leave --data out, or use edgecnn.export_model(..., calibration=...) in Python",
-        )
-    shape = None if shapes is None else (shapes[0][0], shapes[0][1], shapes[0][2])
-    if noted is not None:
-        scale = noted.scale if scale is None else scale
-        mean = noted.mean if mean is None else mean
-        std = noted.std if std is None else std
-    return load_dataset(spec, input_shape=shape, split=split, scale=scale, mean=mean, std=std)

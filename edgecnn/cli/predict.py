@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import json_option, target_option, time_limit_option
 from edgecnn.cli.state import common_options
 
@@ -33,7 +34,7 @@ def predict_command(
     top: int,
     precision: str | None,
     time_limit: float | None,
-    as_json: bool,
+    json_file: Path | None,
 ) -> int:
     """Say what BUNDLE sees in images: the best classes and their scores.
 
@@ -47,7 +48,7 @@ def predict_command(
       edgecnn predict build/conv_pool photos/*.jpg --target litert@pi4 --precision int8 --top 1
     """
     from edgecnn.bundle import load_bundle
-    from edgecnn.cli.output import print_error, print_json
+    from edgecnn.cli.output import print_error
     from edgecnn.errors import TargetError
     from edgecnn.predict import check_precision, load_images, predict
 
@@ -61,11 +62,9 @@ def predict_command(
             results.append(predict(loaded, prepared, target, top=top, precision=precision))
         except TargetError as error:
             failed.append((target.name, error))
-    if as_json:
-        errors = [{"target": name, "message": problem.message} for name, problem in failed]
-        notes = list(prepared.notes)
-        print_json({"schema": 1, "results": [r.as_json() for r in results], "errors": errors, "notes": notes})
-    else:
+    errors = [{"target": name, "message": problem.message} for name, problem in failed]
+    told = {"schema": 1, "results": [r.as_json() for r in results], "errors": errors, "notes": list(prepared.notes)}
+    if not put_json(json_file, told):
         for note in prepared.notes:
             click.echo(f"note: {note}", err=True)
         for result in results:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, input_shapes, json_option, load_model, model_options, prints_to_stderr
+from edgecnn.cli.files import put_json
+from edgecnn.cli.options import (
+    MODEL_HELP,
+    input_shapes,
+    json_option,
+    load_model,
+    model_options,
+    parse_shapes,
+    prints_to_stderr,
+)
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def show_command(
-    model: str, weights: Path | None, arguments: tuple[str, ...], shapes: tuple[str, ...], as_json: bool
+    model: str, weights: Path | None, arguments: tuple[str, ...], shapes: tuple[str, ...], json_file: Path | None
 ) -> None:
     """Print the layers of MODEL as they are exported: batch norms folded, activations fused.
 
@@ -34,7 +43,6 @@ def show_command(
       edgecnn show resnet8
       edgecnn show my_net.py:Net --input-shape 3x64x64
     """
-    from edgecnn.cli.output import print_json
     from edgecnn.graph.analysis import analyse
     from edgecnn.witness import capture_model
 
@@ -43,15 +51,13 @@ def show_command(
         if loaded.program is None:
             import torch
 
-            example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, shapes))
+            example = tuple(torch.zeros(1, *s) for s in input_shapes(loaded, parse_shapes(shapes)))
             graph, _ = capture_model(loaded.module, example)
         else:
-            input_shapes(loaded, shapes)
+            input_shapes(loaded, parse_shapes(shapes))
             graph, _ = capture_model(loaded.program, None)
     cost = analyse(graph)
-    if as_json:
-        print_json({"schema": 1, "model": model, **asdict(cost)})
-    else:
+    if not put_json(json_file, {"schema": 1, "model": model, **asdict(cost)}):
         _print(cost)
 
 

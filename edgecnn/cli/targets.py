@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecnn.cli.files import put_json
 from edgecnn.cli.options import json_option, time_limit_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import UsageError
@@ -26,7 +27,7 @@ SUBCOMMANDS = ("probe", "emulate", "add", "setup")
 @json_option
 @common_options
 @click.pass_context
-def targets_command(context: click.Context, time_limit: float | None, as_json: bool) -> None:
+def targets_command(context: click.Context, time_limit: float | None, json_file: Path | None) -> None:
     """List the hosts that --target can name, with their runtimes, and why one cannot be used.
 
     Hosts are this machine (local), the boards that edgecnn emulates, and those of targets.toml (in the project, or
@@ -41,20 +42,17 @@ def targets_command(context: click.Context, time_limit: float | None, as_json: b
       edgecnn targets setup tflite-runtime
     """
     if context.invoked_subcommand is not None:
-        if as_json or time_limit is not None:
+        if json_file or time_limit is not None:
             name = context.invoked_subcommand
             raise UsageError("--json and --time-limit before a subcommand have no effect", hint=f"after {name}")
         return
-    from edgecnn.cli.output import print_json
     from edgecnn.targets.config import load_config
     from edgecnn.targets.listing import list_hosts
 
     config = load_config()
     rows = list_hosts(config, time_limit=time_limit)
-    if as_json:
-        files = [str(path) for path in config.files]
-        print_json({"schema": 1, "files": files, "hosts": [row.as_json() for row in rows]})
-    else:
+    files = [str(path) for path in config.files]
+    if not put_json(json_file, {"schema": 1, "files": files, "hosts": [row.as_json() for row in rows]}):
         _print_hosts(rows, config.files)
 
 
@@ -85,7 +83,7 @@ def _versions(runtimes: Any) -> str:
 @time_limit_option
 @json_option
 @common_options
-def probe_command(target: str, time_limit: float | None, as_json: bool) -> None:
+def probe_command(target: str, time_limit: float | None, json_file: Path | None) -> None:
     """Show what a host is: board, processor, memory, heat, system, Python, runtimes.
 
     TARGET is a host's name, or a target, whose runtime is then not looked at.
@@ -93,19 +91,17 @@ def probe_command(target: str, time_limit: float | None, as_json: bool) -> None:
     \b
     Examples:
       edgecnn targets probe local
-      edgecnn targets probe pi4 --json
+      edgecnn targets probe pi4 --json pi4.json
       edgecnn targets probe ssh://pi@raspberrypi.local
     """
-    from edgecnn.cli.output import print_json
     from edgecnn.targets.listing import probe_host
 
     entry = _entry(target)
     probed = probe_host(entry, time_limit=time_limit)
-    if as_json:
-        agent = {**asdict_of(probed.agent), "runtimes": dict(probed.runtimes)}
-        whole = {"host": entry.name, "kind": entry.kind, "place": entry.place, "agent": agent}
-        print_json({"schema": 1, **whole, "machine": asdict(probed.machine), "notes": list(probed.notes)})
-    else:
+    agent = {**asdict_of(probed.agent), "runtimes": dict(probed.runtimes)}
+    whole = {"host": entry.name, "kind": entry.kind, "place": entry.place, "agent": agent}
+    told = {"schema": 1, **whole, "machine": asdict(probed.machine), "notes": list(probed.notes)}
+    if not put_json(json_file, told):
         _print_probe(entry, probed)
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import Numbers, input_shapes, json_option, load_data, load_model, prints_to_stderr
+from edgecnn.cli.files import put_json
+from edgecnn.cli.options import (
+    Numbers,
+    input_shapes,
+    json_option,
+    load_data,
+    load_model,
+    parse_shapes,
+    prints_to_stderr,
+)
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 def train_command(
-    model: str, output: Path, arguments: tuple[str, ...], picture: Path | None, as_json: bool, **given: Any
+    model: str, output: Path, arguments: tuple[str, ...], picture: Path | None, json_file: Path | None, **given: Any
 ) -> None:
     """Train MODEL, a zoo name or path/to/file.py:callable, on images and write its weights.
 
@@ -65,7 +74,7 @@ def train_command(
         save_weights(module, output)
         if picture is not None:
             _draw(picture, module, parts[1])
-    _print(output, result, [f"{d.name}: {d.note}" if d.note else d.name for d in parts], picture, as_json=as_json)
+    _print(output, result, [f"{d.name}: {d.note}" if d.note else d.name for d in parts], picture, json_file=json_file)
 
 
 def _train(
@@ -75,7 +84,7 @@ def _train(
     from edgecnn.training import train_model
 
     loaded = load_model(model, None, arguments, seed=given["seed"])
-    shapes = input_shapes(loaded, given["shapes"]) if given["shapes"] or loaded.input_shapes else None
+    shapes = input_shapes(loaded, parse_shapes(given["shapes"])) if given["shapes"] or loaded.input_shapes else None
     how = {key: given[key] for key in ("scale", "mean", "std")}
     parts = [load_data(given["data"], shapes, split=part, **how) for part in ("train", "test")]
     if pictured:
@@ -103,14 +112,15 @@ def _draw(path: Path, module: Any, data: Dataset) -> None:
     draw(path, data, outputs, places.tolist(), task_of(data, outputs.shape))
 
 
-def _print(output: Path, result: TrainingResult, notes: list[str], picture: Path | None, *, as_json: bool) -> None:
-    from edgecnn.cli.output import print_json
+def _print(
+    output: Path, result: TrainingResult, notes: list[str], picture: Path | None, *, json_file: Path | None
+) -> None:
     from edgecnn.tasks import described
 
-    if as_json:
-        history = [{"epoch": e.number, "loss": e.loss, **e.scores} for e in result.history]
-        drawn = {} if picture is None else {"picture": str(picture)}
-        print_json({"schema": 1, "weights": str(output), **result.scores, "data": notes, **drawn, "history": history})
+    history = [{"epoch": e.number, "loss": e.loss, **e.scores} for e in result.history]
+    drawn = {} if picture is None else {"picture": str(picture)}
+    told = {"schema": 1, "weights": str(output), **result.scores, "data": notes, **drawn, "history": history}
+    if put_json(json_file, told):
         return
     for note in notes:
         click.echo(f"data: {note}", err=True)

@@ -30,6 +30,7 @@ def load_dataset(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     seed: int = 0,
+    folder: Path = Path(),
 ) -> Dataset:
     """Load a data set and fit it to a model.
 
@@ -43,6 +44,7 @@ def load_dataset(
         mean: Subtracted after scaling, one value or one per channel; None for 0.
         std: Divided by after that, one value or one per channel; None for 1.
         seed: Which images are held out. Keep it the same in training and testing.
+        folder: Where relative paths start.
 
     Raises:
         UsageError: if ``spec`` or ``split`` is not one of these.
@@ -51,7 +53,7 @@ def load_dataset(
     which = _default_split(spec) if split is None else split
     if not is_split(which):
         raise UsageError(f"there is no part {which!r} of a data set", hint="train, test or all")
-    raw = _read(spec, input_shape)
+    raw = _read(spec, input_shape, folder)
     count = len(raw.images)
     members = part(which, raw.labels, count, seed) if raw.held_out is None else given_part(which, raw.held_out, count)
     return Dataset(
@@ -71,23 +73,23 @@ def _default_split(spec: str) -> Split:
     return "test" if spec in SHIPPED else "all"
 
 
-def _read(spec: str, wanted: Shape | None) -> RawSet:
+def _read(spec: str, wanted: Shape | None, start: Path) -> RawSet:
     form, _, rest = spec.partition(":")
     match form:
         case "digits" | "scenes" if not rest:
             return SHIPPED[form](wanted)
         case "npz" if rest:
-            return read_npz(Path(rest), wanted)
+            return read_npz(start / rest, wanted)
         case "idx" if rest:
             images, _, labels = rest.partition(",")
-            return read_idx(Path(images), Path(labels) if labels else None, wanted)
+            return read_idx(start / images, start / labels if labels else None, wanted)
         case "folder" if rest:
-            return read_folder(Path(rest), wanted)
-    raise UsageError(f"{spec!r} is not a data set", hint=_suggestion(spec))
+            return read_folder(start / rest, wanted)
+    raise UsageError(f"{spec!r} is not a data set", hint=_suggestion(spec, start))
 
 
-def _suggestion(spec: str) -> str:
-    path = Path(spec)
+def _suggestion(spec: str, start: Path) -> str:
+    path = start / spec
     if spec and path.is_dir():
         return f"folder:{spec}"
     if path.suffix == ".npz":

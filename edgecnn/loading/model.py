@@ -40,7 +40,12 @@ class LoadedModel:
 
 
 def load_module(
-    spec: str, *, arguments: Mapping[str, object] | None = None, weights: Path | None = None, seed: int = 0
+    spec: str,
+    *,
+    arguments: Mapping[str, object] | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    folder: Path = Path(),
 ) -> LoadedModel:
     """Build the model that ``spec`` names. Code and ``.pt2`` files are run: load only what you trust.
 
@@ -49,6 +54,7 @@ def load_module(
             function that gives an ``nn.Module``, or a module itself; or a ``.pt2`` file of ``torch.export.save``.
         arguments: Passed to the class or function.
         weights: A state dict: ``.pt`` or ``.pth`` (read with ``weights_only=True``), or ``.safetensors``.
+        folder: Where relative paths start, and where ``package.module`` is looked for first.
         seed: Of torch's generator while the model is built. The global state is left as it was.
 
     Raises:
@@ -59,14 +65,14 @@ def load_module(
 
     arguments = arguments or {}
     if spec.endswith(".pt2"):
-        path = Path(spec)
+        path = folder / spec
         program = load_program(path, arguments, weights)
         return LoadedModel(
             module=program.module(), name=file_name(path.stem), input_shapes=program_shapes(program), program=program
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = create_model(spec, **arguments) if spec in ZOO else build_from_code(spec, arguments)
+        module = create_model(spec, **arguments) if spec in ZOO else build_from_code(spec, arguments, folder)
     notes = load_weights(module, weights) if weights else [_unweighted(spec, seed)]
     name = spec if spec in ZOO else file_name(spec.rpartition(":")[2])
     return LoadedModel(module=module.eval(), name=name, input_shapes=_declared_shapes(module), notes=notes)

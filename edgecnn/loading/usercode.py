@@ -27,8 +27,13 @@ _EDGECNN = Path(__file__).parents[1]
 """The folder of this whole package: no line in it is the user's."""
 
 
-def build_from_code(spec: str, arguments: Mapping[str, object]) -> nn.Module:
+def build_from_code(spec: str, arguments: Mapping[str, object], start: Path = Path()) -> nn.Module:
     """Run the code that ``file.py:callable`` or ``package.module:callable`` names, for the module it gives.
+
+    Args:
+        spec: The name.
+        arguments: Of the class or function.
+        start: Where relative paths start, and where packages are looked for first.
 
     Raises:
         UsageError: if ``spec`` is neither, or names a module and there are arguments.
@@ -38,13 +43,14 @@ def build_from_code(spec: str, arguments: Mapping[str, object]) -> nn.Module:
 
     place, colon, attribute = spec.rpartition(":")
     if not colon or not place or not attribute:
-        raise UsageError(f"{spec!r} is not a model", hint=_what_models_are(spec))
+        raise UsageError(f"{spec!r} is not a model", hint=_what_models_are(spec, start))
     is_file = place.endswith(".py")
     if is_file:
-        require_file(Path(place))
-    folder = Path(place).resolve().parent if is_file else Path.cwd()
+        require_file(start / place)
+    file = (start / place).resolve()
+    folder = file.parent if is_file else start.resolve()
     with on_path(folder), _users_errors(spec):
-        code = import_file(Path(place).resolve()) if is_file else import_module(place)
+        code = import_file(file) if is_file else import_module(place)
         made = _attribute(code, attribute, place)
         if not isinstance(made, nn.Module):
             made = _call(made, arguments, spec)
@@ -55,9 +61,9 @@ def build_from_code(spec: str, arguments: Mapping[str, object]) -> nn.Module:
     return made
 
 
-def _what_models_are(spec: str) -> str:
+def _what_models_are(spec: str, start: Path) -> str:
     if spec.endswith(".py"):
-        names = _top_level_names(Path(spec))
+        names = _top_level_names(start / spec)
         return f"name what makes the model: {spec}:{names[0] if names else 'Net'}"
     if Path(spec).suffix in (".pt", ".pth", ".safetensors"):
         return f"these are weights: MODEL --weights {spec}, where MODEL is the code that they belong to"

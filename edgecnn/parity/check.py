@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
 from edgecnn.bundle import REFERENCE, Artifact, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
+from edgecnn.parity.baseline import Baseline, against_baseline
+from edgecnn.parity.judge import NO_LIMITS, Place, judge
+from edgecnn.parity.kept import Kept
+from edgecnn.parity.limits import METRICS, Limits
+from edgecnn.parity.measured import Measured
 from edgecnn.parity.rounding import rounding_of
-from edgecnn.parity.runner import Array, Batch, Progress, Runner, Trial
+from edgecnn.parity.runner import Progress, Runner
 from edgecnn.parity.saturation import saturation_reason
-from edgecnn.parity.verdict import CheckReport, Place, Unjudged, Verdict, judge
+from edgecnn.parity.trials import Reference, Trial, check_fits, data_trial, golden_trial
+from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
+from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 from edgecnn.targets.target import Found, Target, find_targets, installed_targets
 
-Reference = Callable[[Sequence[Array]], Sequence[Array]]
-BATCH = 64
-GEMMLOWP = "int8-gemmlowp"
-"""The golden outputs that TFLite's reference rounding gives."""
 __all__ = ["CheckReport", "Verdict", "check_bundle"]
 
 
@@ -33,11 +36,14 @@ def check_bundle(
     reference: Reference | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
+    limits: Limits = NO_LIMITS,
+    baseline: Baseline | None = None,
 ) -> CheckReport:
     """Run every artifact on its golden inputs, and on a data set if there is one, against the reference.
 
-    Hosts are asked at the same time, each by itself. One that fails does not lose what the others say: what could not
-    be judged is in the report, which then has not passed.
+    Hosts are asked at the same time; beside edgecnn artifacts run side by side on the cores that are there, elsewhere
+    one after the other. What fails does not lose what the others say: what could not be judged is in the report, which
+    then has not passed.
 
     Args:
         bundle: The bundle.
@@ -48,34 +54,41 @@ def check_bundle(
             if there is any.
         reference: The torch reference: one array per input in, one per output out.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        progress: Told about each batch, from the thread of each host.
+        progress: Told about each batch, from the threads of hosts and artifacts.
+        limits: What is demanded besides the defaults, or instead of them.
+        baseline: What an earlier check found: what is worse now fails.
 
     Raises:
         BundleError: if a file of the bundle has changed.
         DataError: if the data does not fit the model.
-        UsageError: if a target's name is wrong, or the bundle has nothing for it.
+        UsageError: if a target's name is wrong, or the bundle has nothing for it, or for a limit or the baseline.
         TargetError: if no runtime here runs an artifact and no targets were given.
     """
+    _check_precisions(bundle, limits)
     found = _found(bundle, targets, time_limit)
-    trials = [_golden_trial(bundle)]
-    if data is not None:
-        trials.append(_data_trial(bundle, data, reference, found.targets, time_limit))
     jobs, notes = _jobs(bundle, found.targets)
     if not jobs and not found.failures:
         raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
-    hosts = list(dict.fromkeys(job.target.host.name for job in jobs))
-
-    def one_host(host: str) -> list[_Done]:
-        return [_run(bundle, job, trials, progress) for job in jobs if job.target.host.name == host]
-
-    workers = max(4, 2 * (os.cpu_count() or 1))  # emulated boards compute here, others only wait
-    done = {d.job: d for results in at_once(one_host, hosts, workers=workers) for d in results}
+    with ExitStack() as stack:
+        trials = [golden_trial(bundle)]
+        if data is not None:
+            trials.append(stack.enter_context(_data_trial(bundle, data, reference, found.targets, time_limit)))
+        done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress))
     lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
-    return CheckReport(
-        verdicts=tuple(v for job in jobs for v in done[job].verdicts),
-        unjudged=(*lost, *(u for job in jobs for u in done[job].unjudged)),
-        notes=(*found.notes, *notes, *(n for job in jobs for n in done[job].notes)),
+    held = [pair for d in done for pair in d.held]
+    idle = [_idle(name) for name in limits.unmeasured(held)]
+    report = CheckReport(
+        verdicts=tuple(v for d in done for v in d.verdicts),
+        unjudged=(*lost, *(u for d in done for u in d.unjudged), *(idle if limits.demanded else ())),
+        notes=(
+            *found.notes,
+            *notes,
+            *(n for d in done for n in d.notes),
+            *(() if limits.demanded else (u.error.message for u in idle)),
+        ),
+        kept={key: kept for d in done for key, kept in d.kept.items()},
     )
+    return report if baseline is None else against_baseline(report, baseline)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,10 +103,26 @@ class _Job:
 class _Done:
     """What came of it."""
 
-    job: _Job
     verdicts: tuple[Verdict, ...] = ()
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
+    held: tuple[tuple[str, str], ...] = ()
+    kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict)
+
+
+def _all_done(jobs: Sequence[_Job], run: Callable[[_Job], _Done]) -> list[_Done]:
+    """What came of each job: hosts at once; here as many at once as there are cores, on other hosts one by one."""
+    hosts = list(dict.fromkeys(job.target.host.name for job in jobs))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def one_host(host: str) -> list[tuple[_Job, _Done]]:
+        own = [job for job in jobs if job.target.host.name == host]
+        side_by_side = cores if isinstance(own[0].target.host, LocalHost) else 1
+        return list(zip(own, at_once(run, own, workers=side_by_side), strict=True))
+
+    # Emulated boards compute here, others only wait.
+    done = dict(pair for pairs in at_once(one_host, hosts, workers=max(4, 2 * cores)) for pair in pairs)
+    return [done[job] for job in jobs]
 
 
 def _found(bundle: Bundle, targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
@@ -150,19 +179,16 @@ def _check_has_work(bundle: Bundle, target: Target) -> None:
         )
 
 
-def _run(bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Progress | None) -> _Done:
+def _run(bundle: Bundle, job: _Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
     try:
-        verdicts, notes = _verdicts(bundle, job, trials, progress)
-        return _Done(job, verdicts=tuple(verdicts), notes=tuple(f"{job.target.name}: {note}" for note in notes))
+        return _judged(bundle, job, trials, limits, progress)
     except TargetError as error:
-        return _Done(job, unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
+        return _Done(unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
 
 
-def _verdicts(
-    bundle: Bundle, job: _Job, trials: Sequence[Trial], progress: Progress | None
-) -> tuple[list[Verdict], tuple[str, ...]]:
+def _judged(bundle: Bundle, job: _Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
     artifact, target = job.artifact, job.target
-    verdicts = []
+    verdicts, kept, held = [], {}, []
     with target.open(artifact.read(), artifact.path.name) as session:
         rounding = rounding_of(target.runtime, session.options)
         place = Place(
@@ -175,67 +201,69 @@ def _verdicts(
         runner = Runner(bundle, artifact, session)
         for trial in trials:
             for output, found in runner.run(trial, progress, where=target.name, rounding=rounding.rule):
-                verdicts.append(
-                    judge(
-                        artifact, place, samples_from=trial.name, reference=trial.reference, output=output, found=found
-                    )
+                verdict = judge(
+                    artifact,
+                    place,
+                    samples_from=trial.name,
+                    reference=trial.reference,
+                    output=output,
+                    found=found,
+                    limits=limits,
+                    on_data=trial.on_data,
                 )
-        notes = session.notes
-    return [saturation_reason(v, artifact, target) for v in verdicts], notes
+                verdicts.append(saturation_reason(verdict, artifact, target))
+                held += [(artifact.precision, metric) for metric in verdict.limits]
+                kept[verdict.key] = _kept(found, trial.digest())
+        notes = tuple(f"{target.name}: {note}" for note in session.notes)
+    return _Done(verdicts=tuple(verdicts), notes=notes, held=tuple(held), kept=kept)
 
 
-def _golden_trial(bundle: Bundle) -> Trial:
-    golden = bundle.golden()
-    inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
-    names = [o.name for o in bundle.manifest.outputs]
+def _kept(found: Measured, digest: str) -> Kept:
+    scores, scene = found.scores, found.scene
+    return Kept(
+        digest=digest,
+        extent=found.difference.scale,
+        got=found.answers.got if scores else None,
+        expected=found.answers.expected if scores else None,
+        labels=found.answers.labels,
+        counts=None if scene is None else scene.output_counts,
+    )
 
-    def batches(precision: str, rounding: str) -> Iterator[Batch]:
-        own = golden.outputs.get(precision) if precision != REFERENCE else None
-        if f"{precision}-{rounding}" == GEMMLOWP:
-            own = golden.outputs[GEMMLOWP]
-        for start in range(0, golden.samples, BATCH):
-            part = slice(start, start + BATCH)
-            yield Batch(
-                inputs=[a[part] for a in inputs],
-                expected=[golden.outputs[REFERENCE][n][part] for n in names],
-                labels=None if golden.labels is None else golden.labels[part],
-                own=None if own is None else [own[n][part] for n in names],
+
+def _check_precisions(bundle: Bundle, limits: Limits) -> None:
+    """Refuse, before any work, a limit on a precision that the bundle does not have."""
+    there = {a.precision for a in bundle.artifacts}
+    for precision, metric in limits.values if limits.demanded else ():
+        if precision and precision not in there:
+            raise UsageError(
+                f"the limit {precision}:{metric} is for nothing",
+                where=str(bundle.directory),
+                why=f"the bundle has {', '.join(sorted(there))}",
+                hint="another precision, or leave it out",
             )
 
-    return Trial(f"{golden.samples} golden inputs", "torch", golden.samples, batches)
+
+def _idle(name: str) -> Unjudged:
+    """A limit that nothing was held to."""
+    sampled = METRICS[name.rpartition(":")[2]].sampled
+    why = "it is measured on a data set, not on golden inputs" if sampled else "no artifact here is measured by it"
+    hint = (
+        "--data DATA (accuracy_drop: with labels)" if sampled else "leave it out; docs/check.md says what is measured"
+    )
+    error = UsageError(f"the limit {name} was held to nothing", why=why, hint=hint)
+    return Unjudged(target="", artifact="", error=error)
 
 
+@contextmanager
 def _data_trial(
     bundle: Bundle, data: Dataset, reference: Reference | None, targets: Sequence[Target], time_limit: float | None
-) -> Trial:
-    inputs = bundle.manifest.inputs
-    if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != tuple(data.input_shape):
-        raise DataError(
-            f"{data.name} holds images of {'x'.join(map(str, data.input_shape))},"
-            f" the model takes {' and '.join('x'.join(map(str, i.shape[1:])) for i in inputs)}",
-            hint="a data set of the model's input shape",
-        )
-    name = "torch"
-    expected: dict[int, Sequence[Array]] = {}
-    if reference is None:
-        name, answers = _artifact_reference(bundle, data, targets, time_limit)
-        expected = dict(enumerate(answers))
-    lock = threading.Lock()
-
-    def batches(_precision: str, _rounding: str) -> Iterator[Batch]:
-        for i, (images, labels) in enumerate(data.batches(BATCH)):
-            with lock:  # the reference is asked once for each batch, and by one host's thread at a time
-                if i not in expected and reference is not None:
-                    expected[i] = reference([images])
-            yield Batch(inputs=[images], expected=expected[i], labels=labels)
-
-    return Trial(data.name, name, len(data), batches)
-
-
-def _artifact_reference(
-    bundle: Bundle, data: Dataset, targets: Sequence[Target], time_limit: float | None
-) -> tuple[str, list[list[Array]]]:
-    """What the first fp32 artifact says here (else there), as the reference for a data set without a module to ask."""
+) -> Iterator[Trial]:
+    """The trial on a data set. Without a torch reference that is the first fp32 artifact, here (else there)."""
+    check_fits(bundle, data)
+    if reference is not None:
+        with data_trial(bundle, data, reference, "torch") as trial:
+            yield trial
+        return
     artifact = next((a for a in bundle.artifacts if a.precision == REFERENCE), None)
     if artifact is None:
         raise DataError("the bundle has no fp32 artifact to compare with", hint="give the torch model with --model")
@@ -243,7 +271,8 @@ def _artifact_reference(
     runs = [t for t in (*near, *targets) if artifact.format in RUNTIMES[t.runtime].formats]
     if not runs:
         raise DataError(f"no runtime runs {artifact.path.name}, the reference", hint="the torch model with --model")
+    name = runs[0].runtime if runs[0] in near else runs[0].name
     with runs[0].open(artifact.read(), artifact.path.name) as session:
         runner = Runner(bundle, artifact, session)
-        name = runs[0].runtime if runs[0] in near else runs[0].name
-        return f"{artifact.path.name} on {name}", [runner.infer([images]) for images, _ in data.batches(BATCH)]
+        with data_trial(bundle, data, runner.infer, f"{artifact.path.name} on {name}") as trial:
+            yield trial

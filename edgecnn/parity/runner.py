@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,40 +11,15 @@ import numpy.typing as npt
 
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
-from edgecnn.parity.metrics import Measured
+from edgecnn.parity.ahead import in_background
+from edgecnn.parity.measured import Measured
+from edgecnn.parity.trials import Batch, Trial
 from edgecnn.targets.hosts.connection import Session
 from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 """Called with what runs, the samples done and the samples in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples and what is known of them.
-
-    Attributes:
-        inputs: One array per input, (samples, ...).
-        expected: What the float reference says, one array per output.
-        labels: The true classes, if known.
-        own: What the reference of the artifact's own precision says, if there is one: integers, or floats for fp16.
-    """
-
-    inputs: Sequence[Array]
-    expected: Sequence[Array]
-    labels: Array | None = None
-    own: Sequence[Array] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Samples with what the references say to them. ``batches`` makes them anew, for a precision and a rounding."""
-
-    name: str
-    reference: str
-    total: int
-    batches: Callable[[str, str], Iterator[Batch]]
 
 
 def stored_inputs(manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> list[Array]:
@@ -89,17 +64,37 @@ class Runner:
 
     def infer(self, inputs: Sequence[Array]) -> list[Array]:
         """Outputs (samples, ...) in the model's layout."""
-        if not self._manifest.batch_resizable and len(inputs[0]) != 1:
-            rows = [self.infer([a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]
-            return [np.concatenate(column) for column in zip(*rows, strict=True)]
+        return self._given(self._infer(self._stored(inputs)))
+
+    def infer_each(self, batches: Iterable[Sequence[Array]]) -> Iterator[list[Array]]:
+        """As `infer` for one batch after the other: while the runtime works, the next is prepared, the last handed out.
+
+        Args:
+            batches: The inputs of each.
+        """
+        stored = map(self._stored, batches)
+        for outputs in in_background(self._infer, stored):
+            yield self._given(outputs)
+
+    def _stored(self, inputs: Sequence[Array]) -> list[Array]:
+        return stored_inputs(self._manifest, self._artifact, inputs)
+
+    def _infer(self, stored: list[Array]) -> list[Array]:
+        """Outputs as the artifact gives them, for inputs as it takes them."""
+        if self._manifest.batch_resizable or len(stored[0]) == 1:
+            return self._session.infer(stored)
+        rows = [self._session.infer([a[i : i + 1] for a in stored]) for i in range(len(stored[0]))]
+        return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+    def _given(self, outputs: Sequence[Array]) -> list[Array]:
+        """Outputs in the model's layout, as real numbers."""
         form = self._artifact.format
-        outputs = self._session.infer(stored_inputs(self._manifest, self._artifact, inputs))
         return [
-            self._given(spec.name, o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o)
+            self._real(spec.name, o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o)
             for o, spec in zip(outputs, self._manifest.outputs, strict=True)
         ]
 
-    def _given(self, name: str, array: Array) -> Array:
+    def _real(self, name: str, array: Array) -> Array:
         """An output as real numbers."""
         quantization = self._artifact.spec.quantization
         if quantization is None or array.dtype.kind == "f":
@@ -121,9 +116,17 @@ class Runner:
         """
         specs = self._manifest.outputs
         found = [Measured(scores=i == 0 and len(s.shape) == 2) for i, s in enumerate(specs)]
+        found[0].scene = trial.scores()
+        asked: deque[Batch] = deque()
+
+        def inputs() -> Iterator[Sequence[Array]]:
+            for batch in trial.batches(self._artifact.precision, rounding):
+                asked.append(batch)
+                yield batch.inputs
+
         done = 0
-        for batch in trial.batches(self._artifact.precision, rounding):
-            outputs = self.infer(batch.inputs)
+        for outputs in self.infer_each(inputs()):
+            batch = asked.popleft()
             for i, (output, expected) in enumerate(zip(outputs, batch.expected, strict=True)):
                 self._add(found[i], i, output, expected, batch)
             done += len(batch.inputs[0])
@@ -135,7 +138,10 @@ class Runner:
     def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:
         name = self._manifest.outputs[i].name
         try:
-            found.difference.add(output, expected)
+            labels = self._labels(batch, output) if found.scores else None
+            found.add(output, expected, labels)
+            if found.scene is not None:
+                found.scene.add(output, expected, np.arange(batch.start, batch.start + len(output)))
             if batch.own is not None and batch.own[i].dtype.kind == "f":
                 found.add_own(output, batch.own[i])
             elif batch.own is not None:
@@ -145,13 +151,15 @@ class Runner:
                 f"{self._artifact.path.name} gives another {name} than its manifest says: {err}",
                 hint="export the model again",
             ) from err
-        if batch.labels is not None and found.scores:
-            if batch.labels.max() >= output.shape[1]:
-                raise DataError(
-                    f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
-                    hint="labels from 0 to one less than the model's outputs, or data without labels",
-                )
-            found.add_labels(output, expected, batch.labels)
+
+    @staticmethod
+    def _labels(batch: Batch, output: Array) -> Array | None:
+        if batch.labels is not None and len(batch.labels) and batch.labels.max() >= output.shape[1]:
+            raise DataError(
+                f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
+                hint="labels from 0 to one less than the model's outputs, or data without labels",
+            )
+        return batch.labels
 
     def _integers(self, name: str, output: Array) -> Array:
         """The integers behind a dequantized output."""

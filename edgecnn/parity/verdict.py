@@ -1,36 +1,27 @@
-"""What is decided from what was measured, and why."""
+"""What a check comes to: verdicts with all that was measured, what could not be judged, and the report of both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from edgecnn.bundle import Artifact
 from edgecnn.errors import EdgecnnError
-from edgecnn.parity.metrics import Measured
-from edgecnn.parity.rounding import Rounding
+from edgecnn.parity.answers import WorstSample
+from edgecnn.parity.kept import Kept
 from edgecnn.targets.runtimes import OptionValue
 
-FP32_LIMIT = 1e-5
-"""Largest error of an fp32 artifact, as a share of the output's range."""
-EXACT_LIMIT = 0.0
-"""Largest difference from the integer reference, in LSB, where every operator's rule is the same in all runtimes."""
-MEAN_LIMIT = 0.5
-"""Mean difference from the integer reference, in LSB, where a rule may differ by 1 and the difference spreads."""
-OTHER_MEAN_LIMIT = 1.0
-"""The same where a runtime rounds by a rule of its own, which the integer reference describes only nearly."""
-FLIP_LIMIT = 0.0
-"""Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
-DROP_LIMIT = 0.01
-"""Accuracy that int8 may lose against the float reference on a labelled data set."""
-AGREEMENT_LIMIT = 0.95
-"""Share of samples with the float reference's best class, on a data set without labels."""
+SCHEMA = 2
+WHEN_LOCATED = ("layer", "cause")
+"""What is told only where it is known."""
+Outcome = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One output of one artifact on one runtime, over one set of samples.
+
+    Shares go from 0 to 1. What is undefined for the output, or was not known, is None.
 
     Attributes:
         artifact: The artifact's file name.
@@ -44,20 +35,46 @@ class Verdict:
         output: The output's name.
         samples: How many samples.
         max_abs_error: Largest absolute difference from the float reference.
-        relative_error: The same as a share of the reference's range.
+        mean_abs_error: Mean absolute difference.
+        relative_error: The largest as a share of the reference's range.
+        rmse: Root of the mean squared difference.
+        snr_db: Energy of the reference over that of the difference, in dB; None where there is no difference.
+        psnr_db: Square of the reference's range over the mean squared difference, in dB; None likewise.
+        cosine: Cosine of the angle between output and reference.
+        nan_count: Values of the output that are NaN.
+        inf_count: Values of the output that are infinite.
         lsb_max: int8: largest difference from the integer reference, in steps of the output; None without one.
         lsb_mean: The mean of that.
         top1_agreement: Share of samples with the reference's best class; None where the output is no row of scores.
+        top5_agreement: Share of samples with the reference's best class among the five best; None up to five classes.
         accuracy: Share of samples with the right class; None without labels.
-        reference_accuracy: The reference's.
+        accuracy_low: Lower end of its 95 % interval (Wilson's).
+        accuracy_high: Upper end.
+        reference_accuracy: The reference's accuracy.
+        lost: Samples that the reference gets right and the artifact does not.
+        gained: Samples that the artifact gets right and the reference does not.
+        mcnemar_p: The exact two-sided p that both are right equally often, from those two.
+        score_name: ``F1`` of centres or ``mIoU`` where the data says what is where in an image; else empty.
+        score: The artifact's.
+        reference_score: The reference's.
+        drop: What is lost of accuracy, or of the score.
+        drop_low: Lower bound of the loss, which holds with 95 %.
+        drop_high: Upper bound, which does too.
+        confusion: With labels: true class, artifact's class, and samples of that kind; without zeros.
+        worst_samples: At most five: those with another best class that the artifact prefers most, else those with the
+            largest errors.
         float_layers: Layers of an int8 artifact that its recipe left in float; all others are integers.
-        metric: What the verdict rests on: ``relative_error``, ``own_error`` (against the float reference with the
-            artifact's own rounded weights), ``lsb_max``, ``lsb_mean``, ``top1_flips``, ``accuracy_drop``,
-            ``top1_disagreement`` or ``finite``.
+        metric: What the verdict rests on: a name in `edgecnn.parity.limits.METRICS`, or ``finite``.
         value: Its value.
-        limit: The largest value that passes.
-        passed: The verdict.
-        reason: Why it failed; empty where it passed.
+        value_low: Its lower bound, where it is an estimate from samples.
+        value_high: Its upper bound.
+        limit: The largest value that passes; for ``snr_db``, ``psnr_db`` and ``cosine`` the smallest.
+        limits: All limits that it was held to, by metric.
+        outcome: ``passed``, ``failed``, or ``undecided``: the samples are too few to tell.
+        passed: What counts: for ``undecided`` as ``--undecided`` says.
+        samples_needed: For ``undecided``: about so many samples would decide; None where no reasonable number would.
+        reason: Why it failed or is undecided; empty where it passed.
+        worse: Metrics that are worse than in the baseline, by more than their noise.
         layer: The first layer that breaks its rule, where that was looked for and found; else empty.
         cause: The likely cause, in words, where one was recognised; else empty.
     """
@@ -73,25 +90,64 @@ class Verdict:
     output: str
     samples: int
     max_abs_error: float
+    mean_abs_error: float
     relative_error: float
+    rmse: float
+    snr_db: float | None
+    psnr_db: float | None
+    cosine: float
+    nan_count: int
+    inf_count: int
     lsb_max: float | None
     lsb_mean: float | None
     top1_agreement: float | None
+    top5_agreement: float | None
     accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
     reference_accuracy: float | None
+    lost: int | None
+    gained: int | None
+    mcnemar_p: float | None
+    score_name: str
+    score: float | None
+    reference_score: float | None
+    drop: float | None
+    drop_low: float | None
+    drop_high: float | None
+    confusion: tuple[tuple[int, int, int], ...]
+    worst_samples: tuple[WorstSample, ...]
     float_layers: tuple[str, ...]
     metric: str
     value: float
+    value_low: float | None
+    value_high: float | None
     limit: float
+    limits: Mapping[str, float]
+    outcome: Outcome
     passed: bool
+    samples_needed: int | None
     reason: str
+    worse: tuple[str, ...] = ()
     layer: str = ""
     cause: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; ``layer`` and ``cause`` are there only where they are known."""
+        return {key: value for key, value in asdict(self).items() if value or key not in WHEN_LOCATED}
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes it the same verdict in another run: artifact, target, samples and output."""
+        return self.artifact, self.target, self.samples_from, self.output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unjudged:
-    """What could not be judged: an artifact on a target, or without an artifact's name all of a target; and why."""
+    """What could not be judged: an artifact on a target, or without an artifact's name all of a target; and why.
+
+    Without a target it is a demand that nothing was measured for: a limit, or an entry of a baseline.
+    """
 
     target: str
     artifact: str
@@ -110,13 +166,15 @@ class CheckReport:
 
     Attributes:
         verdicts: On what could be asked.
-        unjudged: What could not: a host is not reached, a runtime crashes.
+        unjudged: What could not: a host is not reached, a runtime crashes, a limit has nothing to be held to.
         notes: What was passed over, and why.
+        kept: What each sample was answered, by `Verdict.key`: for baselines.
     """
 
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
+    kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -133,96 +191,9 @@ class CheckReport:
     def as_json(self) -> dict[str, Any]:
         """For ``--json``: schema, overall verdict, verdicts, what could not be judged, notes."""
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "passed": self.passed,
-            "verdicts": [asdict(v) for v in self.verdicts],
+            "verdicts": [v.as_json() for v in self.verdicts],
             "unjudged": [u.as_json() for u in self.unjudged],
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where an artifact ran: the target's name, its runtime and version, options in force, and how it rounds."""
-
-    target: str
-    runtime: str
-    version: str
-    options: Mapping[str, OptionValue]
-    rounding: Rounding
-
-
-def judge(
-    artifact: Artifact, place: Place, *, samples_from: str, reference: str, output: str, found: Measured
-) -> Verdict:
-    """The verdict on what was measured. NaN and infinities fail whatever the limit."""
-    metric, value, limit = _rule(artifact, place.rounding, found)
-    reason = _reason(found, metric, value, limit)
-    return Verdict(
-        artifact=artifact.path.name,
-        precision=artifact.precision,
-        target=place.target,
-        runtime=place.runtime,
-        runtime_version=place.version,
-        options=dict(place.options),
-        samples_from=samples_from,
-        reference=reference,
-        output=output,
-        samples=found.difference.samples,
-        max_abs_error=found.difference.max_abs,
-        relative_error=found.difference.relative,
-        lsb_max=None if found.integer is None else found.integer.max_abs,
-        lsb_mean=None if found.integer is None else found.integer.mean_abs,
-        top1_agreement=found.agreement,
-        accuracy=found.accuracy,
-        reference_accuracy=found.reference_accuracy,
-        float_layers=() if artifact.spec.quantization is None else artifact.spec.quantization.float_layers,
-        metric=metric,
-        value=value,
-        limit=limit,
-        passed=not reason,
-        reason=reason,
-    )
-
-
-def _rule(artifact: Artifact, rounding: Rounding, found: Measured) -> tuple[str, float, float]:
-    """The metric that decides, its value, and its limit."""
-    if artifact.precision == "fp32":
-        return "relative_error", found.difference.relative, FP32_LIMIT
-    if found.own is not None:
-        return "own_error", found.own.relative, FP32_LIMIT
-    if found.integer is not None:
-        quantization = artifact.spec.quantization
-        if quantization is not None and quantization.exact and rounding.exact:
-            return "lsb_max", found.integer.max_abs, EXACT_LIMIT
-        if rounding.exact:
-            return "lsb_mean", found.integer.mean_abs, MEAN_LIMIT
-        if found.flips > FLIP_LIMIT:
-            return "top1_flips", found.flips, FLIP_LIMIT
-        return "lsb_mean", found.integer.mean_abs, OTHER_MEAN_LIMIT
-    if found.accuracy is not None and found.reference_accuracy is not None:
-        return "accuracy_drop", found.reference_accuracy - found.accuracy, DROP_LIMIT
-    if found.agreement is not None:
-        return "top1_disagreement", 1 - found.agreement, 1 - AGREEMENT_LIMIT
-    return "finite", float(found.difference.nans), 0.0
-
-
-def _reason(found: Measured, metric: str, value: float, limit: float) -> str:
-    if not found.difference.samples:
-        return "there were no samples to compare"
-    if found.difference.nans:
-        return f"{found.difference.nans} values are NaN or infinite"
-    return "" if value <= limit else _excess(metric, value, limit)
-
-
-def _excess(metric: str, value: float, limit: float) -> str:
-    name = {
-        "relative_error": "the error as a share of the range",
-        "own_error": "the error against its own rounded weights, as a share of the range,",
-        "lsb_max": "the largest difference from the integer reference, in LSB,",
-        "lsb_mean": "the mean difference from the integer reference, in LSB,",
-        "top1_flips": "the number of samples with another best class than the integer reference, not by a near tie,",
-        "accuracy_drop": "the loss of accuracy",
-        "top1_disagreement": "the share of samples with another best class",
-    }.get(metric, metric)
-    return f"{name} is {value:.2g}, the limit is {limit:.2g}"

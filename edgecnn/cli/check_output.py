@@ -1,0 +1,189 @@
+"""A check's report for people: one table for each set of samples, then what failed or is not certain, and the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.output import Column, print_table, print_unjudged
+from edgecnn.cli.state import STATE
+
+if TYPE_CHECKING:
+    from edgecnn.parity.answers import WorstSample
+    from edgecnn.parity.verdict import CheckReport, Verdict
+
+SHOWN = 3
+"""Worst samples that are told of a verdict."""
+
+
+def print_report(report: CheckReport) -> None:
+    """Print a check's verdicts, why some did not pass, and what they come to."""
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)
+    for place, verdicts in enumerate(_sections(report.verdicts)):
+        if place:
+            click.echo()
+        _print_section(verdicts)
+    if report.verdicts:
+        click.echo()
+    for text in _footers(report.verdicts):
+        click.echo(text)
+    for v in report.verdicts:
+        if v.outcome != "passed":
+            _print_trouble(v)
+    for u in report.unjudged:
+        print_unjudged(u)
+    click.echo(_summary(report))
+
+
+def _sections(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Verdicts by samples and reference, in the order in which these first come."""
+    sections: dict[tuple[str, str], list[Verdict]] = {}
+    for v in verdicts:
+        sections.setdefault((v.samples_from, v.reference), []).append(v)
+    return list(sections.values())
+
+
+def _print_section(verdicts: Sequence[Verdict]) -> None:
+    first = verdicts[0]
+    heading = f"{first.samples_from}, against {first.reference}"
+    click.echo(f"{heading} ({_known(first)})" if _known(first) else heading)
+    columns: list[Column] = [("artifact", "left"), ("target", "left")]
+    outputs = len({v.output for v in verdicts}) > 1
+    if outputs:
+        columns.append(("output", "left"))
+    columns.append(("of range", "right"))
+    integers = any(v.lsb_max is not None for v in verdicts)
+    if integers:
+        columns.append(("LSB max, mean", "right"))
+    scores = any(v.top1_agreement is not None for v in verdicts)
+    if scores:
+        columns.append(("top-1", "right"))
+    truth = "" if integers else _truth(verdicts)  # golden inputs are too few to tell of accuracy
+    if truth:
+        columns += [(truth, "right"), ("drop, points", "right")]
+    columns.append(("verdict", "left"))
+    print_table(columns, [_row(v, outputs=outputs, integers=integers, scores=scores, truth=truth) for v in verdicts])
+    if STATE.verbose or STATE.debug:
+        for v in verdicts:
+            _print_all(v)
+
+
+def _known(v: Verdict) -> str:
+    """What the reference itself achieves, for the heading."""
+    if v.reference_score is not None:
+        return f"whose {v.score_name} is {v.reference_score:.2%}"
+    return "" if v.reference_accuracy is None else f"whose accuracy is {v.reference_accuracy:.2%}"
+
+
+def _truth(verdicts: Sequence[Verdict]) -> str:
+    """The heading for what is known to be right: accuracy, F1, mIoU; empty where nothing is."""
+    names = {v.score_name for v in verdicts if v.score is not None}
+    return min(names) if names else "accuracy" if any(v.accuracy is not None for v in verdicts) else ""
+
+
+def _row(v: Verdict, *, outputs: bool, integers: bool, scores: bool, truth: str) -> list[str]:
+    row = [v.artifact, v.target]
+    row += [v.output] if outputs else []
+    row.append(f"{v.relative_error:.1e}")
+    if integers:
+        row.append("-" if v.lsb_max is None else f"{v.lsb_max:.0f}, {v.lsb_mean:.3f}")
+    if scores:
+        row.append("-" if v.top1_agreement is None else f"{v.top1_agreement:.1%}")
+    if truth:
+        value = v.accuracy if v.score is None else v.score
+        row += ["-" if value is None else f"{value:.2%}", _drop(v)]
+    said = {"passed": "passed", "failed": "FAILED"}.get(v.outcome, "undecided" if v.passed else "UNDECIDED")
+    return [*row, said]
+
+
+def _drop(v: Verdict) -> str:
+    """A loss in points, between its bounds."""
+    if v.drop is None or v.drop_low is None or v.drop_high is None:
+        return "-"
+    return f"{100 * v.drop:.2f} ({100 * v.drop_low:.2f} to {100 * v.drop_high:.2f})"
+
+
+def _print_all(v: Verdict) -> None:
+    """All that was measured, in a few lines."""
+    click.echo(f"  {v.artifact} on {v.target}, output {v.output}")
+    click.echo(
+        f"    error: max {v.max_abs_error:.3g}, mean {v.mean_abs_error:.3g}, RMSE {v.rmse:.3g}, cosine {v.cosine:.6f},"
+        f" SNR {_db(v.snr_db)}, PSNR {_db(v.psnr_db)}, NaN {v.nan_count}, infinite {v.inf_count}"
+    )
+    if v.top5_agreement is not None:
+        click.echo(f"    top-5 agreement {v.top5_agreement:.2%}")
+    if v.accuracy is not None and v.accuracy_low is not None and v.accuracy_high is not None:
+        click.echo(
+            f"    accuracy {v.accuracy:.2%} ({v.accuracy_low:.2%} to {v.accuracy_high:.2%}), {v.lost} lost and"
+            f" {v.gained} gained against the reference, McNemar's exact p {v.mcnemar_p:.2g}"
+        )
+    wrong = sorted((c for c in v.confusion if c[0] != c[1]), key=lambda c: (-c[2], c[:2]))[:SHOWN]
+    if wrong:
+        click.echo("    taken for another: " + ", ".join(f"{a} for {b} ({n})" for a, b, n in wrong))
+    if v.worst_samples:
+        click.echo(f"    worst samples: {_worst(v.worst_samples)}")
+
+
+def _db(value: float | None) -> str:
+    return "without end" if value is None else f"{value:.1f} dB"
+
+
+def _worst(samples: Sequence[WorstSample]) -> str:
+    texts = []
+    for w in samples[:SHOWN]:
+        if w.got is None:
+            texts.append(f"no. {w.sample} (error {w.error:.2g})")
+        else:
+            label = "" if w.label is None else f", truly {w.label}"
+            texts.append(f"no. {w.sample} ({w.got} by {w.margin:.2g}, expected {w.expected}{label})")
+    return ", ".join(texts)
+
+
+def _footers(verdicts: Sequence[Verdict]) -> list[str]:
+    """What was demanded, where it ran, and what is left in float."""
+    from edgecnn.parity.limits import METRICS
+
+    lines = []
+    held: dict[str, dict[str, None]] = {}
+    for v in verdicts:
+        for metric, limit in v.limits.items():
+            sign = ">=" if metric in METRICS and METRICS[metric].least else "<="
+            held.setdefault(f"{metric} {sign} {limit:g}", {})[v.precision] = None
+    if held:
+        lines.append("limits: " + "; ".join(f"{', '.join(names)} {text}" for text, names in held.items()))
+    if any(v.drop is not None for v in verdicts):
+        lines.append("drop: what is lost against the reference, in points, and its lower and upper 95 % bounds")
+    versions = sorted({f"{v.runtime} {v.runtime_version}" for v in verdicts})
+    if versions:
+        lines.append(f"runtimes: {', '.join(versions)}")
+    for name, layers in sorted({v.artifact: v.float_layers for v in verdicts if v.float_layers}.items()):
+        lines.append(f"{name} computes in float, as its recipe says: {', '.join(layers)}")
+    return lines
+
+
+def _print_trouble(v: Verdict) -> None:
+    """Why a verdict is not simply passed, and the samples to look at."""
+    click.echo(f"{v.outcome}: {v.artifact} on {v.target}, {v.samples_from}, output {v.output}: {v.reason}")
+    for text, told in (("first wrong layer", v.layer), ("likely cause", v.cause)):
+        if told:
+            click.echo(f"  {text}: {told}")
+    if v.outcome == "failed" and v.worst_samples:
+        click.echo(f"  worst samples: {_worst(v.worst_samples)}")
+
+
+def _summary(report: CheckReport) -> str:
+    count = len(report.verdicts)
+    failed = sum(not v.passed for v in report.verdicts)
+    unsure = sum(v.outcome == "undecided" for v in report.verdicts)
+    undecided = f", {unsure} of them undecided" if unsure else ""
+    lost = f"; {len(report.unjudged)} could not be judged" if report.unjudged else ""
+    if failed:
+        return f"check: failed, {failed} of {count} verdicts{undecided}{lost}"
+    if not count:
+        return "check: nothing could be judged"
+    if lost:
+        return f"check: incomplete: {count} of {count} verdicts passed{undecided}{lost}"
+    return f"check: passed, {count} of {count} verdicts{undecided}"

@@ -1,0 +1,148 @@
+"""``edgecnn ci``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.cli.options import prints_to_stderr
+from edgecnn.cli.reports import Reports, report_options
+from edgecnn.cli.state import common_options
+from edgecnn.errors import EdgecnnError, UsageError
+
+if TYPE_CHECKING:
+    from edgecnn.project.project import ModelPlan, Project
+    from edgecnn.project.run import ProjectReport
+    from edgecnn.report.github import Place
+    from edgecnn.report.outcome import Outcome
+
+
+@click.command("ci")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="By default the nearest edgecnn.toml upwards."
+)
+@click.option("--only", multiple=True, metavar="NAME", help="Of the models only this one; may be given again.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and where; run nothing.")
+@click.option("--save-baselines", is_flag=True, help="Write new baselines, and compare with none.")
+@report_options
+@common_options
+def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_baselines: bool, **given: Any) -> int:
+    """Do all that edgecnn.toml says: export every model, check it on every target, hold it to its budgets.
+
+    What fails does not keep the rest from running; all of it is in the table at the end and in the reports, which are
+    written in any case. On GitHub, failures are annotations, and the summary is on the job's page. docs/ci.md has the
+    file's keys; `edgecnn init` writes one.
+
+    edgecnn.toml names code that is run: use that of a project you trust.
+
+    Exits 1 when an artifact is wrong, over a budget or slower than its baseline allows, and 2 when nothing is but
+    something could not be judged.
+
+    \b
+    Examples:
+      edgecnn ci
+      edgecnn ci --dry-run
+      edgecnn ci --only conv_pool --json ci.json --junit junit.xml --markdown summary.md
+      edgecnn ci --save-baselines
+    """
+    reports = Reports("edgecnn ci", given)
+    if dry_run and (reports.asked_for or save_baselines):
+        idle = [*reports.asked_for, *(["--save-baselines"] if save_baselines else [])]
+        raise UsageError(f"{', '.join(idle)} with --dry-run has no effect", why="nothing runs", hint="one of the two")
+    if dry_run:
+        project, plans = _read(config, only)
+        _print_plans(project, plans)
+        return 0
+    try:
+        project, plans = _read(config, only)
+        _check_baselines(project, plans, save_baselines=save_baselines)
+    except EdgecnnError as error:
+        _publish_error(reports, error)
+        raise
+    report = _run(plans, save_baselines=save_baselines)
+    if reports.prints_text:
+        _print(report)
+    reports.publish(report.outcomes, report.as_json(), notes=report.notes, places=_places(project, plans))
+    return report.exit_code
+
+
+def _read(config: Path | None, only: tuple[str, ...]) -> tuple[Project, tuple[ModelPlan, ...]]:
+    from edgecnn.project.project import FILE, find_project
+    from edgecnn.project.reading import load_project
+
+    path = config or find_project()
+    if path is None:
+        raise UsageError(f"there is no {FILE} here or above", hint="edgecnn init, or --config FILE")
+    project = load_project(path)
+    if not project.models:
+        raise UsageError(f"{path.name} names no model", where=str(path), hint='[model.my_net]\nmodel = "my_net.py:Net"')
+    return project, project.only(only)
+
+
+def _check_baselines(project: Project, plans: tuple[ModelPlan, ...], *, save_baselines: bool) -> None:
+    if save_baselines and not any(plan.baseline or plan.gates.baseline for plan in plans):
+        hint = '[baselines]\ncheck = "baselines"'
+        raise UsageError("no baseline is asked for", where=str(project.path), hint=hint)
+
+
+def _run(plans: tuple[ModelPlan, ...], *, save_baselines: bool) -> ProjectReport:
+    from edgecnn.cli.output import progress_bar
+    from edgecnn.project.run import run_project
+
+    with prints_to_stderr(), progress_bar("running") as progress:
+        return run_project(plans, save_baselines=save_baselines, progress=progress)
+
+
+def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, Place]:
+    """Where annotations point to: the models' tables, by the path within the repository."""
+    from edgecnn.report.github import Place
+
+    root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
+    path = project.path.resolve()
+    file = str(path.relative_to(root)) if path.is_relative_to(root) else project.path.name
+    return {plan.name: Place(file, plan.line) for plan in plans}
+
+
+def _publish_error(reports: Reports, error: EdgecnnError) -> None:
+    """What keeps everything from running is in the reports too, so that none from yesterday is taken for today's."""
+    from edgecnn.project.run import ProjectReport
+    from edgecnn.report.outcome import error_outcome
+
+    report = ProjectReport(outcomes=(error_outcome(error, "edgecnn.toml", "read"),))
+    reports.publish(report.outcomes, report.as_json())
+
+
+def _print_plans(project: Project, plans: tuple[ModelPlan, ...]) -> None:
+    from edgecnn.cli.output import print_table
+    from edgecnn.project.describe import describe
+
+    rows = describe(plans, project.path.resolve().parent)
+    print_table([("model", "left"), ("step", "left"), ("", "left"), ("", "left")], rows)
+
+
+def _print(report: ProjectReport) -> None:
+    from edgecnn.cli.output import print_table
+    from edgecnn.report.outcome import summary
+
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)
+    columns = [("model", "left"), ("step", "left"), ("artifact", "left"), ("target", "left"), ("what", "left")]
+    columns += [("measured", "right"), ("limit", "right"), ("", "left")]
+    print_table(columns, [_row(outcome) for outcome in report.outcomes])
+    for outcome in (o for o in report.outcomes if o.bad):
+        err = outcome.status == "error"
+        click.echo(f"{outcome.status}: {outcome.step} of {outcome.name}: {outcome.message}", err=err)
+        for line in outcome.details:
+            click.echo(f"  {line}", err=err)
+    click.echo(f"ci: {summary(report.outcomes)}")
+
+
+def _row(o: Outcome) -> list[str]:
+    from edgecnn.report.outcome import number, sized
+
+    measured = number(o.value) if o.value is not None or o.size is None else sized(o.size)
+    status = o.status.upper() if o.bad else o.status
+    return [o.model, o.step, o.artifact, o.target, o.what, measured, number(o.limit), status]

@@ -1,0 +1,189 @@
+"""What is demanded of artifacts: limits by metric and precision, their defaults, and what to do in doubt."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from edgecnn.errors import UsageError
+from edgecnn.formats import PRECISIONS
+
+FP32_LIMIT = 1e-5
+"""Largest error of an fp32 artifact, as a share of the output's range."""
+EXACT_LIMIT = 0.0
+"""Largest difference from the integer reference, in LSB, where every operator's rule is the same in all runtimes."""
+MEAN_LIMIT = 0.5
+"""Mean difference from the integer reference, in LSB, where a rule may differ by 1 and the difference spreads."""
+OTHER_MEAN_LIMIT = 1.0
+"""The same where a runtime rounds by a rule of its own, which the integer reference describes only nearly."""
+FLIP_LIMIT = 0.0
+"""Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
+DROP_LIMIT = 0.01
+"""Accuracy, F1 or mIoU that an artifact may lose against the float reference on a data set that knows the truth."""
+DISAGREEMENT_LIMIT = 0.05
+"""Share of samples that may have another best class than the float reference's, on a data set without labels."""
+
+UNDECIDED = ("estimate", "fail", "pass")
+"""What becomes of a verdict that the samples are too few for: the estimate decides; or it fails; or it passes."""
+EVERY = ""
+"""Stands for all precisions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a limit can be set on.
+
+    Attributes:
+        words: What it is, for reasons.
+        least: Whether the limit is the smallest value that passes, not the largest.
+        share: Whether it is a share, from 0 to 1.
+        sampled: Whether it is estimated from samples of a data set, and has bounds.
+    """
+
+    words: str
+    least: bool = False
+    share: bool = False
+    sampled: bool = False
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "relative_error": Metric(words="the largest error as a share of the range"),
+        "max_abs_error": Metric(words="the largest absolute error"),
+        "mean_abs_error": Metric(words="the mean absolute error"),
+        "rmse": Metric(words="the root of the mean squared error"),
+        "snr_db": Metric(words="the signal-to-noise ratio in dB", least=True),
+        "psnr_db": Metric(words="the peak signal-to-noise ratio in dB", least=True),
+        "cosine": Metric(words="the cosine with the reference", least=True, share=True),
+        "own_error": Metric(words="the error against its own rounded weights, as a share of the range,"),
+        "lsb_max": Metric(words="the largest difference from the integer reference, in LSB,"),
+        "lsb_mean": Metric(words="the mean difference from the integer reference, in LSB,"),
+        "top1_flips": Metric(
+            words="the number of samples with another best class than the integer reference, not by a near tie,"
+        ),
+        "accuracy_drop": Metric(words="the loss of accuracy", share=True, sampled=True),
+        "score_drop": Metric(words="the loss of F1 or mIoU", share=True, sampled=True),
+        "top1_disagreement": Metric(words="the share of samples with another best class", share=True, sampled=True),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits that replace or add to the defaults.
+
+    A limit replaces the default of its own name and switches no other off: ``int8:lsb_mean=0.7`` still demands
+    ``lsb_max`` 0 where the rule is exact. One on a metric that has no default is demanded besides.
+
+    Attributes:
+        values: By precision (or `EVERY`) and metric. Every precision that is named comes before `EVERY`.
+        undecided: One of `UNDECIDED`.
+        demanded: Whether a limit that nothing could be measured for is a fault (on the command line it is), or merely
+            noted (a file of limits may name more than one check measures).
+    """
+
+    values: Mapping[tuple[str, str], float] = field(default_factory=lambda: MappingProxyType({}))
+    undecided: str = "estimate"
+    demanded: bool = True
+
+    def __post_init__(self) -> None:
+        if self.undecided not in UNDECIDED:
+            raise UsageError(f"undecided {self.undecided!r} is not known", hint=f"one of: {', '.join(UNDECIDED)}")
+        for (precision, metric), value in self.values.items():
+            _check(precision, metric, value, f"{precision}:{metric}" if precision else metric)
+
+    @classmethod
+    def parse(cls, texts: Iterable[str], *, undecided: str = "estimate") -> Limits:
+        """From ``METRIC=NUMBER`` or ``PRECISION:METRIC=NUMBER``, as ``--limit`` takes them.
+
+        Raises:
+            UsageError: if a text has another form, a name is not known, or one is given twice.
+        """
+        values: dict[tuple[str, str], float] = {}
+        for text in texts:
+            name, _, number = text.partition("=")
+            precision, _, metric = name.rpartition(":")
+            key = (precision.strip(), metric.strip())
+            try:
+                value = float(number)
+            except ValueError:
+                raise UsageError(
+                    f"--limit {text} is not METRIC=NUMBER or PRECISION:METRIC=NUMBER",
+                    hint="--limit accuracy_drop=0.02, or --limit int8:lsb_mean=0.7",
+                ) from None
+            _check(*key, value, f"--limit {text}")
+            if key in values:
+                raise UsageError(f"--limit {name.strip()} is given twice", hint="once")
+            values[key] = value
+        return cls(values=MappingProxyType(values), undecided=undecided)
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], *, where: str = "", undecided: str = "estimate") -> Limits:
+        """From a table as a TOML file has it: metrics, and for one precision alone a table in it.
+
+        ``{"accuracy_drop": 0.02, "int8": {"lsb_mean": 0.7}}``. Such limits are not `demanded`.
+
+        Args:
+            table: The table.
+            where: The file, for errors.
+            undecided: As the attribute.
+
+        Raises:
+            UsageError: if a name is not known or a value is no number.
+        """
+        values: dict[tuple[str, str], float] = {}
+        for name, value in table.items():
+            inner = value.items() if isinstance(value, Mapping) else [("", value)]
+            for metric, number in inner:
+                key = (name, metric) if isinstance(value, Mapping) else (EVERY, name)
+                label = ".".join(part for part in key if part)
+                if isinstance(number, bool) or not isinstance(number, int | float):
+                    raise UsageError(f"limit {label} is {number!r}, not a number", where=where)
+                _check(*key, float(number), f"limit {label}", where=where)
+                values[key] = float(number)
+        return cls(values=MappingProxyType(values), undecided=undecided, demanded=False)
+
+    def updated(self, other: Limits) -> Limits:
+        """These, with all of another's besides or instead; whether limits are demanded and what is undecided, too."""
+        return replace(other, values=MappingProxyType({**self.values, **other.values}))
+
+    def given(self, precision: str, metric: str) -> float | None:
+        """The limit that was set on a metric of a precision; None where none was."""
+        return self.values.get((precision, metric), self.values.get((EVERY, metric)))
+
+    def metrics(self, precision: str) -> tuple[str, ...]:
+        """The metrics that a limit was set on for a precision, in the order of `METRICS`."""
+        return tuple(m for m in METRICS if self.given(precision, m) is not None)
+
+    def unmeasured(self, measured: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Limits, as one writes them, that nothing was held to.
+
+        Args:
+            measured: Precisions and metrics that were.
+        """
+        pairs = set(measured)
+        everywhere = {metric for _, metric in pairs}
+        return tuple(
+            f"{precision}:{metric}" if precision else metric
+            for precision, metric in self.values
+            if ((precision, metric) not in pairs if precision else metric not in everywhere)
+        )
+
+
+def _check(precision: str, metric: str, value: float, label: str, *, where: str = "") -> None:
+    """Refuse a name that is not known, and a value that has no meaning."""
+    if precision not in (EVERY, *PRECISIONS):
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"{label}: there is no precision {precision!r}", where=where, hint=f"one of: {known}")
+    if metric not in METRICS:
+        near = difflib.get_close_matches(metric, METRICS, n=1)
+        hint = f"{near[0]}; all: {', '.join(METRICS)}" if near else f"one of: {', '.join(METRICS)}"
+        raise UsageError(f"{label}: there is no metric {metric!r}", where=where, hint=hint)
+    if not math.isfinite(value) or (value < 0 and not METRICS[metric].least):
+        raise UsageError(f"{label}: {value:g} is no limit", where=where, hint="a number from 0 on")
+    if METRICS[metric].share and value > 1:
+        raise UsageError(f"{label}: {value:g} is more than all", where=where, hint="a share: 0.02 is two points")

@@ -1,0 +1,268 @@
+"""Samples with what is known of them, batch by batch: golden inputs, or a data set that is streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.bundle import REFERENCE, Bundle
+from edgecnn.data.dataset import Dataset
+from edgecnn.errors import DataError, ModelError
+from edgecnn.parity.scenes import SceneScores
+from edgecnn.tasks import Classes, task_of
+
+Array = npt.NDArray[Any]
+Reference = Callable[[Sequence[Array]], Sequence[Array]]
+GEMMLOWP = "int8-gemmlowp"
+"""The golden outputs that TFLite's reference rounding gives."""
+MOST = 256
+"""Samples in one request, at most."""
+BYTES = 2**20
+"""Of one request's inputs, about."""
+_RECENT = 4
+"""Batches that are kept, for artifacts that run side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples and what is known of them.
+
+    Attributes:
+        start: Place of the first.
+        inputs: One array per input, (samples, ...).
+        expected: What the float reference says, one array per output.
+        labels: The true classes, if known.
+        own: What the reference of the artifact's own precision says, if there is one: integers, or floats for fp16.
+    """
+
+    start: int
+    inputs: Sequence[Array]
+    expected: Sequence[Array]
+    labels: Array | None = None
+    own: Sequence[Array] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Samples with what the references say to them.
+
+    Attributes:
+        name: What the samples are, for people.
+        reference: What they are compared with.
+        total: How many.
+        on_data: Whether they are those of a data set.
+        batches: Makes them, for a precision and a rule of rounding.
+        digest: Of the samples; whole once all have been asked for.
+        scores: Makes what scores the first output, where the data says what is where.
+    """
+
+    name: str
+    reference: str
+    total: int
+    on_data: bool
+    batches: Callable[[str, str], Iterator[Batch]]
+    digest: Callable[[], str]
+    scores: Callable[[], SceneScores | None] = lambda: None
+
+
+def batch_size(shapes: Sequence[Sequence[int]]) -> int:
+    """Samples in one request for inputs of these shapes: so many that messages do not matter, in little memory.
+
+    Always the same for the same model, since float sums may differ in the last bit from batch to batch.
+    """
+    sample = sum(4 * int(np.prod(shape[1:])) for shape in shapes)
+    return max(1, min(MOST, BYTES // max(sample, 1)))
+
+
+def golden_trial(bundle: Bundle) -> Trial:
+    """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export."""
+    golden = bundle.golden()
+    inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
+    names = [o.name for o in bundle.manifest.outputs]
+    size = batch_size([i.shape for i in bundle.manifest.inputs])
+
+    def batches(precision: str, rounding: str) -> Iterator[Batch]:
+        own = golden.outputs.get(precision) if precision != REFERENCE else None
+        if f"{precision}-{rounding}" == GEMMLOWP:
+            own = golden.outputs[GEMMLOWP]
+        for start in range(0, golden.samples, size):
+            part = slice(start, start + size)
+            yield Batch(
+                start=start,
+                inputs=[a[part] for a in inputs],
+                expected=[golden.outputs[REFERENCE][n][part] for n in names],
+                labels=None if golden.labels is None else golden.labels[part],
+                own=None if own is None else [own[n][part] for n in names],
+            )
+
+    return Trial(
+        name=f"{golden.samples} golden inputs",
+        reference="torch",
+        total=golden.samples,
+        on_data=False,
+        batches=batches,
+        digest=lambda: _digest([*inputs, *([] if golden.labels is None else [golden.labels])]),
+    )
+
+
+def _digest(arrays: Sequence[Array]) -> str:
+    """Of the samples alone, and not of what the model says to them, whose last bits differ between machines."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+@contextmanager
+def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[Trial]:
+    """A data set, streamed: the reference is asked once for each batch, and what it says waits in a temporary file.
+
+    Args:
+        bundle: The bundle.
+        data: Images that fit its one input; see `check_fits`.
+        reference: One array per input in, one per output out.
+        name: What that is.
+    """
+    shared = _Shared(data, batch_size([i.shape for i in bundle.manifest.inputs]), reference)
+    output = bundle.manifest.outputs[0].shape
+
+    def scores() -> SceneScores | None:
+        task = None if data.truth is None else _scene_task(data, output)
+        return None if task is None or isinstance(task, Classes) else SceneScores(task, data)
+
+    with closing(shared):
+        yield Trial(
+            name=data.name,
+            reference=name,
+            total=len(data),
+            on_data=True,
+            batches=lambda _precision, _rounding: shared.batches(),
+            digest=shared.digest,
+            scores=scores,
+        )
+
+
+def check_fits(bundle: Bundle, data: Dataset) -> None:
+    """Refuse a data set whose images are not the model's input.
+
+    Raises:
+        DataError: saying both shapes.
+    """
+    inputs = bundle.manifest.inputs
+    if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != tuple(data.input_shape):
+        raise DataError(
+            f"{data.name} holds images of {'x'.join(map(str, data.input_shape))},"
+            f" the model takes {' and '.join('x'.join(map(str, i.shape[1:])) for i in inputs)}",
+            hint="a data set of the model's input shape",
+        )
+
+
+def _scene_task(data: Dataset, output_shape: Sequence[int]) -> Any:
+    try:
+        return task_of(data, output_shape)
+    except ModelError:  # a model for something else: it is still compared with its reference
+        return None
+
+
+class _Shared:
+    """Batches of a data set, for artifacts that run side by side: each is made once while they keep pace."""
+
+    def __init__(self, data: Dataset, size: int, reference: Reference) -> None:
+        self._data, self._size, self._reference = data, size, reference
+        self._answers = Spool()
+        self._recent: OrderedDict[int, Batch] = OrderedDict()
+        self._seen = 0
+        self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches in order."""
+        for start in range(0, len(self._data), self._size):
+            yield self._batch(start)
+
+    def digest(self) -> str:
+        """Of all samples that were seen."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Give up the temporary files."""
+        self._answers.close()
+
+    def _batch(self, start: int) -> Batch:
+        with self._lock:
+            if start not in self._recent:
+                self._recent[start] = self._made(start)
+                if len(self._recent) > _RECENT:
+                    self._recent.popitem(last=False)
+            return self._recent[start]
+
+    def _made(self, start: int) -> Batch:
+        stop = min(start + self._size, len(self._data))
+        images = self._data.batch(np.arange(start, stop))
+        if start == self._seen:  # whoever comes first is the first for every batch, for all go in order
+            self._hash.update(np.ascontiguousarray(images).data)
+            self._answers.append(self._reference([images]))
+            self._seen = stop
+        labels = None if self._data.labels is None else self._data.labels[start:stop]
+        return Batch(start=start, inputs=[images], expected=self._answers.read(start, stop), labels=labels)
+
+
+class Spool:
+    """Arrays of many rows, in temporary files that have no name and vanish with the process."""
+
+    def __init__(self) -> None:
+        self._files: list[BinaryIO] = []
+        self._rows: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
+
+    def append(self, arrays: Sequence[Array]) -> None:
+        """Add rows to each array.
+
+        Raises:
+            DataError: if there is no room for them.
+        """
+        try:
+            if not self._files:
+                self._files = [tempfile.TemporaryFile() for _ in arrays]  # noqa: SIM115  (they live as long as this)
+                self._rows = [(a.dtype, a.shape[1:]) for a in arrays]
+            for file, array in zip(self._files, arrays, strict=True):
+                file.write(np.ascontiguousarray(array).data)
+                file.flush()
+        except OSError as error:
+            raise DataError(
+                "the reference's answers cannot be kept in a temporary file",
+                where=tempfile.gettempdir(),
+                why=error.strerror or str(error),
+                hint="TMPDIR=/another/folder, or less data",
+            ) from error
+
+    def read(self, start: int, stop: int) -> list[Array]:
+        """Rows from ``start`` to before ``stop`` of each array."""
+        return [self._read(file, row, start, stop) for file, row in zip(self._files, self._rows, strict=True)]
+
+    def close(self) -> None:
+        """Give up the files."""
+        for file in self._files:
+            file.close()
+
+    @staticmethod
+    def _read(file: BinaryIO, row: tuple[np.dtype[Any], tuple[int, ...]], start: int, stop: int) -> Array:
+        dtype, shape = row
+        size = dtype.itemsize * int(np.prod(shape))
+        data = bytearray(size * (stop - start))
+        view, place = memoryview(data), size * start
+        while view:
+            count = os.preadv(file.fileno(), [view], place)
+            if not count:
+                raise OSError("a temporary file is shorter than what was written to it")
+            view, place = view[count:], place + count
+        return np.frombuffer(data, dtype).reshape(stop - start, *shape)

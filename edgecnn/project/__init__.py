@@ -1,0 +1,1 @@
+"""A project: what ``edgecnn.toml`` says, and running all of it."""

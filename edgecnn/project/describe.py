@@ -1,0 +1,109 @@
+"""What a project would do, in words: for ``edgecnn ci --dry-run``. Nothing is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from edgecnn.project.project import ModelPlan
+from edgecnn.targets.config import Config, load_config
+from edgecnn.targets.names import LOCAL, SSH, parse_target
+from edgecnn.targets.target import unbuilt
+
+Row = tuple[str, str, str, str]
+"""Model, step, what, and how."""
+
+
+def describe(plans: Sequence[ModelPlan], root: Path) -> list[Row]:
+    """Everything that would run: in the order in which it would.
+
+    Args:
+        plans: The models.
+        root: The folder that paths are shown from.
+
+    Raises:
+        UsageError: There is no such host.
+    """
+    config = load_config()
+    return [(plan.name, *row) for plan in plans for row in _model(plan, root, config)]
+
+
+def _model(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, str, str]]:
+    request = plan.request
+    yield "export", "model", request.model
+    if request.weights is not None:
+        yield "export", "weights", _path(request.weights, root, needed=True)
+    for key, value in request.arguments.items():
+        yield "export", "argument", f"{key} = {value!r}"
+    for shape in request.shapes:
+        yield "export", "input shape", "x".join(map(str, shape))
+    if request.data is not None:
+        how = {key: getattr(request.data, key) for key in ("split", "scale", "mean", "std")}
+        more = [f"{key} {value}" for key, value in how.items() if value is not None]
+        yield "export", "data", ", ".join([request.data.spec, *more])
+    yield "export", "formats", ", ".join(request.formats)
+    yield "export", "precisions", ", ".join(request.precisions)
+    for key in ("recipe", "calibration", "calibration_samples", "opset"):
+        if getattr(request, key) is not None:
+            yield "export", key.replace("_", " "), str(getattr(request, key))
+    if request.io != "float32":
+        yield "export", "io", request.io
+    if request.c_array:
+        yield "export", "C array", "yes"
+    yield "export", "to", _path(plan.directory, root)
+    yield from _check(plan, root, config)
+    yield from _bench(plan, root, config)
+
+
+def _check(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, str, str]]:
+    data = plan.request.data
+    yield "check", "samples", "golden inputs" + ("" if data is None else f", {data.spec} against torch")
+    yield from (("check", "target", place) for place in _places(plan.targets, config))
+    if plan.time_limit is not None:
+        yield "check", "time limit", f"{plan.time_limit:g} s"
+    for (precision, metric), limit in plan.limits.values.items():
+        yield "check", "limit", f"{precision + ': ' if precision else ''}{metric} {limit:g}"
+    if plan.limits.values or plan.limits.undecided != "estimate":
+        yield "check", "undecided", plan.limits.undecided
+    if plan.baseline is not None:
+        yield "check", "baseline", _path(plan.baseline, root, needed=True)
+
+
+def _bench(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, str, str]]:
+    gates = plan.gates
+    if gates.measures:
+        places = _places(gates.targets or plan.targets, config)
+        yield from (("bench", "target", place) for place in places)
+        for key, value in msgspec.structs.asdict(gates.options).items():
+            if value is not None and key != "targets":
+                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                yield "bench", key.replace("_", " "), shown
+    for budget in gates.budgets:
+        yield "bench", "budget", f"{budget.item} {budget.limit:g} on {budget.targets}"
+    if gates.baseline is not None:
+        yield "bench", "baseline", _path(gates.baseline, root, needed=True)
+
+
+def _places(targets: Sequence[str] | None, config: Config) -> Iterator[str]:
+    """Targets with what their hosts are."""
+    if targets is None:
+        yield "the runtimes installed beside edgecnn"
+    for text in targets or ():
+        name = parse_target(text, hosts=config.hosts)
+        if name.host.startswith(SSH):
+            yield f"{name} (over ssh)"
+            continue
+        fitting = [e for h, e in config.hosts.items() if fnmatchcase(h, name.host)] if name.many_hosts else []
+        for entry in fitting or [config.host(name.host)]:
+            why = unbuilt(entry)
+            about = entry.place if entry.name == LOCAL else f"{entry.kind}: {entry.place}"
+            whole = str(name).removesuffix(name.host) + entry.name
+            yield f"{whole} ({about}{'; ' + why if why else ''})"
+
+
+def _path(path: Path, root: Path, *, needed: bool = False) -> str:
+    shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    return f"{shown} (not there)" if needed and not path.exists() else shown

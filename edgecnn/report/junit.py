@@ -1,0 +1,72 @@
+"""Outcomes as JUnit XML, which CI systems show test by test."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from xml.etree import ElementTree as ET
+
+from edgecnn.report.outcome import Outcome, Status, number, totals
+
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no place for."""
+_TAGS: dict[Status, str] = {"failed": "failure", "error": "error", "skipped": "skipped"}
+
+
+def junit(outcomes: Sequence[Outcome], name: str) -> str:
+    """A document: a suite for each step of each model, a case for each outcome, in their order.
+
+    There are no times in it, so that the same outcomes give the same bytes.
+
+    Args:
+        outcomes: What came of everything.
+        name: Of the whole.
+    """
+    root = ET.Element("testsuites", {"name": _text(name), **_counts(outcomes)})
+    for (model, step), group in groupby(outcomes, key=lambda o: (o.model, o.step)):
+        members = list(group)
+        suite = ET.SubElement(root, "testsuite", {"name": _text(f"{model} {step}"), **_counts(members)})
+        seen: Counter[str] = Counter()
+        for outcome in members:
+            seen[outcome.name] += 1
+            _case(suite, outcome, seen[outcome.name])
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    count = totals(outcomes)
+    return {
+        "tests": str(len(outcomes)),
+        "failures": str(count["failed"]),
+        "errors": str(count["error"]),
+        "skipped": str(count["skipped"]),
+    }
+
+
+def _case(suite: ET.Element, outcome: Outcome, number_of_name: int) -> None:
+    name = outcome.name if number_of_name == 1 else f"{outcome.name} ({number_of_name})"
+    case = ET.SubElement(
+        suite, "testcase", {"classname": _text(f"{outcome.model}.{outcome.step}"), "name": _text(name)}
+    )
+    if outcome.status in _TAGS:
+        told = ET.SubElement(case, _TAGS[outcome.status], {"message": _text(outcome.message)})
+        if outcome.status != "skipped":
+            told.set("type", outcome.metric or outcome.step)
+            told.text = _text("\n".join((outcome.message, *_measured(outcome), *outcome.details)))
+    else:
+        lines = (*_measured(outcome), *outcome.details)
+        if lines:
+            ET.SubElement(case, "system-out").text = _text("\n".join(lines))
+
+
+def _measured(outcome: Outcome) -> tuple[str, ...]:
+    if outcome.value is None:
+        return ()
+    return (f"{outcome.metric}: {number(outcome.value)}, limit {number(outcome.limit)}",)
+
+
+def _text(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
