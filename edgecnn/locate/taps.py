@@ -94,8 +94,9 @@ def keep_fusions(found: Points, suspect: Suspect, data: bytes, inputs: Sequence[
         assert seen is not None
         if _kinds(seen) == _kinds(own):
             return replace(found, points=tuple(points), merged=tuple(dict.fromkeys(merged)))
-        near = edit_onnx.readers(data, {name for _, name in seen - own})
-        undone = [p for p in points if p.place.tensor in near and not p.output]
+        inner, near = edit_onnx.between(data, {name for _, name in seen - own})
+        undone = [p for p in points if p.place.tensor in inner and not p.output]
+        undone = undone or [p for p in points if p.place.tensor in near and not p.output]
         if not undone:
             break
         merged += [p.value for p in undone]
