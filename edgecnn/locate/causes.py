@@ -40,7 +40,8 @@ def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
     if more > 0:
         text += f"; and {more} more such differences in the file"
     remedy = "look at the training run or checkpoint, then " + _AGAIN if found[0].kind == "nan" else _AGAIN
-    return Cause(fault="file", text=f"in the file, {text}", remedy=remedy, layer=first)
+    where = f" in {first}" if first != layer else ""
+    return Cause(fault="file", text=f"in the file{where}, {text}", remedy=remedy, layer=first)
 
 
 def _importance(discrepancy: Discrepancy) -> int:
@@ -59,9 +60,7 @@ def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | N
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
 
 
-def rounding_cause(
-    expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str
-) -> Cause | None:
+def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
     """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
     from edgecnn.golden.integer import ROUNDINGS, execute_node
 

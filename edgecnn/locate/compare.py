@@ -32,11 +32,13 @@ class Discrepancy:
         kind: A role of :data:`ROLES`; ``nan``, ``padding``, ``option``, ``operator``.
         layer: The value it concerns first, by running order.
         text: What it is, as a part of a sentence.
+        tensor: The constant or tensor that it is about.
     """
 
     kind: str
     layer: ValueName
     text: str
+    tensor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,9 @@ def compare(twin: Twin, data: bytes) -> Comparison:
             mate = own[i]
         layer = layers[step.name]
         if mate is None:
-            found.append(Discrepancy(kind="operator", layer=layer, text=f"the {step.kind} that gives {step.name} is missing"))
+            found.append(
+                Discrepancy(kind="operator", layer=layer, text=f"the {step.kind} that gives {step.name} is missing")
+            )
         else:
             found += _differences(layer, step, mate)
     known = {step.name for step in wanted}
@@ -79,7 +83,7 @@ def compare(twin: Twin, data: bytes) -> Comparison:
         texts = ", ".join(f"{s.kind} ({s.name})" for s in extra[:3])
         behind = next((layers[w.name] for w in wanted if extra[0].name in _reads_now(by_name, w)), "")
         found.append(Discrepancy(kind="operator", layer=behind, text=f"there are operators more: {texts}"))
-    return Comparison(found=tuple(_once(found)), other_model=_other_model(twin, wanted, found))
+    return Comparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
 
 
 def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
@@ -91,7 +95,9 @@ def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]
     if own.kind != wanted.kind:
         bound = {own.kind, wanted.kind} <= {"Relu", "Clip", "Identity", "RELU", "RELU6", "MAXIMUM", "MINIMUM"}
         kind = "bound" if bound else "operator"
-        return [Discrepancy(kind=kind, layer=layer, text=f"{wanted.name} is given by {own.kind} instead of {wanted.kind}")]
+        return [
+            Discrepancy(kind=kind, layer=layer, text=f"{wanted.name} is given by {own.kind} instead of {wanted.kind}")
+        ]
     found = []
     for name in sorted({*wanted.options, *own.options}):
         before, now = wanted.options.get(name, "none"), own.options.get(name, "none")
@@ -107,7 +113,9 @@ def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]
         moved = [(a, b) for a, b in moved if not {a, b} <= held_names]
         if moved or len(own.reads) != len(wanted.reads):
             before, now = moved[0] if moved else (str(len(wanted.reads)), str(len(own.reads)))
-            found.append(Discrepancy(kind="operator", layer=layer, text=f"{layer} ({own.kind}) reads {now} instead of {before}"))
+            found.append(
+                Discrepancy(kind="operator", layer=layer, text=f"{layer} ({own.kind}) reads {now} instead of {before}")
+            )
     return found
 
 
@@ -117,19 +125,19 @@ def _held(layer: ValueName, wanted: Held, own: Held | None) -> list[Discrepancy]
         return [Discrepancy(kind=wanted.role, layer=layer, text=text)]
     a, b = wanted.array, own.array
     if a.dtype != b.dtype or a.shape != b.shape:
-        text = f"the {wanted.role} {own.name} of {layer} is {b.dtype} {b.shape} instead of {a.dtype} {a.shape}"
+        text = f"the {wanted.role} {own.name} is {b.dtype} {b.shape} instead of {a.dtype} {a.shape}"
         return [Discrepancy(kind=wanted.role, layer=layer, text=text)]
     if b.dtype.kind == "f" and not np.isfinite(b).all() and np.isfinite(a).all():
         bad = int((~np.isfinite(b)).sum())
-        text = f"{bad:,} of {b.size:,} numbers of the {wanted.role} {own.name} of {layer} are NaN or infinite"
-        return [Discrepancy(kind="nan", layer=layer, text=text)]
+        text = f"{bad:,} of {b.size:,} numbers of the {wanted.role} {own.name} are NaN or infinite"
+        return [Discrepancy(kind="nan", layer=layer, text=text, tensor=own.name)]
     other = a != b
     if not other.any():
         return []
-    return [Discrepancy(kind=wanted.role, layer=layer, text=_amount(layer, wanted, own, other))]
+    return [Discrepancy(kind=wanted.role, layer=layer, text=_amount(wanted, own, other), tensor=own.name)]
 
 
-def _amount(layer: ValueName, wanted: Held, own: Held, other: Array) -> str:
+def _amount(wanted: Held, own: Held, other: Array) -> str:
     a, b = wanted.array.astype(np.float64), own.array.astype(np.float64)
     if a.size == 1:
         return f"the {wanted.role} of {own.name} is {_number(b)} instead of {_number(a)}"
@@ -139,7 +147,7 @@ def _amount(layer: ValueName, wanted: Held, own: Held, other: Array) -> str:
     if count > 1 and len(share) and np.allclose(share, share[0], rtol=1e-3) and share[0] != 1:
         ratio = f", all of them times {share[0]:.4g}"
     return (
-        f"{count:,} of {a.size:,} numbers of the {wanted.role} {own.name} of {layer} are not the program's,"
+        f"{count:,} of {a.size:,} numbers of the {wanted.role} {own.name} are not the program's,"
         f" by {largest:.4g} at most{ratio}"
     )
 
@@ -187,7 +195,7 @@ def _place_names(twin: Twin) -> dict[str, ValueName]:
     return named
 
 
-def _other_model(twin: Twin, wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
+def _other_model(wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
     """Whether most layers with weights have other ones, or most operators are not there: then it is another's."""
     layers = {d.layer for d in found if d.kind == "weight"}
     weighted = {s.name for s in wanted if any(h.role == "weight" for h in s.held.values())}
@@ -200,8 +208,8 @@ def _other_model(twin: Twin, wanted: Sequence[Step], found: Sequence[Discrepancy
 
 
 def _once(found: Sequence[Discrepancy]) -> list[Discrepancy]:
-    """Each text once: TFLite's operators share tensors with those before them."""
-    return list({d.text: d for d in reversed(found)}.values())[::-1]
+    """What is said of a tensor once, though several operators have it."""
+    return list({(d.tensor or d.layer, d.text): d for d in reversed(found)}.values())[::-1]
 
 
 def layer_of(twin: Twin, name: str) -> ValueName:

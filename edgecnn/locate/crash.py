@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgecnn.errors import EdgecnnError, TargetError
+from edgecnn.errors import TargetError
 from edgecnn.locate import edit_onnx, edit_tflite
 from edgecnn.locate.suspect import Suspect
 
 
-def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]]) -> tuple[int, str, str, TargetError] | None:
+def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]]) -> tuple[str, str, TargetError] | None:
     """The first operator that a file cannot be run to.
 
     Args:
@@ -21,7 +21,7 @@ def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]])
         inputs: One sample, as the file stores it.
 
     Returns:
-        The operator's place from 0, its kind, the name of what it gives, and the error; None where the file runs.
+        The operator's kind, the name of what it gives, and the error; None where the file runs.
     """
     onnx = suspect.artifact.format == "onnx"
     operators = edit_onnx.operators(data) if onnx else edit_tflite.operators(data)
@@ -37,7 +37,7 @@ def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]])
             low = middle
         else:
             high, error = middle, here
-    return high - 1, *operators[high - 1], error
+    return *operators[high - 1], error
 
 
 def _error(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]], what: str) -> TargetError | None:
@@ -46,13 +46,3 @@ def _error(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]], what: 
     except TargetError as error:
         return error
     return None
-
-
-def is_reached(suspect: Suspect) -> bool:
-    """Whether the target's host answers at all."""
-    target = suspect.target
-    try:
-        with target.host.start(target.environment, time_limit=target.time_limit) as connection:
-            return target.runtime in connection.hello().runtimes
-    except EdgecnnError:
-        return False

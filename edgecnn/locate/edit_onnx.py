@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -29,7 +28,9 @@ def parsed(data: bytes) -> Any:
     try:
         model = onnx.load_from_string(data)
     except (DecodeError, ValueError) as err:
-        raise BundleError("the file is damaged: it is no ONNX model", why=str(err), hint="export the model again") from err
+        raise BundleError(
+            "the file is damaged: it is no ONNX model", why=str(err), hint="export the model again"
+        ) from err
     if not model.graph.node:
         raise BundleError("the file is damaged: its ONNX graph has no operator", hint="export the model again")
     return model
@@ -87,8 +88,9 @@ def operators(data: bytes) -> list[tuple[str, str]]:
 
 
 def between(data: bytes, node_names: Collection[str]) -> tuple[set[str], set[str]]:
-    """Tensors before operators of these names: those that an operator with weights gives to such a one alone, into
-    which a sum or an activation is fused; and all that these operators read or give.
+    """Tensors beside operators of these names: those that an operator with weights gives to one of them alone, and all.
+
+    The former are what disappears where a sum or an activation is fused into what it follows.
     """
     everything = parsed(data).graph.node
     nodes = [n for n in everything if n.name in node_names]
@@ -117,11 +119,6 @@ def _info(name: str, known: Any) -> Any:
         return onnx.ValueInfoProto(name=name)
     kind = known.type.tensor_type.elem_type
     return helper.make_tensor_value_info(name, kind, None)
-
-
-def plain(array: NDArray[Any]) -> NDArray[Any]:
-    """An array in C order, as runtimes take it."""
-    return np.ascontiguousarray(array)
 
 
 def exact_float_tensors(data: bytes) -> tuple[tuple[str, ...], frozenset[str]]:

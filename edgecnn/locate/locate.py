@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bundle import Artifact, Bundle, Golden, Program
-from edgecnn.errors import BundleError, EdgecnnError, TargetError
+from edgecnn.bundle import Artifact, Bundle, InputSpec, OutputSpec, Program
+from edgecnn.errors import BundleError, TargetError
 from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
 from edgecnn.locate.expected import Expected, Gap, expect
@@ -21,8 +20,8 @@ from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import Cause, Line, Location, first_broken, layer_name, module_and_operator
 from edgecnn.locate.rules import breaks, is_exact, rule_of
 from edgecnn.locate.suspect import Suspect
-from edgecnn.locate.twin import Twin, make_twin
-from edgecnn.parity.rounding import Rounding, rounding_of
+from edgecnn.locate.twin import make_twin
+from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.target import Target
 
@@ -31,10 +30,11 @@ SAMPLES = 8
 """Golden samples that are looked into at most: those that come out worst."""
 MEMORY = 1 << 26
 """Bytes that all values of these samples may take together."""
-Progress = Callable[[str, int, int], None]
 
 
-def locate(bundle: Bundle, artifact: Artifact, target: Target, *, program: Program | None = None) -> Location:
+def locate(
+    bundle: Bundle, artifact: Artifact, target: Target, *, program: Program | None = None, failed: bool = False
+) -> Location:
     """Locate what is wrong with an artifact on a target, if anything is.
 
     Its values are compared with the program's while it runs, and each operator alone; where one breaks its rule, the
@@ -45,14 +45,15 @@ def locate(bundle: Bundle, artifact: Artifact, target: Target, *, program: Progr
         artifact: One of its artifacts.
         target: Where it is to run.
         program: The bundle's program, where it has been read already.
+        failed: Whether a verdict on it failed: where neither file nor runtime is to blame, quantization may be.
 
     Raises:
         BundleError: if the file, the golden vectors or the program cannot be read.
         TargetError: if the target cannot be reached.
         EdgecnnError: if files of this precision are not looked into.
     """
-    with _contradictions(artifact):
-        return _Search(bundle, artifact, target, program or bundle.program()).run()
+    with _contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
+        return _Search(suspect, program or bundle.program(), failed=failed).run()
 
 
 @contextmanager
@@ -71,11 +72,12 @@ def _contradictions(artifact: Artifact) -> Iterator[None]:
 class _Search:
     """One artifact on one target."""
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, target: Target, program: Program) -> None:
-        self._bundle, self._artifact, self._target = bundle, artifact, target
+    def __init__(self, suspect: Suspect, program: Program, *, failed: bool) -> None:
+        bundle, artifact, target = suspect.bundle, suspect.artifact, suspect.target
+        self._bundle, self._artifact, self._target, self._failed = bundle, artifact, target, failed
         self._data = artifact.read()
         self._twin = make_twin(artifact, program, self._data, version=bundle.manifest.versions.get("edgecnn", ""))
-        self._suspect = Suspect(bundle, artifact, target)
+        self._suspect = suspect
         self._golden = bundle.golden()
         self._rounding = rounding_of(target.runtime, target.options)
         self._notes: list[str] = []
@@ -110,7 +112,7 @@ class _Search:
         return max(1, min(SAMPLES, MEMORY // max(total, 1), self._golden.samples))
 
     def _integers_or_reals(self, outputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        """Outputs and what they are to be, in the model's layout: real numbers by the golden outputs of the precision."""
+        """Outputs, and what they are to be by the golden vectors, in the model's layout."""
         manifest, form = self._bundle.manifest, self._artifact.format
         group = self._golden.outputs.get(self._artifact.precision, self._golden.outputs["fp32"])
         spec = self._artifact.spec.quantization
@@ -129,8 +131,10 @@ class _Search:
             wanted.append(golden)
         return found, wanted
 
-    def _lines(self, expected: Expected, stored: Sequence[Array]) -> tuple[tuple[Line, ...], list[tuple[taps.Point, Array]]]:
-        """Every value while all runs, and every operator alone: of the file, and exported anew where that is another."""
+    def _lines(
+        self, expected: Expected, stored: Sequence[Array]
+    ) -> tuple[tuple[Line, ...], list[tuple[taps.Point, Array]]]:
+        """Every value while all runs, and every operator alone; exported anew too, where the file is another."""
         spec = self._artifact.spec.quantization
         points = taps.find_points(self._twin, self._data, "float32" if spec is None else spec.io)
         points = taps.keep_fusions(points, self._suspect, self._data, stored)
@@ -187,7 +191,8 @@ class _Search:
     def _layout(self) -> Cause | None:
         """A manifest that says another layout or other parameters than the program's own."""
         manifest, form = self._bundle.manifest, self._artifact.format
-        for value in (*manifest.inputs, *manifest.outputs):
+        both: tuple[InputSpec | OutputSpec, ...] = (*manifest.inputs, *manifest.outputs)
+        for value in both:
             wanted = self._twin.written.axes.get(value.name)
             if wanted is not None and tuple(value.axes[form]) != tuple(wanted):
                 text = f"the manifest says that {value.name} is stored in the order {list(value.axes[form])}, and it is"
@@ -239,16 +244,32 @@ class _Search:
             return contradiction
         mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
         if mixed:
-            return Cause(fault="input", text=f"it acts as if its input were {mixed}", remedy="feed it as the manifest says")
-        return None
+            text = f"it acts as if its input were {mixed}"
+            return Cause(fault="input", text=text, remedy="feed it as the manifest says")
+        return self._together(lines, stored) or (causes.clipped_cause(expected) if self._failed else None)
+
+    def _together(self, lines: Sequence[Line], stored: Sequence[Array]) -> Cause | None:
+        """Values that are wrong though every operator alone is right."""
+        spec = self._artifact.spec.quantization
+        exact = spec is not None and spec.exact and self._rounding.exact
+        if not exact and self._twin.quantized is not None:
+            return None  # single steps add up there, which is no fault
+        first = next((line for line in lines if breaks(line.drift, exact=exact)), None)
+        if first is None:
+            return None
+        text = f"every operator alone keeps its rule, but run together their values leave it: {first.drift}"
+        known = first.value if first.value in self._twin.graph.shapes else ""
+        cause = self._threads(stored) or Cause(
+            fault="runtime", text=text, remedy="another version or other options of the runtime"
+        )
+        return replace(cause, layer=known)
 
     def _threads(self, stored: Sequence[Array]) -> Cause | None:
         """Whether one thread gives other values."""
         threads = self._target.options.get("threads", 1)
         if threads == 1:
             return None
-        alone = replace(self._target, options={**self._target.options, "threads": 1})
-        one = Suspect(self._bundle, self._artifact, alone).run(self._data, "on one thread", stored)
+        one = self._suspect.run(self._data, "on one thread", stored, options={"threads": 1})
         many = self._suspect.run(self._data, "again", stored)
         if all((a == b).all() for a, b in zip(one, many, strict=True)):
             return None
@@ -259,8 +280,10 @@ class _Search:
         )
 
     def _kernel(self, value: str) -> Cause:
-        same = "the file is what its program gives, bit for bit" if self._data == self._twin.written.data else (
-            "the file holds what its program says"
+        same = (
+            "the file is what its program gives, bit for bit"
+            if self._data == self._twin.written.data
+            else ("the file holds what its program says")
         )
         operator = module_and_operator(self._twin.graph, value)[1]
         return Cause(
@@ -271,13 +294,13 @@ class _Search:
 
     def _crashed(self, comparison: Comparison, stored: Sequence[Array], error: TargetError) -> Location:
         """Where the runtime fails, and whether the file exported anew does too."""
-        if not crash.is_reached(self._suspect):
+        if not self._suspect.is_reached():
             raise error
         found = crash.first_failing(self._suspect, self._data, stored)
         if found is None:
             note = f"with one sample it runs; with all of them: {error.message}"
             return replace(self._blank, notes=(note,))
-        _, kind, name, error = found
+        kind, name, error = found
         value = layer_of(self._twin, name)
         cause = causes.file_cause(comparison, value)
         if cause is None:

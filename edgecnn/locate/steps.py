@@ -72,9 +72,7 @@ def onnx_steps(data: bytes) -> list[Step]:
                 role = _WEIGHTED.get(node.op_type, {}).get(slot, "") or _role_behind(nodes, node) or "operand"
                 held[f"input {slot}"] = Held(role, name, arrays[name])
         options = {a.name: _text(helper.get_attribute_value(a)) for a in node.attribute}
-        steps.append(
-            Step(name=node.output[0], kind=node.op_type, reads=tuple(node.input), options=options, held=held)
-        )
+        steps.append(Step(name=node.output[0], kind=node.op_type, reads=tuple(node.input), options=options, held=held))
     return steps
 
 

@@ -87,7 +87,7 @@ def keep_fusions(found: Points, suspect: Suspect, data: bytes, inputs: Sequence[
     own = suspect.kernels(data, "as it is", inputs)
     if own is None:
         return found
-    points, merged = list(found.points), []
+    points, merged = list(found.points), list[ValueName]()
     for _ in range(_TRIES):
         tapped = edit_onnx.tapped(data, [str(p.place.tensor) for p in points])
         seen = suspect.kernels(tapped, "values given out", inputs)
@@ -108,9 +108,7 @@ def _kinds(kernels: Counter[Kernel]) -> Counter[str]:
     return Counter(kind for kind, _ in kernels.elements())
 
 
-def tap(
-    points: Points, suspect: Suspect, data: bytes, inputs: Sequence[Array], expected: Expected
-) -> list[Gap]:
+def tap(points: Points, suspect: Suspect, data: bytes, inputs: Sequence[Array], expected: Expected) -> list[Gap]:
     """How far each value of the running artifact is from the golden one, in the order of the points.
 
     Raises:
