@@ -25,12 +25,17 @@ _FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", 
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
-def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
-    """What the file has otherwise than its program: in the layer that breaks its rule, else the first."""
+def file_cause(comparison: Comparison, layers: Sequence[ValueName]) -> Cause | None:
+    """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
+
+    Args:
+        comparison: The file beside its program.
+        layers: The layer that breaks its rule, and those that the runtime computes as parts of it.
+    """
     if comparison.other_model:
         text = f"the file seems to be another model's, or another training's: {comparison.other_model}"
         return Cause(fault="file", text=text, remedy="put this bundle's own file back, or export the model again")
-    own = comparison.of(layer) or list(comparison.found)
+    own = next((found for layer in layers if (found := comparison.of(layer))), list(comparison.found))
     if not own:
         return None
     first = own[0].layer
@@ -40,7 +45,7 @@ def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
     if more > 0:
         text += f"; and {more} more such differences in the file"
     remedy = "look at the training run or checkpoint, then " + _AGAIN if found[0].kind == "nan" else _AGAIN
-    where = f" in {first}" if first != layer else ""
+    where = f" in {first}" if first not in layers else ""
     return Cause(fault="file", text=f"in the file{where}, {text}", remedy=remedy, layer=first)
 
 
