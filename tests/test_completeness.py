@@ -28,6 +28,7 @@ WITHOUT_TORCH = (
     "targets",
     "bundle",
     "parity",
+    "locate",
     "bench",
     "project",
     "report",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,12 +18,15 @@ from edgecnn.cli.options import (
     time_limit_option,
 )
 from edgecnn.cli.reports import Reports, report_options
-from edgecnn.cli.state import common_options
+from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgecnn.bundle import Bundle
     from edgecnn.data.dataset import Dataset
+    from edgecnn.locate.location import Location
     from edgecnn.parity.verdict import CheckReport
 
 
@@ -61,6 +64,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write such a file, if the check passes.",
 )
+@click.option(
+    "--locate/--no-locate",
+    "locating",
+    default=None,
+    help="Find the layer and the likely cause: of every artifact, or never. By default of those that fail.",
+)
 @report_options
 @common_options
 def check_command(
@@ -68,12 +77,15 @@ def check_command(
     model: str | None,
     targets: tuple[str, ...],
     time_limit: float | None,
+    locating: bool | None,
     **given: Any,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
     The golden inputs are always checked, against what the torch model said at export. With --data the data set is
     checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.
+
+    Of what fails, the layer, the size and the likely cause are looked for (docs/locate.md).
 
     Exits 1 when an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 when
     none is but something could not be judged: a host is not reached, a runtime crashes. The other hosts are judged.
@@ -94,12 +106,13 @@ def check_command(
       edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
     """
     from edgecnn.cli.check_output import print_report
+    from edgecnn.cli.located import print_locations
     from edgecnn.parity.baseline import save_baseline
     from edgecnn.report.outcome import check_outcomes
 
     reports = Reports("edgecnn check", given)
     try:
-        loaded, data, report = _check(bundle, model, targets, time_limit, given)
+        loaded, data, report = _check(bundle, model, targets, time_limit, locating, given)
     except EdgecnnError as error:
         _publish_error(reports, bundle, error)
         raise
@@ -107,6 +120,7 @@ def check_command(
         if data is not None and data.note:
             click.echo(f"note: {data.note}", err=True)
         print_report(report)
+        print_locations(cast("Sequence[Location]", report.locations), whole=bool(locating) or STATE.verbose)
     sizes = {a.path.name: a.bytes for a in loaded.artifacts}
     outcomes = check_outcomes(report, loaded.manifest.name, sizes)
     reports.publish(outcomes, report.as_json(), notes=report.notes)
@@ -119,10 +133,16 @@ def check_command(
 
 
 def _check(
-    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, given: dict[str, Any]
+    bundle: Path,
+    model: str | None,
+    targets: tuple[str, ...],
+    time_limit: float | None,
+    locating: bool | None,
+    given: dict[str, Any],
 ) -> tuple[Bundle, Dataset | None, CheckReport]:
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
+    from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.check import check_bundle
     from edgecnn.parity.limits import Limits
@@ -146,6 +166,10 @@ def _check(
             limits=limits,
             baseline=baseline,
         )
+        if locating is not False:
+            report = locate_failures(
+                loaded, report, everything=bool(locating), time_limit=time_limit, progress=progress
+            )
     return loaded, data, report
 
 

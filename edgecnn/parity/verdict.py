@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from edgecnn.errors import EdgecnnError
 from edgecnn.parity.answers import WorstSample
@@ -160,6 +160,13 @@ class Unjudged:
         return {"target": self.target, "artifact": self.artifact, **words}
 
 
+class Located(Protocol):
+    """Where an artifact goes wrong: `edgecnn.locate.location.Location`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """All verdicts of a check, in the order of artifacts, targets and outputs.
@@ -169,12 +176,14 @@ class CheckReport:
         unjudged: What could not: a host is not reached, a runtime crashes, a limit has nothing to be held to.
         notes: What was passed over, and why.
         kept: What each sample was answered, by `Verdict.key`: for baselines.
+        locations: Where failures come from, where that was looked for.
     """
 
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
     kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
+    locations: tuple[Located, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -196,4 +205,5 @@ class CheckReport:
             "verdicts": [v.as_json() for v in self.verdicts],
             "unjudged": [u.as_json() for u in self.unjudged],
             "notes": list(self.notes),
+            "locations": [found.as_json() for found in self.locations],
         }

@@ -110,6 +110,7 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
+    from edgecnn.locate.report import locate_failures
     from edgecnn.parity.check import check_bundle
 
     bundle = exported.bundle
@@ -125,6 +126,7 @@ def _check(
             limits=plan.limits,
             baseline=baseline,
         )
+        report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
             found.notes += _save_baseline(report, plan.baseline)
     except EdgecnnError as error:

@@ -1,0 +1,146 @@
+"""The likely cause of what was located, each recognised by trying it or by reading the file beside its program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.graph.ops import Activation, ValueName
+from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
+from edgecnn.locate.expected import Expected
+from edgecnn.locate.location import Cause
+from edgecnn.locate.suspect import Suspect
+from edgecnn.locate.taps import Point
+from edgecnn.parity.saturation import explained, saturates
+
+Array = NDArray[Any]
+_AGAIN = "export the model again, or fetch the file again where it was copied from"
+_CLIPPED = 0.01
+"""Share of a value's elements beyond its range from which on the range is named."""
+_FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
+_ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
+
+
+def file_cause(comparison: Comparison, layers: Sequence[ValueName]) -> Cause | None:
+    """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
+
+    Args:
+        comparison: The file beside its program.
+        layers: The layer that breaks its rule, and those that the runtime computes as parts of it.
+    """
+    if comparison.other_model:
+        text = f"the file seems to be another model's, or another training's: {comparison.other_model}"
+        return Cause(fault="file", text=text, remedy="put this bundle's own file back, or export the model again")
+    own = next((found for layer in layers if (found := comparison.of(layer))), list(comparison.found))
+    if not own:
+        return None
+    first = own[0].layer
+    found = sorted((d for d in own if d.layer == first), key=_importance)
+    text = "; ".join(d.text for d in found[:2])
+    more = len(comparison.found) - min(len(found), 2)
+    if more > 0:
+        text += f"; and {more} more such differences in the file"
+    remedy = "look at the training run or checkpoint, then " + _AGAIN if found[0].kind == "nan" else _AGAIN
+    where = f" in {first}" if first not in layers else ""
+    return Cause(fault="file", text=f"in the file{where}, {text}", remedy=remedy, layer=first)
+
+
+def _importance(discrepancy: Discrepancy) -> int:
+    return _ORDER.index(discrepancy.kind) if discrepancy.kind in _ORDER else len(_ORDER)
+
+
+def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | None:
+    """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
+    quantization = suspect.artifact.spec.quantization
+    if suspect.target.runtime != "onnxruntime" or quantization is None:
+        return None
+    layers = tuple(v for v in broken if v in quantization.saturating)
+    if not layers or not saturates(suspect.features()):
+        return None
+    text, _, remedy = explained(layers).partition("; ")
+    return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
+
+
+def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
+    """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
+    from edgecnn.golden.integer import ROUNDINGS, execute_node
+
+    q = expected.twin.quantized
+    integers = [(p, found) for p, found in broken if p.place.form == "integers" and not p.output]
+    if q is None or not integers:
+        return None
+    for rule in ROUNDINGS:
+        if rule == expected.rule:
+            continue
+        for point, found in integers:
+            node = q.graph.producers.get(point.value)
+            if node is None:
+                break
+            given = execute_node(q, node, expected.values, rounding=rule)
+            stored = (given.astype(np.int16) + point.place.offset).transpose(point.place.axes)
+            if stored.shape != found.shape or (stored != found).any():
+                break
+        else:
+            text = f"the kernel rounds by the rule {rule}, where {runtime} is known for {expected.rule}"
+            remedy = "another version of the runtime, or a target with the options that give this rule its name"
+            return Cause(fault="runtime", text=text, remedy=remedy)
+    return None
+
+
+def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cause | None:
+    """Operators of an int8 file that ONNX Runtime computes in float, those that are to be so left out."""
+    from edgecnn.locate.edit_onnx import exact_float_tensors
+
+    if suspect.target.runtime != "onnxruntime" or suspect.artifact.precision != "int8":
+        return None
+    ran = suspect.kernels(data, "as it is", inputs)
+    layers, tensors = exact_float_tensors(data)
+    skipped = set(suspect.artifact.spec.quantization.float_layers) if suspect.artifact.spec.quantization else set()
+    names = [
+        name
+        for kind, name in ran or ()
+        if kind in _FLOAT_KERNELS and name not in tensors and name not in skipped
+        if not any(name == layer or name.startswith(f"{layer}.") for layer in (*layers, *skipped))
+        if not name.endswith(".steps")  # an input on its way to its integers
+    ]
+    if not names:
+        return None
+    level = suspect.target.options.get("graph_optimization", "all")
+    text = f"ONNX Runtime computes {_some(names)} in float kernels, not in integers (graph_optimization is {level})"
+    return Cause(fault="runtime", text=text, remedy="graph_optimization=all, or a newer ONNX Runtime")
+
+
+def clipped_cause(expected: Expected) -> Cause | None:
+    """The value that calibration cut off most: the float graph gives more of its values beyond their range."""
+    from edgecnn.golden.batches import execute_samples
+
+    q = expected.twin.quantized
+    if q is None:
+        return None
+    inputs = [q.activations[i.name].dequantize(a) for i, a in zip(q.graph.inputs, expected.inputs, strict=True)]
+    reals = execute_samples(q.graph, inputs)
+    shares = []
+    for node in q.graph.nodes:
+        if node.name not in q.skipped:
+            params = q.activations[node.name]
+            low, high = getattr(node.op, "activation", Activation.NONE).bounds
+            step = float(params.scale)
+            beyond = (reals[node.name] < max(params.low, low) - step) | (
+                reals[node.name] > min(params.high, high) + step
+            )
+            shares.append((float(beyond.mean()), node.name))
+    share, name = max(shares, key=lambda pair: pair[0], default=(0.0, ""))
+    if share < _CLIPPED:
+        return None
+    text = f"calibration cut the range of {name} short: {share:.1%} of its values lie beyond it"
+    return Cause(
+        fault="quantization", text=text, remedy="calibrate with data like that of use, or with more of it", layer=name
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
