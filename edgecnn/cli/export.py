@@ -97,14 +97,14 @@ def _export(
         check_name(name)
     with prints_to_stderr():
         model = load_model(spec, weights, given["arguments"])
-    data, shapes = _data_and_shapes(model, given)
+    data, shapes = data_and_shapes(model, given)
     from edgecnn.cli.output import progress_bar
 
-    calibration = given["calibration"] if data is None else _calibration(data, shapes, given)
+    calibration = given["calibration"] if data is None else data_calibration(data, shapes, given)
     with prints_to_stderr(), progress_bar("calibrating") as progress:
         bundle = export_model(
             model.program or model.module,
-            None if model.program else _zeros(shapes),
+            None if model.program else example_zeros(shapes),
             output,
             formats=formats,
             precisions=precisions,
@@ -144,7 +144,8 @@ def _refuse_idle(formats: tuple[str, ...], precisions: tuple[str, ...], given: d
         refuse({"--opset": "opset"}, "without ONNX", "--formats onnx,tflite, or leave it out")
 
 
-def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None, tuple[tuple[int, ...], ...]]:
+def data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None, tuple[tuple[int, ...], ...]]:
+    """The data set that the options name, if any, and the shapes of the model's inputs."""
     how = {key: given[key] for key in ("split", "scale", "mean", "std")}
     if given["data"] is None:
         refuse_without_data(how)
@@ -154,13 +155,14 @@ def _data_and_shapes(model: Any, given: dict[str, Any]) -> tuple[Dataset | None,
     return data, known or (data.input_shape,)
 
 
-def _zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
+def example_zeros(shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
+    """Inputs to trace a model with."""
     import torch
 
     return tuple(torch.zeros(1, *shape) for shape in shapes)
 
 
-def _calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict[str, Any]) -> Calibration:
+def data_calibration(data: Dataset, shapes: tuple[tuple[int, ...], ...], given: dict[str, Any]) -> Calibration:
     """Golden inputs from the data as asked for; ranges from the training part where shipped data is asked for whole."""
     from edgecnn.data.shipped import SHIPPED
     from edgecnn.samples import BATCH, CALIBRATION, GOLDEN, Calibration, Samples
