@@ -15,6 +15,7 @@ from edgecnn.bundle import (
     InputSpec,
     NewArtifact,
     OutputSpec,
+    Program,
     Source,
     check_destination,
     layout_name,
@@ -149,6 +150,9 @@ def export_model(
             labels=samples.labels,
         ),
         golden_origin=samples.origin,
+        program=Program(
+            graph=graph, quantized=next((plan.quantized for plan in plans if plan.quantized is not None), None)
+        ),
         versions=_versions(formats),
         force=force,
     )

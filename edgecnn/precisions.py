@@ -20,6 +20,7 @@ from edgecnn.samples import Calibration
 
 if TYPE_CHECKING:
     from edgecnn.quantize.program import Observed, Program
+    from edgecnn.quantize.quantize import QuantizedGraph
 
 Arrays = Sequence[npt.NDArray[np.float32]]
 IO = ("float32", "int8", "uint8")
@@ -36,6 +37,7 @@ class Plan:
         precision: Its name.
         write: Makes the file of a format.
         golden: What its files are to say to the golden inputs, by output, where that is known exactly.
+        quantized: The int8 program that its files hold.
         other_golden: The same for runtimes that round by other rules, by the rule's name.
         spec: How it was quantized, for the manifest.
         notes: What the user should know.
@@ -45,6 +47,7 @@ class Plan:
     precision: str
     write: Callable[[str], Written]
     golden: Mapping[str, npt.NDArray[Any]] | None = None
+    quantized: QuantizedGraph | None = None
     other_golden: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     spec: QuantizationSpec | None = None
     notes: tuple[str, ...] = ()
@@ -200,6 +203,7 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
         precision="int8",
         write=write,
         golden=program.golden(inputs),
+        quantized=program.quantized,
         other_golden={"gemmlowp": program.golden(inputs, rounding="gemmlowp")},
         spec=_int8_spec(program, io),
         notes=(*program.quantized.notes, *_random_note(data)),

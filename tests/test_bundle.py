@@ -25,6 +25,8 @@ from edgecnn.bundle import (
     Manifest,
     NewArtifact,
     OutputSpec,
+    Program,
+    ProgramSpec,
     Source,
     WeightsFile,
     check_destination,
@@ -40,6 +42,8 @@ from edgecnn.bundle import (
 from edgecnn.bundle import golden as golden_module
 from edgecnn.data.preprocessing import Preprocessing, Resize
 from edgecnn.errors import BundleError
+from edgecnn.graph.graph import GraphBuilder
+from edgecnn.graph.ops import Linear
 
 SHAPE = (1, 1, 4, 6)
 AXES = {"onnx": (0, 1, 2, 3), "tflite": (0, 2, 3, 1)}
@@ -75,6 +79,14 @@ def make_artifact(file, form="onnx", data=b"", operators=(), notes=()):
     return NewArtifact(file=file, format=form, precision="fp32", data=data, operators=dict(operators), notes=notes)
 
 
+def make_program(outputs=10):
+    builder = GraphBuilder()
+    builder.input("x", SHAPE)
+    weight = builder.constant("y.weight", np.ones((outputs, 24), np.float32))
+    builder.output("y", builder.add(Linear(x="x", weight=weight, bias=None, flatten=True), "y"))
+    return Program(graph=builder.build())
+
+
 def parts(**changes):
     fields = {
         "name": "net",
@@ -88,6 +100,7 @@ def parts(**changes):
         ],
         "golden": make_golden(),
         "golden_origin": "random, seed 0",
+        "program": make_program(),
         "versions": {"edgecnn": "0.1.0"},
     }
     return fields | changes
@@ -117,7 +130,8 @@ def manifest(bundle):
 def test_round_trip(bundle):
     loaded = load_bundle(str(bundle.directory))
     assert loaded == bundle
-    assert sorted(contents(bundle.directory)) == ["golden.npz", "manifest.json", "net.fp32.onnx", "net.fp32.tflite"]
+    files = ["golden.npz", "manifest.json", "net.fp32.onnx", "net.fp32.tflite", "program.npz"]
+    assert sorted(contents(bundle.directory)) == files
     assert [artifact.read() for artifact in loaded.artifacts] == [b"onnx" * 90, b"tflite" * 70]
     artifact = loaded.artifact("tflite", "fp32")
     assert (artifact.format, artifact.precision, artifact.bytes) == ("tflite", "fp32", 420)
@@ -199,6 +213,8 @@ def test_layout_names():
         ({"artifacts": [make_artifact("a"), make_artifact("A", "c")]}, "twice"),
         ({"artifacts": [make_artifact("MANIFEST.json")]}, "occurs twice"),
         ({"artifacts": [make_artifact("golden.npz")]}, "occurs twice"),
+        ({"artifacts": [make_artifact("program.npz")]}, "occurs twice"),
+        ({"program": make_program(outputs=11)}, "program does not fit"),
         ({"artifacts": [make_artifact("a", "carray")]}, "no axes for format carray"),
         ({"artifacts": [make_artifact("a", "ONNX!")]}, "short lower-case word"),
         ({"artifacts": [make_artifact("a", operators={"Conv": 0})]}, "0 operators Conv"),
@@ -346,6 +362,7 @@ MANIFEST = encode_manifest(
         batch_resizable=True,
         artifacts=tuple(artifact.spec() for artifact in parts()["artifacts"]),
         golden=GoldenSpec(file="golden.npz", bytes=1, sha256="0" * 64, samples=1, origin="random, seed 0"),
+        program=ProgramSpec(file="program.npz", bytes=1, sha256="0" * 64),
         versions={"edgecnn": "0.1.0"},
     )
 )
@@ -500,6 +517,7 @@ def test_artifact_that_is_not_there_is_named(bundle):
         (lambda out: (out / "manifest.json").mkdir(parents=True), "not a file"),
         (lambda out: (write_bundle(out, **parts()), (out / "net.fp32.onnx").unlink()), r"lacks net\.fp32\.onnx"),
         (lambda out: (write_bundle(out, **parts()), (out / "golden.npz").unlink()), r"lacks golden\.npz"),
+        (lambda out: (write_bundle(out, **parts()), (out / "program.npz").unlink()), r"lacks program\.npz"),
     ],
 )
 def test_folders_that_are_no_bundles(tmp_path, prepare, message):

@@ -79,7 +79,7 @@ def test_train_export_check(run, work) -> None:
     assert "images resized from 8x8 to 28x28" in exported.stderr
     assert "check: passed, 2 of 2" in exported.stdout
     assert _names(work / "out" / "lenet5") == {
-        "lenet5.fp32.onnx", "lenet5.fp32.tflite", "manifest.json", "golden.npz",
+        "lenet5.fp32.onnx", "lenet5.fp32.tflite", "manifest.json", "golden.npz", "program.npz",
     }  # fmt: skip
     manifest = json.loads((work / "out" / "lenet5" / "manifest.json").read_text())
     assert manifest["outputs"][0]["class_labels"] == list("0123456789")
@@ -111,7 +111,7 @@ def test_pt2(run, work) -> None:
     torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 8, 8),)), work / "p.pt2")
     result = run("export", "p.pt2", "--formats", "tflite", "-o", "out")
     assert "p.fp32.tflite" in result.stdout
-    assert _names(work / "out") == {"p.fp32.tflite", "manifest.json", "golden.npz"}
+    assert _names(work / "out") == {"p.fp32.tflite", "manifest.json", "golden.npz", "program.npz"}
 
 
 def test_check_fails_with_exit_code_1(run, work) -> None:

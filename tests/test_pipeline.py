@@ -43,7 +43,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def test_a_bundle_holds_what_it_says(tmp_path) -> None:
     bundle = edgecnn.export_model(_net(), X, tmp_path / "net", name="net")
-    assert set(_files(tmp_path / "net")) == {"net.fp32.onnx", "net.fp32.tflite", "manifest.json", "golden.npz"}
+    files = {"net.fp32.onnx", "net.fp32.tflite", "manifest.json", "golden.npz", "program.npz"}
+    assert set(_files(tmp_path / "net")) == files
     again = edgecnn.load_bundle(tmp_path / "net")
     assert again.manifest == bundle.manifest
     assert bundle.artifact("tflite", "fp32").path == tmp_path / "net" / "net.fp32.tflite"

@@ -8,6 +8,7 @@ from edgecnn.bundle.manifest import (
     InputSpec,
     Manifest,
     OutputSpec,
+    ProgramSpec,
     QuantizationSpec,
     Source,
     TensorQuantization,
@@ -16,6 +17,7 @@ from edgecnn.bundle.manifest import (
     encode_manifest,
     layout_name,
 )
+from edgecnn.bundle.program import Program, decode_program, encode_program
 
 __all__ = [
     "REFERENCE",
@@ -28,6 +30,8 @@ __all__ = [
     "Manifest",
     "NewArtifact",
     "OutputSpec",
+    "Program",
+    "ProgramSpec",
     "QuantizationSpec",
     "Source",
     "TensorQuantization",
@@ -35,8 +39,10 @@ __all__ = [
     "check_destination",
     "decode_golden",
     "decode_manifest",
+    "decode_program",
     "encode_golden",
     "encode_manifest",
+    "encode_program",
     "layout_name",
     "load_bundle",
     "write_bundle",

@@ -19,11 +19,13 @@ from edgecnn.bundle.manifest import (
     InputSpec,
     Manifest,
     OutputSpec,
+    ProgramSpec,
     QuantizationSpec,
     Source,
     decode_manifest,
     encode_manifest,
 )
+from edgecnn.bundle.program import PROGRAM_FILE, Program, decode_program, encode_program
 from edgecnn.errors import BundleError
 
 _SHOWN = 5
@@ -137,6 +139,18 @@ class Bundle:
         _check_golden(golden, self.manifest)
         return golden
 
+    def program(self) -> Program:
+        """What the artifacts were written from, verified against the manifest. It takes no torch to read.
+
+        Raises:
+            BundleError: if the file is damaged, changed, or does not fit the manifest's inputs and outputs.
+        """
+        spec = self.manifest.program
+        path = self.directory / spec.file
+        program = decode_program(_read_verified(path, spec.bytes, spec.sha256), where=str(path))
+        _check_program(program, self.manifest)
+        return program
+
 
 def load_bundle(directory: str | os.PathLike[str]) -> Bundle:
     """Read a bundle's manifest, check it, and see that its files are there.
@@ -183,6 +197,7 @@ def write_bundle(
     artifacts: Sequence[NewArtifact],
     golden: Golden,
     golden_origin: str,
+    program: Program,
     versions: Mapping[str, str],
     force: bool = False,
 ) -> Bundle:
@@ -198,13 +213,14 @@ def write_bundle(
         artifacts: What was exported.
         golden: Inputs and the reference's outputs, which fit ``inputs`` and ``outputs``.
         golden_origin: Where the golden inputs came from, in words.
+        program: What the artifacts were written from.
         versions: By name, the versions of the packages that took part.
         force: Replace a folder that holds other things, too, except those that are never replaced.
 
     Raises:
         BundleError: if the parts do not fit together, or the destination is refused or cannot be written.
     """
-    vectors = encode_golden(golden)
+    vectors, graphs = encode_golden(golden), encode_program(program)
     manifest = Manifest(
         name=name,
         source=source,
@@ -219,11 +235,13 @@ def write_bundle(
             samples=golden.samples,
             origin=golden_origin,
         ),
+        program=ProgramSpec(file=PROGRAM_FILE, bytes=len(graphs), sha256=_sha256(graphs)),
         versions=dict(versions),
     )
     _check_golden(golden, manifest)
+    _check_program(program, manifest)
     files = {artifact.file: artifact.data for artifact in artifacts}
-    files |= {GOLDEN_FILE: vectors, MANIFEST_FILE: encode_manifest(manifest)}
+    files |= {GOLDEN_FILE: vectors, PROGRAM_FILE: graphs, MANIFEST_FILE: encode_manifest(manifest)}
     replace_folder(
         Path(directory),
         lambda folder: _write_files(folder, files),
@@ -325,6 +343,14 @@ def _check_golden(golden: Golden, manifest: Manifest) -> None:
         _check_shapes(f"{precision} outputs", shapes, manifest.outputs, golden.samples)
     if golden.samples != manifest.golden.samples:
         raise BundleError(f"there are {golden.samples} golden samples, the manifest says {manifest.golden.samples}")
+
+
+def _check_program(program: Program, manifest: Manifest) -> None:
+    for graph in [program.graph] + ([] if program.quantized is None else [program.quantized.graph]):
+        found = [(i.name, i.shape) for i in graph.inputs], [(o.name, graph.shapes[o.value]) for o in graph.outputs]
+        expected = [(i.name, i.shape) for i in manifest.inputs], [(o.name, o.shape) for o in manifest.outputs]
+        if found != expected:
+            raise BundleError("the program does not fit the model", why=f"{found} instead of {expected}")
 
 
 def _check_shapes(

@@ -6,12 +6,6 @@ Every array is (samples, ...) in the model's own axes (NCHW), little-endian and 
 
 from __future__ import annotations
 
-import io
-import math
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle.manifest import check_tag, check_text
+from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
 from edgecnn.errors import BundleError
 
 Array = npt.NDArray[Any]
@@ -31,23 +26,6 @@ MAX_GOLDEN_BYTES = 1 << 30
 """Bound on a file's arrays together, in bytes. It is checked on their declared sizes, before any is decompressed."""
 
 _MAX_MEMBERS = 4096
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    IndexError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
-_MAGIC = b"\x93NUMPY\x01\x00"
-# The one header that this module writes. It is matched and never evaluated, as numpy's own reader would do.
-_HEADER = re.compile(
-    rb"\{'descr': '(\|b1|\|[iu]1|<[iu][248]|<f[248])', 'fortran_order': False, "
-    rb"'shape': \((\d{1,10},|\d{1,10}(?:, \d{1,10}){1,7})\), \} *\n"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,20 +71,8 @@ class Golden:
 
 
 def encode_golden(golden: Golden) -> bytes:
-    """The golden vectors as a compressed ``.npz``.
-
-    Equal arrays give equal bytes: members are sorted, their time is 1980-01-01, nothing of the system is recorded.
-    (Between machines this holds as far as their zlib compresses alike.)
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for key, array in sorted(_members(golden), key=lambda member: member[0]):
-            info = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3  # Unix, whatever this system is
-            info.external_attr = 0o100644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, _encode_array(array), compresslevel=6)
-    return buffer.getvalue()
+    """The golden vectors as a compressed ``.npz``; equal arrays give equal bytes."""
+    return encode_npz(_members(golden))
 
 
 def decode_golden(data: bytes, *, where: str = "") -> Golden:
@@ -119,15 +85,13 @@ def decode_golden(data: bytes, *, where: str = "") -> Golden:
     Raises:
         BundleError: if the file is damaged, holds anything else, or declares more than ``MAX_GOLDEN_BYTES``.
     """
+    kind = Kind(whole="the golden vectors", part="golden", max_bytes=MAX_GOLDEN_BYTES, max_members=_MAX_MEMBERS)
+    arrays = decode_npz(data, kind, where=where)
     try:
-        return _group(_decode_members(data))
+        return _group(arrays)
     except BundleError as err:
         err.where = err.where or where
         raise
-    except _DAMAGED as err:
-        raise BundleError(
-            "the golden vectors are damaged", where=where, why=str(err), hint="export the model again"
-        ) from err
 
 
 def _members(golden: Golden) -> Iterator[tuple[str, Array]]:
@@ -145,59 +109,6 @@ def _check_array(key: str, array: Array) -> None:
         raise BundleError(f"golden {key} is of dtype {array.dtype}", why="only numbers of up to 64 bits are kept")
     if not 1 <= array.ndim <= 8 or array.size == 0:
         raise BundleError(f"golden {key} has shape {array.shape}", why="rank 1 to 8 and at least one value are needed")
-
-
-def _encode_array(array: Array) -> bytes:
-    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, plain, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _decode_members(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = archive.infolist()
-        _check_declared(members)
-        arrays: dict[str, Array] = {}
-        for info in members:
-            key = info.filename.removesuffix(".npy")
-            if key in arrays:
-                raise BundleError(f"the golden vectors hold {key[:80]!r} twice")
-            with archive.open(info) as member:
-                arrays[key] = _decode_array(key, member.read(info.file_size + 1))
-    return arrays
-
-
-def _check_declared(members: list[zipfile.ZipInfo]) -> None:
-    declared = sum(info.file_size for info in members)
-    # Each array is preceded by a header, which the limit on arrays does not count.
-    if len(members) > _MAX_MEMBERS or declared > MAX_GOLDEN_BYTES + (len(members) << 10):
-        raise BundleError(
-            f"the golden vectors declare {len(members):,} arrays and {declared:,} bytes",
-            why=f"the limits are {_MAX_MEMBERS:,} and {MAX_GOLDEN_BYTES:,}",
-        )
-    for info in members:
-        plain = info.filename == info.orig_filename and info.filename.endswith(".npy")
-        if not plain or info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise BundleError(
-                f"the golden vectors hold {info.orig_filename[:80]!r}",
-                why="encrypted, not an array, or compressed by a method that is not used here",
-            )
-
-
-def _decode_array(key: str, data: bytes) -> Array:
-    if not data.startswith(_MAGIC):
-        raise BundleError(f"golden {key[:80]!r} is not an array of npy format 1.0")
-    start = len(_MAGIC) + 2
-    end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
-    header = _HEADER.fullmatch(data, start, min(end, len(data)))
-    if header is None:
-        raise BundleError(f"golden {key[:80]!r} has a header of no plain array of numbers in C order")
-    dtype = np.dtype(header[1].decode())
-    shape = tuple(int(size) for size in header[2].split(b",") if size)
-    if math.prod(shape) * dtype.itemsize != len(data) - end:
-        raise BundleError(f"golden {key[:80]!r} has {len(data) - end:,} bytes, which are not {shape} of {dtype}")
-    return np.frombuffer(data, dtype, offset=end).reshape(shape).copy()
 
 
 def _group(arrays: Mapping[str, Array]) -> Golden:

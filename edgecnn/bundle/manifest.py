@@ -196,6 +196,17 @@ class GoldenSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         check_text("golden.origin", self.origin)
 
 
+class ProgramSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of the program: size in bytes, and hash."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_file(self.file, self.bytes, self.sha256)
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a bundle says about itself. A manifest that breaks a rule cannot be built."""
 
@@ -207,6 +218,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_resizable: bool
     artifacts: tuple[ArtifactSpec, ...]
     golden: GoldenSpec
+    program: ProgramSpec
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -228,8 +240,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             check_text(f"version of {package}", version)
 
     def files(self) -> tuple[str, ...]:
-        """Names of the files that the manifest vouches for: the artifacts, then the golden vectors."""
-        return (*(artifact.file for artifact in self.artifacts), self.golden.file)
+        """Names of the files that the manifest vouches for: the artifacts, the golden vectors, the program."""
+        return (*(artifact.file for artifact in self.artifacts), self.golden.file, self.program.file)
 
 
 class _Head(msgspec.Struct, frozen=True):

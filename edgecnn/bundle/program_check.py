@@ -1,0 +1,92 @@
+"""The rules that a program read from a file must obey: those of graphs, and those that integers add to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from edgecnn.bundle.manifest import check_text
+from edgecnn.errors import BundleError
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Conv2d, Linear
+from edgecnn.graph.shapes import Shape
+from edgecnn.graph.verify import verify
+from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.quantize.weights import WEIGHT_MAX
+
+_MAX_ELEMENTS = 2**31 - 1
+
+
+def check_graph(graph: Graph) -> Graph:
+    """Give a graph back if it is valid.
+
+    Raises:
+        BundleError: if a name cannot be printed, a shape is not positive and bounded, or a constant is not finite.
+        GraphError: if it breaks a rule of :mod:`edgecnn.graph.verify`.
+    """
+    for i in graph.inputs:
+        _check_value(i.name, i.shape)
+    for node in graph.nodes:
+        _check_value(node.name, node.shape)
+        for text in (node.origin.module, node.origin.source, node.origin.operator):
+            check_text(f"origin of {node.name}", text, may_be_empty=True)
+    for output in graph.outputs:
+        check_text("name of an output", output.name)
+    for name, array in graph.constants.items():
+        _check_value(name, array.shape)
+        _require(bool(np.isfinite(array).all()), f"constant {name} holds values that are NaN or infinite")
+    return verify(graph)
+
+
+def check_quantized(q: QuantizedGraph) -> QuantizedGraph:
+    """Give an integer program back if all that its operators read is there and fits.
+
+    Raises:
+        BundleError: naming what is missing or does not fit.
+    """
+    _require(0 < q.weight_limit <= WEIGHT_MAX, f"the limit of weights is {q.weight_limit}")
+    for note in q.notes:
+        check_text("note", note)
+    _check_known("float layers", q.skipped, q.graph.producers)
+    _check_known("parameters", q.activations, q.graph.shapes)
+    _check_known("weights", q.weights, q.graph.constants)
+    _check_known("biases", q.biases, q.graph.producers)
+    values = [i.name for i in q.graph.inputs] + [n.name for n in q.graph.nodes]
+    for node in q.graph.nodes:
+        if node.name not in q.skipped:
+            values += _check_weighted(q, node) if isinstance(node.op, Conv2d | Linear) else node.inputs
+    missing = [v for v in values if v not in q.activations]
+    _require(not missing, f"{(missing or [''])[0]} has no parameters")
+    return q
+
+
+def _check_weighted(q: QuantizedGraph, node: Node) -> list[str]:
+    """Check a convolution's integers; gives the values that need parameters."""
+    assert isinstance(node.op, Conv2d | Linear)
+    weights, bias = q.weights.get(node.op.weight), q.biases.get(node.name)
+    if weights is None or bias is None:
+        raise BundleError(f"{node.describe()} has no integers")
+    shape = q.graph.shapes[node.op.weight]
+    fits = weights.integers.shape == shape and weights.scales.shape == bias.shape == shape[:1]
+    _require(fits, f"the integers of {node.describe()} do not fit weights of {shape}")
+    positive = np.isfinite(weights.scales).all() and (weights.scales > 0).all()
+    _require(bool(positive), f"a weight scale of {node.describe()} is not positive")
+    return [node.op.x]
+
+
+def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    strange = sorted(set(names) - set(known))
+    _require(not strange, f"{what} of {(strange or [''])[0][:80]!r}, which the graph has not")
+
+
+def _check_value(name: str, shape: Shape) -> None:
+    check_text("name of a value", name)
+    bounded = len(shape) <= 8 and all(0 < n <= _MAX_ELEMENTS for n in shape) and math.prod(shape) <= _MAX_ELEMENTS
+    _require(bounded, f"{name}: shape {shape} is not positive and bounded")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise BundleError(message)
