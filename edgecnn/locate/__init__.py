@@ -1,1 +1,1 @@
-"""Where a difference arises: the layer, and the likely cause."""
+"""Which layer of an artifact breaks its rule, by how much, and why."""

@@ -26,7 +26,7 @@ from edgecnn.export.onnx.lower import conv_attributes, pool_attributes
 from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
 from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.onnx.qdq import OFFSET
-from edgecnn.export.written import Written
+from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Conv2d, MaxPool2d, Op, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, Int8, bounds
@@ -116,6 +116,17 @@ class ExactFloatWriter(MixedQdqWriter):
                 " ONNX Runtime is faster"
             )
         return super().finish(version=version)
+
+    def places(self, value: ValueName) -> list[Place]:
+        """The tensors that hold a value, as accumulators, as whole numbers in float, and as integers."""
+        axes, found = self._identity(value), []
+        if value in self._sums:
+            sums = self._sums[value]
+            found.append(Place(tensor=sums.tensor, axes=axes, form="sums", layer=sums.layer.name, channels=sums.channels))
+        whole = [t for t in (f"{value}.rounded", f"{value}.exact") if t in self._made]
+        found += [Place(tensor=tensor, axes=axes, form="centered") for tensor in whole]
+        wide = self._widened.get(value, 0)
+        return found + [replace(place, channels=wide) for place in super().places(value)]
 
     def _settle(self, value: ValueName) -> None:
         """Make the integers of a value that there are only accumulators of."""

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from edgecnn.export.onnx.lower import LOWERINGS as PLAIN
 from edgecnn.export.onnx.qdq import OFFSET, QdqWriter
 from edgecnn.export.onnx.write import OnnxWriter
-from edgecnn.export.written import Written
+from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
 from edgecnn.quantize.quantize import QuantizedGraph
@@ -93,6 +93,11 @@ class MixedQdqWriter(QdqWriter):
         self._nodes = kept[::-1]
         self._initializers = {name: made for name, made in self._initializers.items() if name in read}
         return super().finish(version=version)
+
+    def places(self, value: ValueName) -> list[Place]:
+        """The tensors that hold a value: of a float layer's the real one, and the integers where int8 reads it."""
+        real = OnnxWriter.places(self, value) if value in self.skipped else []
+        return [*real, *super().places(value)]
 
     def _real(self, value: ValueName) -> str:
         """A value for a float node: as it is, or ``(integer - zero point) * scale``."""

@@ -15,6 +15,7 @@ from onnx import TensorProto
 
 from edgecnn.export.onnx.lower import over_image
 from edgecnn.export.onnx.write import OnnxWriter
+from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, Int8, QParams, bounds
@@ -77,6 +78,13 @@ class QdqWriter(OnnxWriter):
     def emit_activated(self, operator: str, node: Node, inputs: Sequence[str], **attributes: Any) -> None:
         """Add an ONNX node; clamping to the quantized range is the activation, or a Clip of the integers is."""
         self.emit(operator, node, inputs, **attributes)
+
+    def places(self, value: ValueName) -> list[Place]:
+        """The tensors that hold a value's integers."""
+        if value not in self._integers:
+            return []
+        tensor = self._integers[value]
+        return [Place(tensor=tensor, axes=self._identity(value), form="integers", offset=OFFSET)]
 
     def _wrap(self, name: ValueName, real: str, result: str, node: Node | None = None) -> str:
         params = self._q.activations[name]

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from edgecnn.errors import LoweringError
-from edgecnn.export.written import Written
+from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, ArgMax, ValueName
 from edgecnn.graph.verify import batch_is_free
@@ -160,7 +160,20 @@ class OnnxWriter:
             axes={v.name: tuple(range(len(v.shape))) for v in self.graph.inputs}
             | {o.name: tuple(range(len(self.graph.shapes[o.value]))) for o in self.graph.outputs},
             notes=tuple(self._notes),
+            places=self._all_places(),
         )
+
+    def places(self, value: ValueName) -> list[Place]:
+        """The tensors that hold a value."""
+        return [Place(tensor=self._public.get(value, value), axes=self._identity(value))]
+
+    def _identity(self, value: ValueName) -> tuple[int, ...]:
+        return tuple(range(len(self.graph.shapes[value])))
+
+    def _all_places(self) -> dict[ValueName, tuple[Place, ...]]:
+        made = {name for node in self._nodes for name in node.output}
+        values = [*(i.name for i in self.graph.inputs), *(n.name for n in self.graph.nodes)]
+        return {value: tuple(p for p in self.places(value) if p.tensor in made) for value in values}
 
     def _graph_proto(self) -> onnx.GraphProto:
         outputs = []

@@ -88,6 +88,10 @@ class MixedInt8Writer(Int8Writer):
         self._append(operator, [source.index], tensor.index, (options, {}), 1)
         return tensor
 
+    def tensors_of(self, value: ValueName) -> list[Tensor]:
+        """The tensors that hold a value, as int8 and as float."""
+        return [*super().tensors_of(value), *self._converted.get(value, [])]
+
     def _output_tensor(self, value: ValueName) -> Tensor:
         if value in self._skipped:
             return super(Int8Writer, self)._output_tensor(value)

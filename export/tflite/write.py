@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.tflite.layout import NHWC, NLC, Axes, reshaped_axes
 from edgecnn.export.tflite.share import SharingBuilder
-from edgecnn.export.written import Written
+from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Input, Node
 from edgecnn.graph.ops import (
     Add,
@@ -79,7 +79,7 @@ class TfliteWriter:
         self._model_tensors: list[Any] = []
         self._operators: list[Any] = []
         self._codes: dict[tuple[str, int], int] = {}
-        self._buffers: list[Any] = [_buffer(None)]
+        self._buffers: list[Any] = [aligned_buffer(None)]
         self._buffer_of: dict[bytes, int] = {}
         self._stored: dict[ValueName, list[Tensor]] = {}
         self._constants: dict[tuple[Any, ...], int] = {}
@@ -265,7 +265,25 @@ class TfliteWriter:
             operators=dict(sorted(self._counts.items())),
             axes={n: t.axes for n, t in zip([*names_in, *names_out], [*inputs, *outputs], strict=True)},
             notes=tuple(self._notes),
+            places=self._all_places(),
         )
+
+    def _all_places(self) -> dict[ValueName, tuple[Place, ...]]:
+        free = {int(i) for op in self._operators for i in op.outputs}
+        found: dict[ValueName, tuple[Place, ...]] = {}
+        for value in (*(i.name for i in self.graph.inputs), *(n.name for n in self.graph.nodes)):
+            own = [t for t in self.tensors_of(value) if t.index in free]
+            free.difference_update(t.index for t in own)
+            found[value] = tuple(self._place_of(t) for t in own)
+        return found
+
+    def tensors_of(self, value: ValueName) -> list[Tensor]:
+        """The tensors that hold a value."""
+        return self._stored.get(value, [])
+
+    def _place_of(self, tensor: Tensor) -> Place:
+        real = self._model_tensors[tensor.index].type == schema.TensorType.FLOAT32
+        return Place(tensor=tensor.index, axes=tensor.axes, form="real" if real else "integers")
 
     def _place_input(self, value: Input) -> Tensor:
         """The tensor that an input arrives in."""
@@ -328,7 +346,7 @@ class TfliteWriter:
         data = array.astype(array.dtype.newbyteorder("<")).tobytes()
         if data not in self._buffer_of:
             self._buffer_of[data] = len(self._buffers)
-            self._buffers.append(_buffer(np.frombuffer(data, np.uint8)))
+            self._buffers.append(aligned_buffer(np.frombuffer(data, np.uint8)))
         return self._buffer_of[data]
 
     def version_of(self, operator: str) -> int:  # noqa: ARG002  (int8 kernels came with later versions)
@@ -414,7 +432,8 @@ class _AlignedBufferT(schema.BufferT):  # type: ignore[misc]
         return schema.BufferEnd(builder)
 
 
-def _buffer(data: npt.NDArray[np.uint8] | None) -> Any:
+def aligned_buffer(data: npt.NDArray[np.uint8] | None) -> Any:
+    """A buffer of a file, empty where there is no data; packed, its data is aligned."""
     buffer = _AlignedBufferT()
     buffer.data = data
     return buffer

@@ -1,0 +1,210 @@
+"""What every tensor of an artifact is to hold, and how far from that an observed one is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.bundle import Artifact, Manifest
+from edgecnn.export.written import Place
+from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
+from edgecnn.locate.twin import Twin
+from edgecnn.parity.runner import stored_inputs
+from edgecnn.quantize.quantize import QuantizedGraph
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """How far a tensor is from what it was to be.
+
+    Attributes:
+        unit: ``LSB``, or ``range`` for shares of the value's range.
+        largest: The largest difference; infinite where a value is NaN or infinite.
+        mean: The mean difference.
+        count: Elements that differ.
+        elements: Of so many.
+    """
+
+    unit: str
+    largest: float
+    mean: float
+    count: int
+    elements: int
+
+    def __str__(self) -> str:
+        if self.unit == "LSB":
+            return f"{self.largest:.4g} LSB at most, {self.mean:.3g} on average, in {self.count:,} of {self.elements:,}"
+        return f"{self.largest:.2g} of its range at most, {self.mean:.2g} on average"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """The golden run on some samples.
+
+    Attributes:
+        twin: What was to be run.
+        rule: The integer reference's rule, a name of `edgecnn.golden.integer.ROUNDINGS`; empty in float.
+        inputs: The graph's inputs as it takes them: int8 where it is quantized.
+        values: Every value by name: int8, or float32 where it is float.
+        sums: The accumulators of layers that a file holds as such.
+    """
+
+    twin: Twin
+    rule: str
+    inputs: tuple[Array, ...]
+    values: Mapping[ValueName, Array]
+    sums: Mapping[ValueName, Array]
+
+    def encoded(self, value: ValueName, place: Place) -> Array:
+        """The value as a file has it there, with the batch that was run."""
+        array = self.values[value]
+        match place.form:
+            case "integers":
+                array = _widened(self._integers(value), place, self._zero(value)).astype(np.int16) + place.offset
+                array = array.astype(np.uint8 if place.offset else np.int8)
+            case "centered":
+                array = _widened(self._integers(value).astype(np.float32) - self._zero(value), place, 0)
+            case "sums":
+                array = _widened(self.sums[value].astype(np.float32), place, 0)
+            case _:
+                array = self.real(value)
+        return np.ascontiguousarray(array.transpose(place.axes))
+
+    def real(self, value: ValueName) -> Array:
+        """The value's real numbers."""
+        array = self.values[value]
+        q = self.twin.quantized
+        return array if q is None or array.dtype == np.float32 else q.activations[value].dequantize(array)
+
+    def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
+        """How far an observed tensor is from the value; infinitely where its shape is another."""
+        wanted = self.encoded(value, place)
+        if place.form == "real":
+            return real_gap(found, wanted)
+        if found.shape != wanted.shape:
+            return Gap(unit="LSB", largest=math.inf, mean=math.inf, count=wanted.size, elements=wanted.size)
+        apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+        if place.form == "sums":
+            channel = [1 if a == 1 else 0 for a in place.axes].index(1)
+            factors = self._factors(place.layer, apart.shape[channel])
+            apart = apart * factors.reshape([-1 if i == channel else 1 for i in range(apart.ndim)])
+        return _measured("LSB", apart)
+
+    def _integers(self, value: ValueName) -> Array:
+        from edgecnn.golden.mixed import as_integers
+
+        assert self.twin.quantized is not None
+        return as_integers(self.twin.quantized, value, self.values[value])
+
+    def _zero(self, value: ValueName) -> int:
+        assert self.twin.quantized is not None
+        return self.twin.quantized.activations[value].zero_point
+
+    def _factors(self, layer: ValueName, channels: int) -> Array:
+        """What an accumulator's unit is in steps of the layer's value."""
+        q = self.twin.quantized
+        assert q is not None
+        op: Any = q.graph.producers[layer].op
+        own = q.activations[op.x].scale * q.weights[op.weight].scales / q.activations[layer].scale
+        return np.pad(own.astype(np.float64), (0, channels - len(own)), constant_values=1.0)
+
+
+def real_gap(found: Array, wanted: Array) -> Gap:
+    """How far real numbers are from others, as shares of these others' range (of their magnitude where they are one)."""
+    if found.shape != wanted.shape:
+        return Gap(unit="range", largest=math.inf, mean=math.inf, count=wanted.size, elements=wanted.size)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(found.astype(np.float64) - wanted)
+    low, high = float(wanted.min(initial=np.inf)), float(wanted.max(initial=-np.inf))
+    magnitude = max(abs(low), abs(high)) or 1.0
+    extent = high - low
+    return _measured("range", apart / (extent if extent > 1e-6 * magnitude else magnitude))
+
+
+def _measured(unit: str, apart: Array) -> Gap:
+    apart = np.where(np.isfinite(apart), apart, np.inf)
+    return Gap(
+        unit=unit,
+        largest=float(apart.max(initial=0.0)),
+        mean=float(apart.mean()) if apart.size else 0.0,
+        count=int((apart > 0).sum()),
+        elements=int(apart.size),
+    )
+
+
+def _widened(array: Array, place: Place, zero: int) -> Array:
+    extra = place.channels - array.shape[1] if place.channels else 0
+    widths = [(0, extra if axis == 1 else 0) for axis in range(array.ndim)]
+    return np.pad(array, widths, constant_values=zero) if extra > 0 else array
+
+
+def expect(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
+    """Run the golden executor on real inputs (samples, ...)."""
+    if twin.quantized is None:
+        from edgecnn.golden.batches import execute_samples
+
+        return Expected(
+            twin=twin, rule="", inputs=tuple(inputs), values=execute_samples(twin.graph, inputs), sums={}
+        )
+    q = twin.quantized
+    integers = graph_inputs(q, manifest, artifact, inputs)
+    values = run_integers(q, integers, rule)
+    wanted = {
+        value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)
+    }
+    return Expected(twin=twin, rule=rule, inputs=integers, values=values, sums=_sums(q, values, wanted))
+
+
+def graph_inputs(
+    q: QuantizedGraph, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]
+) -> tuple[Array, ...]:
+    """Real inputs as the quantized graph's integers: what preprocessing inside the file makes of raw bytes, too."""
+    spec = artifact.spec.quantization
+    if spec is None or spec.io == "float32":
+        return tuple(q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True))
+    offset = 128 if spec.io == "uint8" else 0
+    stored = stored_inputs(manifest, artifact, inputs)
+    axes = [i.axes[artifact.format] for i in manifest.inputs]
+    return tuple(
+        (a.astype(np.int16) - offset).astype(np.int8).transpose(np.argsort(order))
+        for a, order in zip(stored, axes, strict=True)
+    )
+
+
+def run_integers(q: QuantizedGraph, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
+    """Every value of a quantized graph, sample by sample where the batch is not free."""
+    from edgecnn.golden.integer import execute_integer
+    from edgecnn.graph.verify import batch_is_free
+
+    if batch_is_free(q.graph):
+        return execute_integer(q, inputs, rounding=rule)
+    rows = [execute_integer(q, [a[i : i + 1] for a in inputs], rounding=rule) for i in range(len(inputs[0]))]
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def _sums(q: QuantizedGraph, values: Mapping[ValueName, Array], wanted: set[ValueName]) -> dict[ValueName, Array]:
+    """Accumulators of convolutions, and of poolings of them."""
+    import torch
+
+    from edgecnn.golden.float import EXECUTORS
+
+    found: dict[ValueName, Array] = {}
+    for node in q.graph.nodes:
+        if node.name not in wanted:
+            continue
+        if isinstance(node.op, MaxPool2d):
+            given = torch.from_numpy(found[node.op.x].astype(np.float64))
+            found[node.name] = EXECUTORS[MaxPool2d](node.op, len(given), given).numpy()
+        elif isinstance(node.op, Conv2d):
+            x = values[node.op.x].astype(np.float64) - q.activations[node.op.x].zero_point
+            weights = torch.from_numpy(q.weights[node.op.weight].integers.astype(np.float64))
+            acc = EXECUTORS[Conv2d](node.op, len(x), torch.from_numpy(x), weights).numpy()
+            found[node.name] = acc + q.biases[node.name].reshape(-1, 1, 1)
+    return found
