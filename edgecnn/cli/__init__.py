@@ -24,6 +24,7 @@ COMMANDS = (
     "show",
     "models",
     "sensitivity",
+    "shrink",
     "filter",
     "doctor",
 )

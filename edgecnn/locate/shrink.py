@@ -252,7 +252,7 @@ class _Search:
         self._checks += 1
         if self._told is not None:
             nodes = len(bundle.program().graph.nodes)
-            self._told(f"{nodes} nodes, {bundle.manifest.golden.samples} samples", self._checks, 0)
+            self._told(f"{nodes} nodes, {bundle.manifest.golden.samples} samples", self._checks, self._checks)
         report = check_bundle(bundle, targets=[self._target])
         if symptoms(report).get(self._artifact.path.name) != self._symptom:
             return None
