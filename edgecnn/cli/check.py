@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,12 +18,15 @@ from edgecnn.cli.options import (
     target_option,
     time_limit_option,
 )
-from edgecnn.cli.state import common_options
+from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgecnn.bundle import Bundle
     from edgecnn.data.dataset import Dataset
+    from edgecnn.locate.location import Location
 
 
 @click.command("check", epilog=MODEL_HELP)
@@ -34,15 +37,29 @@ if TYPE_CHECKING:
 @click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function.")
 @target_option
 @time_limit_option
+@click.option(
+    "--locate/--no-locate",
+    "locating",
+    default=None,
+    help="Find the layer and the likely cause: of every artifact, or never. By default of those that fail.",
+)
 @json_option
 @common_options
 def check_command(
-    bundle: Path, model: str | None, targets: tuple[str, ...], time_limit: float | None, as_json: bool, **given: Any
+    bundle: Path,
+    model: str | None,
+    targets: tuple[str, ...],
+    time_limit: float | None,
+    locating: bool | None,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
     The golden inputs are always checked, against what the torch model said at export. With --data the data set is
     checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.
+
+    Of what fails, the layer, the size and the likely cause are looked for (docs/locate.md).
 
     Exits 1 when an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 when
     none is but something could not be judged: a host is not reached, a runtime crashes. The other hosts are judged.
@@ -56,7 +73,9 @@ def check_command(
       edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
     """
     from edgecnn.bundle import load_bundle
+    from edgecnn.cli.located import print_locations
     from edgecnn.cli.output import print_json, print_report, progress_bar
+    from edgecnn.locate.report import locate_failures
     from edgecnn.parity.check import check_bundle
 
     if model is None and (given["weights"] or given["arguments"]):
@@ -74,12 +93,17 @@ def check_command(
             time_limit=time_limit,
             progress=progress,
         )
+        if locating is not False:
+            report = locate_failures(
+                loaded, report, everything=bool(locating), time_limit=time_limit, progress=progress
+            )
     if as_json:
         print_json(report.as_json())
     else:
         if data is not None and data.note:
             click.echo(f"note: {data.note}", err=True)
         print_report(report)
+        print_locations(cast("Sequence[Location]", report.locations), whole=bool(locating) or STATE.verbose)
     return report.exit_code
 
 

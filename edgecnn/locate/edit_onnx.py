@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from edgecnn.errors import BundleError
 
 FED = ":fed"
 """Behind a tensor's name: of the input that its readers have instead."""
+_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def parsed(data: bytes) -> Any:
@@ -26,7 +28,9 @@ def parsed(data: bytes) -> Any:
     try:
         model = onnx.load_from_string(data)
     except (DecodeError, ValueError) as err:
-        raise BundleError("the file is damaged: it is no ONNX model", why=str(err), hint="export the model again") from err
+        raise BundleError(
+            "the file is damaged: it is no ONNX model", why=str(err), hint="export the model again"
+        ) from err
     if not model.graph.node:
         raise BundleError("the file is damaged: its ONNX graph has no operator", hint="export the model again")
     return model
@@ -83,10 +87,17 @@ def operators(data: bytes) -> list[tuple[str, str]]:
     return [(node.op_type, node.output[0]) for node in parsed(data).graph.node]
 
 
-def readers(data: bytes, node_names: Collection[str]) -> set[str]:
-    """Tensors that the operators of these names read or give."""
-    nodes = [n for n in parsed(data).graph.node if n.name in node_names]
-    return {name for node in nodes for name in (*node.input, *node.output)}
+def between(data: bytes, node_names: Collection[str]) -> tuple[set[str], set[str]]:
+    """Tensors beside operators of these names: those that an operator with weights gives to one of them alone, and all.
+
+    The former are what disappears where a sum or an activation is fused into what it follows.
+    """
+    everything = parsed(data).graph.node
+    nodes = [n for n in everything if n.name in node_names]
+    uses = Counter(name for n in everything for name in n.input)
+    heavy = {name for n in everything if n.op_type in _HEAVY for name in n.output if uses[name] == 1}
+    light = {name for n in nodes if n.op_type not in _HEAVY for name in n.input}
+    return heavy & light, {name for n in nodes for name in (*n.input, *n.output)}
 
 
 def constants(data: bytes) -> dict[str, NDArray[Any]]:
@@ -110,6 +121,10 @@ def _info(name: str, known: Any) -> Any:
     return helper.make_tensor_value_info(name, kind, None)
 
 
-def plain(array: NDArray[Any]) -> NDArray[Any]:
-    """An array in C order, as runtimes take it."""
-    return np.ascontiguousarray(array)
+def exact_float_tensors(data: bytes) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The layers of an int8 file that hold their integers in float on purpose, and their tensors."""
+    from edgecnn.export.onnx.exact import METADATA
+
+    marked = next((entry.value for entry in parsed(data).metadata_props if entry.key == METADATA), None)
+    found = {} if marked is None else json.loads(marked)
+    return tuple(found.get("layers", ())), frozenset(found.get("tensors", ()))

@@ -16,7 +16,6 @@ from edgecnn.errors import BundleError
 from edgecnn.export.tflite.write import FILE_IDENTIFIER, aligned_buffer
 
 _NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-_TYPES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 
 
 def parsed(data: bytes) -> Any:
@@ -54,9 +53,7 @@ def tapped(data: bytes, indices: Sequence[int], *, batch_free: bool) -> bytes:
     return packed(_with_outputs(parsed(data), indices, batch_free=batch_free))
 
 
-def forced(
-    data: bytes, indices: Sequence[int], fed: Sequence[tuple[int, NDArray[Any]]], *, batch_free: bool
-) -> bytes:
+def forced(data: bytes, indices: Sequence[int], fed: Sequence[tuple[int, NDArray[Any]]], *, batch_free: bool) -> bytes:
     """The same, with ``fed`` tensors as inputs too: what reads them reads the inputs, whatever operators give.
 
     Args:
@@ -102,12 +99,7 @@ def operators(data: bytes) -> list[tuple[str, str]]:
 def kind_of(model: Any, operator: Any) -> str:
     """An operator's kind, as the schema spells it."""
     code = model.operatorCodes[operator.opcodeIndex]
-    return _NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
-
-
-def type_of(tensor: Any) -> str:
-    """A tensor's type, as the schema spells it."""
-    return _TYPES.get(tensor.type, "?")
+    return str(_NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM"))
 
 
 def name_of(tensor: Any) -> str:

@@ -39,6 +39,8 @@ class Gap:
     elements: int
 
     def __str__(self) -> str:
+        if math.isinf(self.largest):
+            return "NaN or infinite, or of another shape"
         if self.unit == "LSB":
             return f"{self.largest:.4g} LSB at most, {self.mean:.3g} on average, in {self.count:,} of {self.elements:,}"
         return f"{self.largest:.2g} of its range at most, {self.mean:.2g} on average"
@@ -117,7 +119,7 @@ class Expected:
 
 
 def real_gap(found: Array, wanted: Array) -> Gap:
-    """How far real numbers are from others, as shares of these others' range (of their magnitude where they are one)."""
+    """How far real numbers are from others, as shares of these others' range, or magnitude where they are all one."""
     if found.shape != wanted.shape:
         return Gap(unit="range", largest=math.inf, mean=math.inf, count=wanted.size, elements=wanted.size)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -150,15 +152,11 @@ def expect(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[
     if twin.quantized is None:
         from edgecnn.golden.batches import execute_samples
 
-        return Expected(
-            twin=twin, rule="", inputs=tuple(inputs), values=execute_samples(twin.graph, inputs), sums={}
-        )
+        return Expected(twin=twin, rule="", inputs=tuple(inputs), values=execute_samples(twin.graph, inputs), sums={})
     q = twin.quantized
     integers = graph_inputs(q, manifest, artifact, inputs)
     values = run_integers(q, integers, rule)
-    wanted = {
-        value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)
-    }
+    wanted = {value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)}
     return Expected(twin=twin, rule=rule, inputs=integers, values=values, sums=_sums(q, values, wanted))
 
 

@@ -87,15 +87,16 @@ def keep_fusions(found: Points, suspect: Suspect, data: bytes, inputs: Sequence[
     own = suspect.kernels(data, "as it is", inputs)
     if own is None:
         return found
-    points, merged = list(found.points), []
+    points, merged = list(found.points), list[ValueName]()
     for _ in range(_TRIES):
         tapped = edit_onnx.tapped(data, [str(p.place.tensor) for p in points])
         seen = suspect.kernels(tapped, "values given out", inputs)
         assert seen is not None
         if _kinds(seen) == _kinds(own):
             return replace(found, points=tuple(points), merged=tuple(dict.fromkeys(merged)))
-        near = edit_onnx.readers(data, {name for _, name in seen - own})
-        undone = [p for p in points if p.place.tensor in near and not p.output]
+        inner, near = edit_onnx.between(data, {name for _, name in seen - own})
+        undone = [p for p in points if p.place.tensor in inner and not p.output]
+        undone = undone or [p for p in points if p.place.tensor in near and not p.output]
         if not undone:
             break
         merged += [p.value for p in undone]
@@ -107,9 +108,7 @@ def _kinds(kernels: Counter[Kernel]) -> Counter[str]:
     return Counter(kind for kind, _ in kernels.elements())
 
 
-def tap(
-    points: Points, suspect: Suspect, data: bytes, inputs: Sequence[Array], expected: Expected
-) -> list[Gap]:
+def tap(points: Points, suspect: Suspect, data: bytes, inputs: Sequence[Array], expected: Expected) -> list[Gap]:
     """How far each value of the running artifact is from the golden one, in the order of the points.
 
     Raises:

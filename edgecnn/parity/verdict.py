@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from edgecnn.bundle import Artifact
 from edgecnn.errors import EdgecnnError
@@ -104,6 +104,13 @@ class Unjudged:
         return {"target": self.target, "artifact": self.artifact, **words}
 
 
+class Located(Protocol):
+    """Where an artifact goes wrong: `edgecnn.locate.location.Location`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """All verdicts of a check, in the order of artifacts, targets and outputs.
@@ -112,11 +119,13 @@ class CheckReport:
         verdicts: On what could be asked.
         unjudged: What could not: a host is not reached, a runtime crashes.
         notes: What was passed over, and why.
+        locations: Where failures come from, where that was looked for.
     """
 
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
+    locations: tuple[Located, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -138,6 +147,7 @@ class CheckReport:
             "verdicts": [asdict(v) for v in self.verdicts],
             "unjudged": [u.as_json() for u in self.unjudged],
             "notes": list(self.notes),
+            "locations": [found.as_json() for found in self.locations],
         }
 
 

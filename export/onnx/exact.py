@@ -122,7 +122,9 @@ class ExactFloatWriter(MixedQdqWriter):
         axes, found = self._identity(value), []
         if value in self._sums:
             sums = self._sums[value]
-            found.append(Place(tensor=sums.tensor, axes=axes, form="sums", layer=sums.layer.name, channels=sums.channels))
+            found.append(
+                Place(tensor=sums.tensor, axes=axes, form="sums", layer=sums.layer.name, channels=sums.channels)
+            )
         whole = [t for t in (f"{value}.rounded", f"{value}.exact") if t in self._made]
         found += [Place(tensor=tensor, axes=axes, form="centered") for tensor in whole]
         wide = self._widened.get(value, 0)

@@ -1,0 +1,139 @@
+"""The likely cause of what was located, each recognised by trying it or by reading the file beside its program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.graph.ops import Activation, ValueName
+from edgecnn.graph.qparams import HIGHEST, LOWEST, bounds
+from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
+from edgecnn.locate.expected import Expected
+from edgecnn.locate.location import Cause
+from edgecnn.locate.suspect import Suspect
+from edgecnn.locate.taps import Point
+from edgecnn.parity.saturation import explained, saturates
+
+Array = NDArray[Any]
+_AGAIN = "export the model again, or fetch the file again where it was copied from"
+_CLIPPED = 0.01
+"""Share of a value's integers at an end of their range from which on the range is named."""
+_FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
+_ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
+
+
+def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
+    """What the file has otherwise than its program: in the layer that breaks its rule, else the first."""
+    if comparison.other_model:
+        text = f"the file seems to be another model's, or another training's: {comparison.other_model}"
+        return Cause(fault="file", text=text, remedy="put this bundle's own file back, or export the model again")
+    own = comparison.of(layer) or list(comparison.found)
+    if not own:
+        return None
+    first = own[0].layer
+    found = sorted((d for d in own if d.layer == first), key=_importance)
+    text = "; ".join(d.text for d in found[:2])
+    more = len(comparison.found) - min(len(found), 2)
+    if more > 0:
+        text += f"; and {more} more such differences in the file"
+    remedy = "look at the training run or checkpoint, then " + _AGAIN if found[0].kind == "nan" else _AGAIN
+    where = f" in {first}" if first != layer else ""
+    return Cause(fault="file", text=f"in the file{where}, {text}", remedy=remedy, layer=first)
+
+
+def _importance(discrepancy: Discrepancy) -> int:
+    return _ORDER.index(discrepancy.kind) if discrepancy.kind in _ORDER else len(_ORDER)
+
+
+def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | None:
+    """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
+    quantization = suspect.artifact.spec.quantization
+    if suspect.target.runtime != "onnxruntime" or quantization is None:
+        return None
+    layers = tuple(v for v in broken if v in quantization.saturating)
+    if not layers or not saturates(suspect.features()):
+        return None
+    text, _, remedy = explained(layers).partition("; ")
+    return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
+
+
+def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
+    """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
+    from edgecnn.golden.integer import ROUNDINGS, execute_node
+
+    q = expected.twin.quantized
+    integers = [(p, found) for p, found in broken if p.place.form == "integers" and not p.output]
+    if q is None or not integers:
+        return None
+    for rule in ROUNDINGS:
+        if rule == expected.rule:
+            continue
+        for point, found in integers:
+            node = q.graph.producers.get(point.value)
+            if node is None:
+                break
+            given = execute_node(q, node, expected.values, rounding=rule)
+            stored = (given.astype(np.int16) + point.place.offset).transpose(point.place.axes)
+            if stored.shape != found.shape or (stored != found).any():
+                break
+        else:
+            text = f"the kernel rounds by the rule {rule}, where {runtime} is known for {expected.rule}"
+            remedy = "another version of the runtime, or a target with the options that give this rule its name"
+            return Cause(fault="runtime", text=text, remedy=remedy)
+    return None
+
+
+def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cause | None:
+    """Operators of an int8 file that ONNX Runtime computes in float, those that are to be so left out."""
+    from edgecnn.locate.edit_onnx import exact_float_tensors
+
+    if suspect.target.runtime != "onnxruntime" or suspect.artifact.precision != "int8":
+        return None
+    ran = suspect.kernels(data, "as it is", inputs)
+    layers, tensors = exact_float_tensors(data)
+    skipped = set(suspect.artifact.spec.quantization.float_layers) if suspect.artifact.spec.quantization else set()
+    names = [
+        name
+        for kind, name in ran or ()
+        if kind in _FLOAT_KERNELS and name not in tensors and name not in skipped
+        if not any(name == layer or name.startswith(f"{layer}.") for layer in (*layers, *skipped))
+        if not name.endswith(".steps")  # an input on its way to its integers
+    ]
+    if not names:
+        return None
+    level = suspect.target.options.get("graph_optimization", "all")
+    text = f"ONNX Runtime computes {_some(names)} in float kernels, not in integers (graph_optimization is {level})"
+    return Cause(fault="runtime", text=text, remedy="graph_optimization=all, or a newer ONNX Runtime")
+
+
+def clipped_cause(expected: Expected) -> Cause | None:
+    """The value whose integers lie at the ends of their range most often, where its own operator does not end there."""
+    q = expected.twin.quantized
+    if q is None:
+        return None
+    worst: tuple[float, ValueName] = (0.0, "")
+    for node in q.graph.nodes:
+        values = expected.values[node.name]
+        if values.dtype != np.int8:
+            continue
+        low, high = bounds(q.activations[node.name], getattr(node.op, "activation", Activation.NONE))
+        ends = [(LOWEST, low), (HIGHEST, high)]
+        natural = {end for end, bound in ends if bound != end}
+        if q.activations[node.name].zero_point == LOWEST:
+            natural.add(LOWEST)  # nothing below 0 was seen: a ReLU stands here
+        share = float(np.mean([np.isin(values, [end for end, _ in ends if end not in natural])]))
+        worst = max(worst, (share, node.name))
+    if worst[0] < _CLIPPED:
+        return None
+    text = f"calibration cut the range of {worst[1]} short: {worst[0]:.1%} of its values lie at an end of it"
+    return Cause(
+        fault="quantization", text=text, remedy="calibrate with data like that of use, or with more", layer=worst[1]
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

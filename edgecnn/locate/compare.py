@@ -1,0 +1,218 @@
+"""A file beside the one that its program gives: which constants, parameters, options and operators are others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.graph.ops import ValueName
+from edgecnn.locate.steps import Held, Step, onnx_steps, tflite_steps
+from edgecnn.locate.twin import Twin
+
+Array = NDArray[Any]
+ROLES = ("weight", "bias", "bound", "operand", "scale", "zero point")
+"""What constants are, those first that say more when several differ in one layer."""
+_BOUNDS = ("fusedActivationFunction",)
+_PADDING = ("padding", "pads", "auto_pad")
+_ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
+_SCHEMES = ("SAME", "VALID")
+_OTHER_MODEL = 0.5
+"""Share of the layers with weights from which on a file is another model's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """Something that a file has otherwise than its program.
+
+    Attributes:
+        kind: A role of :data:`ROLES`; ``nan``, ``padding``, ``option``, ``operator``.
+        layer: The value it concerns first, by running order.
+        text: What it is, as a part of a sentence.
+        tensor: The constant or tensor that it is about.
+    """
+
+    kind: str
+    layer: ValueName
+    text: str
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that a file has otherwise, in running order; and whether it seems to be another model's file."""
+
+    found: tuple[Discrepancy, ...] = ()
+    other_model: str = ""
+
+    def of(self, layer: ValueName) -> list[Discrepancy]:
+        """What concerns a layer."""
+        return [d for d in self.found if d.layer == layer]
+
+
+def compare(twin: Twin, data: bytes) -> Comparison:
+    """Compare a file with what it should be.
+
+    Raises:
+        BundleError: if the file cannot be read.
+    """
+    if data == twin.written.data:
+        return Comparison()
+    steps = onnx_steps if twin.form == "onnx" else tflite_steps
+    wanted, own = steps(twin.written.data), steps(data)
+    layers = _layers(twin, wanted)
+    by_name = {step.name: step for step in own}
+    found: list[Discrepancy] = []
+    for i, step in enumerate(wanted):
+        mate = by_name.get(step.name)
+        if mate is None and len(own) == len(wanted) and own[i].kind == step.kind:
+            mate = own[i]
+        layer = layers[step.name]
+        if mate is None:
+            found.append(
+                Discrepancy(kind="operator", layer=layer, text=f"the {step.kind} that gives {step.name} is missing")
+            )
+        else:
+            found += _differences(layer, step, mate)
+    known = {step.name for step in wanted}
+    extra = [step for step in own if step.name not in known]
+    if len(own) != len(wanted) and extra:
+        texts = ", ".join(f"{s.kind} ({s.name})" for s in extra[:3])
+        behind = next((layers[w.name] for w in wanted if extra[0].name in _reads_now(by_name, w)), "")
+        found.append(Discrepancy(kind="operator", layer=behind, text=f"there are operators more: {texts}"))
+    return Comparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
+
+
+def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
+    mate = by_name.get(step.name)
+    return () if mate is None else mate.reads
+
+
+def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]:
+    if own.kind != wanted.kind:
+        bound = {own.kind, wanted.kind} <= {"Relu", "Clip", "Identity", "RELU", "RELU6", "MAXIMUM", "MINIMUM"}
+        kind = "bound" if bound else "operator"
+        return [
+            Discrepancy(kind=kind, layer=layer, text=f"{wanted.name} is given by {own.kind} instead of {wanted.kind}")
+        ]
+    found = []
+    for name in sorted({*wanted.options, *own.options}):
+        before, now = wanted.options.get(name, "none"), own.options.get(name, "none")
+        if before != now:
+            kind = "bound" if name in _BOUNDS else "padding" if name in _PADDING else "option"
+            text = f"{_option(name)} of {layer} ({own.kind}) is {_named(name, now)} instead of {_named(name, before)}"
+            found.append(Discrepancy(kind=kind, layer=layer, text=text))
+    for slot, held in wanted.held.items():
+        found += _held(layer, held, own.held.get(slot))
+    if not found and own.reads != wanted.reads and not set(wanted.held) ^ set(own.held):
+        moved = [(a, b) for a, b in zip(wanted.reads, own.reads, strict=False) if a != b]
+        held_names = {h.name for h in (*wanted.held.values(), *own.held.values())}
+        moved = [(a, b) for a, b in moved if not {a, b} <= held_names]
+        if moved or len(own.reads) != len(wanted.reads):
+            before, now = moved[0] if moved else (str(len(wanted.reads)), str(len(own.reads)))
+            found.append(
+                Discrepancy(kind="operator", layer=layer, text=f"{layer} ({own.kind}) reads {now} instead of {before}")
+            )
+    return found
+
+
+def _held(layer: ValueName, wanted: Held, own: Held | None) -> list[Discrepancy]:
+    if own is None:
+        text = f"the {wanted.role} {wanted.name} of {layer} is missing"
+        return [Discrepancy(kind=wanted.role, layer=layer, text=text)]
+    a, b = wanted.array, own.array
+    if a.dtype != b.dtype or a.shape != b.shape:
+        text = f"the {wanted.role} {own.name} is {b.dtype} {b.shape} instead of {a.dtype} {a.shape}"
+        return [Discrepancy(kind=wanted.role, layer=layer, text=text)]
+    if b.dtype.kind == "f" and not np.isfinite(b).all() and np.isfinite(a).all():
+        bad = int((~np.isfinite(b)).sum())
+        text = f"{bad:,} of {b.size:,} numbers of the {wanted.role} {own.name} are NaN or infinite"
+        return [Discrepancy(kind="nan", layer=layer, text=text, tensor=own.name)]
+    other = a != b
+    if not other.any():
+        return []
+    return [Discrepancy(kind=wanted.role, layer=layer, text=_amount(wanted, own, other), tensor=own.name)]
+
+
+def _amount(wanted: Held, own: Held, other: Array) -> str:
+    a, b = wanted.array.astype(np.float64), own.array.astype(np.float64)
+    if a.size == 1:
+        return f"the {wanted.role} of {own.name} is {_number(b)} instead of {_number(a)}"
+    count, largest = int(other.sum()), float(np.abs(b - a).max())
+    share = np.divide(b, a, out=np.ones_like(a), where=a != 0)[other & (a != 0)]
+    ratio = ""
+    if count > 1 and len(share) and np.allclose(share, share[0], rtol=1e-3) and share[0] != 1:
+        ratio = f", all of them times {share[0]:.4g}"
+    return (
+        f"{count:,} of {a.size:,} numbers of the {wanted.role} {own.name} are not the program's,"
+        f" by {largest:.4g} at most{ratio}"
+    )
+
+
+def _number(array: Array) -> str:
+    return f"{float(array.reshape(-1)[0]):.6g}"
+
+
+def _option(name: str) -> str:
+    return {"fusedActivationFunction": "the activation", "pads": "the padding", "auto_pad": "the padding"}.get(
+        name, f"the {name}"
+    )
+
+
+def _named(option: str, value: str) -> str:
+    names = {"fusedActivationFunction": _ACTIVATIONS, "padding": _SCHEMES}.get(option, ())
+    return names[int(value)] if value.isdigit() and int(value) < len(names) else value
+
+
+def _layers(twin: Twin, steps: Sequence[Step]) -> dict[str, ValueName]:
+    """For each operator, by what it gives, the value of the graph that it first has a part in."""
+    names = _place_names(twin)
+    found: dict[str, ValueName] = {}
+    for step in reversed(steps):
+        readers = [found[s.name] for s in steps if step.name in s.reads and s.name in found]
+        order = [n.name for n in twin.graph.nodes]
+        first = min(readers, key=lambda v: order.index(v) if v in order else -1, default="")
+        found[step.name] = names.get(step.name, first or step.name)
+    return found
+
+
+def _place_names(twin: Twin) -> dict[str, ValueName]:
+    named: dict[str, ValueName] = {}
+    tensors: Any = None
+    for value, places in twin.written.places.items():
+        for place in places:
+            if isinstance(place.tensor, int):
+                if tensors is None:
+                    from edgecnn.locate.edit_tflite import name_of, parsed
+
+                    tensors = [name_of(t) for t in parsed(twin.written.data).subgraphs[0].tensors]
+                named[tensors[place.tensor]] = value
+            else:
+                named[place.tensor] = value
+    return named
+
+
+def _other_model(wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
+    """Whether most layers with weights have other ones, or most operators are not there: then it is another's."""
+    layers = {d.layer for d in found if d.kind == "weight"}
+    weighted = {s.name for s in wanted if any(h.role == "weight" for h in s.held.values())}
+    missing = sum(d.kind == "operator" for d in found)
+    if len(weighted) > 1 and len(layers) > _OTHER_MODEL * len(weighted):
+        return f"the weights of {len(layers)} of {len(weighted)} layers are not the program's"
+    if missing > _OTHER_MODEL * len(wanted):
+        return f"{missing} of {len(wanted)} operators are not the program's"
+    return ""
+
+
+def _once(found: Sequence[Discrepancy]) -> list[Discrepancy]:
+    """What is said of a tensor once, though several operators have it."""
+    return list({(d.tensor or d.layer, d.text): d for d in reversed(found)}.values())[::-1]
+
+
+def layer_of(twin: Twin, name: str) -> ValueName:
+    """The value of the graph that an operator has a part in, by the name of what the operator gives."""
+    steps = onnx_steps(twin.written.data) if twin.form == "onnx" else tflite_steps(twin.written.data)
+    return _layers(twin, steps).get(name, name)

@@ -1,0 +1,127 @@
+"""Whether the input is not what the model takes: each usual mix-up is tried, and the one that explains all is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.bundle import Artifact, Golden, Manifest
+from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.locate.expected import graph_inputs, real_gap, run_integers
+from edgecnn.locate.location import Cause
+from edgecnn.locate.twin import Twin
+
+Array = NDArray[Any]
+_CLOSE = 1e-4
+"""How near to a mix-up's result counts as it, as a share of the range, in float."""
+_STEPS = 2.0
+"""The same in int8, in LSB."""
+_FED = "feed the input as the manifest says: layout, order of channels, scale, mean and std"
+
+
+def mixed_up(x: Array, preprocessing: Preprocessing | None) -> Iterator[tuple[str, Array]]:
+    """An input (samples, ...) as the usual mix-ups make it, each with its name."""
+    if x.ndim == 4:
+        n, c, h, w = x.shape
+        if c > 1:
+            yield "its channels in reverse order (RGB for BGR)", x[:, ::-1]
+            yield "laid out NHWC and read as NCHW", x.transpose(0, 2, 3, 1).reshape(x.shape)
+            yield "laid out NCHW and read as NHWC", x.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+        if h == w:
+            yield "its height and width exchanged", x.transpose(0, 1, 3, 2)
+    if preprocessing is not None and x.ndim == 4:
+        yield from _scaled(x, preprocessing)
+    yield "255 times too large (raw bytes for 0..1)", x * 255
+    yield "255 times too small (scaled twice)", x / 255
+
+
+def _scaled(x: Array, p: Preprocessing) -> Iterator[tuple[str, Array]]:
+    plain = Preprocessing(mean=p.mean, std=p.std)
+    if any(p.mean) or set(p.std) != {1.0}:
+        zero = plain.apply(np.zeros_like(x[:1]))
+        one = plain.apply(np.ones_like(x[:1])) - zero
+        yield "without mean and std", ((x - zero) / one).astype(np.float32)
+        yield "with mean and std taken off twice", plain.apply(x)
+    if p.scale != 1.0:
+        raw = p.undo(x)
+        yield "on the raw scale (0..255), neither scaled nor normalised", raw.astype(np.float32)
+        yield f"without the scale of {p.scale:g}", plain.apply(raw)
+        yield f"with the scale of {p.scale:g} twice", p.apply(raw * p.scale)
+
+
+def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
+    """What is wrong with the golden inputs where the program itself gives other outputs for them than it gave once."""
+    wanted = [golden.outputs["fp32"][o.name] for o in manifest.outputs]
+    precision = "fp32"
+    if twin.precision in golden.outputs:
+        precision = twin.precision
+        wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
+    run, close = _program(twin, manifest, artifact)
+    inputs = [golden.inputs[i.name] for i in manifest.inputs]
+    if close(run(inputs), wanted):
+        return None
+    found = _explained(inputs, manifest, lambda x: close(run(x), wanted))
+    if found:
+        return Cause(fault="input", text=f"the golden inputs only fit their outputs when taken as {found}", remedy=_FED)
+    return Cause(
+        fault="input",
+        text="the golden inputs and outputs do not belong together: the program itself gives other outputs",
+        remedy="export the model again",
+    )
+
+
+def acts_mixed_up(
+    twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], outputs: Sequence[Array]
+) -> str:
+    """The mix-up under which the program gives what the artifact gave; empty where none does.
+
+    Args:
+        twin: The program.
+        manifest: The bundle's manifest.
+        artifact: The artifact.
+        inputs: What it was fed, in the model's layout.
+        outputs: What it gave: integers of an int8 artifact, else real numbers.
+    """
+    run, close = _program(twin, manifest, artifact)
+    if close(run(inputs), outputs):
+        return ""
+    return _explained(inputs, manifest, lambda x: close(run(x), outputs))
+
+
+def _explained(inputs: Sequence[Array], manifest: Manifest, fits: Callable[[list[Array]], bool]) -> str:
+    for name, first in mixed_up(inputs[0], manifest.inputs[0].preprocessing):
+        if first.shape == inputs[0].shape and fits([np.ascontiguousarray(first, np.float32), *inputs[1:]]):
+            return name
+    return ""
+
+
+def _program(twin: Twin, manifest: Manifest, artifact: Artifact) -> tuple[Any, Any]:
+    """How the program gives outputs for inputs, and whether outputs are as good as others."""
+    q, graph = twin.quantized, twin.graph
+
+    def integers(inputs: Sequence[Array]) -> list[Array]:
+        from edgecnn.golden.mixed import as_integers
+
+        assert q is not None
+        values = run_integers(q, graph_inputs(q, manifest, artifact, inputs), "half_even_fp32")
+        return [as_integers(q, o.value, values[o.value]) for o in graph.outputs]
+
+    def reals(inputs: Sequence[Array]) -> list[Array]:
+        from edgecnn.golden.batches import execute_samples
+
+        values = execute_samples(graph, inputs)
+        return [values[o.value] for o in graph.outputs]
+
+    def near(found: Sequence[Array], wanted: Sequence[Array]) -> bool:
+        pairs = list(zip(found, wanted, strict=True))
+        if q is None:
+            return all(real_gap(a, b).largest <= _CLOSE for a, b in pairs)
+        return all(
+            a.shape == b.shape and np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= _STEPS
+            for a, b in pairs
+        )
+
+    return (reals if q is None else integers), near

@@ -1,0 +1,336 @@
+"""Locate the fault of an artifact on a target: its layer, its size, and its likely cause."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.bundle import Artifact, Bundle, InputSpec, OutputSpec, Program
+from edgecnn.errors import BundleError, TargetError
+from edgecnn.locate import causes, crash, taps
+from edgecnn.locate.compare import Comparison, compare, layer_of
+from edgecnn.locate.expected import Expected, Gap, expect
+from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
+from edgecnn.locate.location import Cause, Line, Location, first_broken, layer_name, module_and_operator
+from edgecnn.locate.rules import breaks, is_exact, rule_of
+from edgecnn.locate.suspect import Suspect
+from edgecnn.locate.twin import make_twin
+from edgecnn.parity.rounding import rounding_of
+from edgecnn.parity.runner import stored_inputs
+from edgecnn.targets.target import Target
+
+Array = NDArray[Any]
+SAMPLES = 8
+"""Golden samples that are looked into at most: those that come out worst."""
+MEMORY = 1 << 26
+"""Bytes that all values of these samples may take together."""
+
+
+def locate(
+    bundle: Bundle, artifact: Artifact, target: Target, *, program: Program | None = None, failed: bool = False
+) -> Location:
+    """Locate what is wrong with an artifact on a target, if anything is.
+
+    Its values are compared with the program's while it runs, and each operator alone; where one breaks its rule, the
+    file is compared with the program, and the usual causes are tried.
+
+    Args:
+        bundle: The bundle.
+        artifact: One of its artifacts.
+        target: Where it is to run.
+        program: The bundle's program, where it has been read already.
+        failed: Whether a verdict on it failed: where neither file nor runtime is to blame, quantization may be.
+
+    Raises:
+        BundleError: if the file, the golden vectors or the program cannot be read.
+        TargetError: if the target cannot be reached.
+        EdgecnnError: if files of this precision are not looked into.
+    """
+    with _contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
+        return _Search(suspect, program or bundle.program(), failed=failed).run()
+
+
+@contextmanager
+def _contradictions(artifact: Artifact) -> Iterator[None]:
+    """A file under suspicion may say anything: what it trips is a property of the file."""
+    try:
+        yield
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as err:
+        raise BundleError(
+            f"{artifact.path.name} cannot be looked into: its tables contradict each other",
+            why=f"{type(err).__name__}: {err}",
+            hint="export the model again",
+        ) from err
+
+
+class _Search:
+    """One artifact on one target."""
+
+    def __init__(self, suspect: Suspect, program: Program, *, failed: bool) -> None:
+        bundle, artifact, target = suspect.bundle, suspect.artifact, suspect.target
+        self._bundle, self._artifact, self._target, self._failed = bundle, artifact, target, failed
+        self._data = artifact.read()
+        self._twin = make_twin(artifact, program, self._data, version=bundle.manifest.versions.get("edgecnn", ""))
+        self._suspect = suspect
+        self._golden = bundle.golden()
+        self._rounding = rounding_of(target.runtime, target.options)
+        self._notes: list[str] = []
+        self._blank = Location(
+            artifact=artifact.path.name, target=target.name, runtime=target.runtime, board=target.host.name
+        )
+
+    def run(self) -> Location:
+        """Look at the manifest, the file, the values and the operators, in this order."""
+        comparison = compare(self._twin, self._data)
+        all_inputs = [self._golden.inputs[i.name] for i in self._bundle.manifest.inputs]
+        stored = stored_inputs(self._bundle.manifest, self._artifact, all_inputs)
+        try:
+            outputs = self._suspect.run(self._data, "as it is", stored)
+        except TargetError as error:
+            return self._crashed(comparison, [a[:1] for a in stored], error)
+        chosen = taps.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
+        inputs = [np.ascontiguousarray(a[chosen]) for a in all_inputs]
+        stored = [np.ascontiguousarray(a[chosen]) for a in stored]
+        rule = rule_of(self._target.runtime, self._target.options)
+        expected = expect(self._twin, self._bundle.manifest, self._artifact, inputs, rule)
+        try:
+            lines, broken = self._lines(expected, stored)
+        except TargetError as error:
+            self._notes.append(f"values could not be given out: {error.message}")
+            lines, broken = (), []
+        cause = self._layout() or self._cause(comparison, expected, lines, broken, inputs, stored, outputs, chosen)
+        return self._told(lines, cause)
+
+    def _affordable(self) -> int:
+        total = sum(int(np.prod(n.shape)) for n in self._twin.graph.nodes) * 4
+        return max(1, min(SAMPLES, MEMORY // max(total, 1), self._golden.samples))
+
+    def _integers_or_reals(self, outputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Outputs, and what they are to be by the golden vectors, in the model's layout."""
+        manifest, form = self._bundle.manifest, self._artifact.format
+        group = self._golden.outputs.get(self._artifact.precision, self._golden.outputs["fp32"])
+        spec = self._artifact.spec.quantization
+        found, wanted = [], []
+        for output, given in zip(manifest.outputs, outputs, strict=True):
+            axes = output.axes[form]
+            array = given.transpose(np.argsort(axes)) if given.ndim == len(axes) else given
+            golden = group[output.name]
+            if spec is not None and golden.dtype == np.int8:
+                params = spec.outputs[output.name]
+                if array.dtype.kind == "f":
+                    array = np.rint(array.astype(np.float64) / params.scale) + params.zero_point
+                elif array.dtype == np.uint8:
+                    array = array.astype(np.int16) - 128
+            found.append(array)
+            wanted.append(golden)
+        return found, wanted
+
+    def _lines(
+        self, expected: Expected, stored: Sequence[Array]
+    ) -> tuple[tuple[Line, ...], list[tuple[taps.Point, Array]]]:
+        """Every value while all runs, and every operator alone; exported anew too, where the file is another."""
+        spec = self._artifact.spec.quantization
+        points = taps.find_points(self._twin, self._data, "float32" if spec is None else spec.io)
+        points = taps.keep_fusions(points, self._suspect, self._data, stored)
+        self._note(points)
+        drift = taps.tap(points, self._suspect, self._data, stored, expected)
+        alone, gave = taps.force(points, self._suspect, self._data, stored, expected)
+        anew: Sequence[Gap | None] = [None] * len(alone)
+        if self._data != self._twin.written.data:
+            anew = self._anew(points, expected, stored)
+        lines, broken = [], []
+        for i, point in enumerate(points.points):
+            exact = is_exact(self._twin, point.value, self._rounding)
+            module, operator = module_and_operator(self._twin.graph, point.value)
+            if point.output:
+                module, operator = f"output {point.output}", "Output"
+            wrong = breaks(alone[i], exact=exact)
+            lines.append(
+                Line(
+                    value=f"output {point.output}" if point.output else point.value,
+                    module=module,
+                    operator=operator,
+                    drift=drift[i],
+                    alone=alone[i],
+                    anew=anew[i],
+                    broken=wrong,
+                )
+            )
+            broken += [(point, gave[i])] if wrong else []
+        return tuple(lines), broken
+
+    def _anew(self, points: taps.Points, expected: Expected, stored: Sequence[Array]) -> list[Gap | None]:
+        """The operators exported anew, for the values that the file has too."""
+        spec = self._artifact.spec.quantization
+        own = taps.find_points(self._twin, self._twin.written.data, "float32" if spec is None else spec.io)
+        try:
+            gaps, _ = taps.force(own, self._suspect, self._twin.written.data, stored, expected)
+        except TargetError as error:
+            self._notes.append(f"the file exported anew does not run there either: {error.message}")
+            return [None] * len(points.points)
+        known = {(p.value, p.place.form, p.output): gap for p, gap in zip(own.points, gaps, strict=True)}
+        return [known.get((p.value, p.place.form, p.output)) for p in points.points]
+
+    def _note(self, points: taps.Points) -> None:
+        if points.missing:
+            self._notes.append(f"the file has no tensor for {', '.join(points.missing[:5])}")
+        if points.merged:
+            self._notes.append(
+                f"left out, since {self._target.runtime} computes them as part of what follows:"
+                f" {', '.join(points.merged)}"
+            )
+        if points.refused:
+            self._notes.append(f"{self._target.runtime} fuses its operators otherwise while its values are given out")
+
+    def _layout(self) -> Cause | None:
+        """A manifest that says another layout or other parameters than the program's own."""
+        manifest, form = self._bundle.manifest, self._artifact.format
+        both: tuple[InputSpec | OutputSpec, ...] = (*manifest.inputs, *manifest.outputs)
+        for value in both:
+            wanted = self._twin.written.axes.get(value.name)
+            if wanted is not None and tuple(value.axes[form]) != tuple(wanted):
+                text = f"the manifest says that {value.name} is stored in the order {list(value.axes[form])}, and it is"
+                return Cause(
+                    fault="input", text=f"{text} {list(wanted)} in {form} files", remedy="export the model again"
+                )
+        q, spec = self._twin.quantized, self._artifact.spec.quantization
+        if q is None or spec is None:
+            return None
+        values = {i.name: i.name for i in q.graph.inputs} | {o.name: o.value for o in q.graph.outputs}
+        for name, params in {**spec.inputs, **spec.outputs}.items():
+            own = q.activations[values[name]]
+            if (np.float32(params.scale), params.zero_point) != (own.scale, own.zero_point):
+                text = (
+                    f"the manifest has the scale {params.scale:.6g} and zero point {params.zero_point} for {name},"
+                    f" its program {float(own.scale):.6g} and {own.zero_point}"
+                )
+                return Cause(fault="input", text=text, remedy="export the model again")
+        return None
+
+    def _cause(
+        self,
+        comparison: Comparison,
+        expected: Expected,
+        lines: Sequence[Line],
+        broken: list[tuple[taps.Point, Array]],
+        inputs: Sequence[Array],
+        stored: Sequence[Array],
+        outputs: Sequence[Array],
+        chosen: Any,
+    ) -> Cause | None:
+        first = broken[0][0].value if broken else ""
+        found = causes.file_cause(comparison, first)
+        given = [a[chosen] for a in self._integers_or_reals(outputs)[0]]
+        if found is not None:
+            mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
+            return replace(found, text=f"{found.text}; it acts as if its input were {mixed}") if mixed else found
+        values = [point.value for point, _ in broken]
+        if broken:
+            return (
+                causes.saturation_cause(self._suspect, values)
+                or causes.float_kernels(self._suspect, self._data, stored)
+                or causes.rounding_cause(expected, broken, self._target.runtime)
+                or self._threads(stored)
+                or self._kernel(first)
+            )
+        contradiction = golden_contradiction(self._twin, self._bundle.manifest, self._artifact, self._golden)
+        if contradiction is not None:
+            return contradiction
+        mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
+        if mixed:
+            text = f"it acts as if its input were {mixed}"
+            return Cause(fault="input", text=text, remedy="feed it as the manifest says")
+        return self._together(lines, stored) or (causes.clipped_cause(expected) if self._failed else None)
+
+    def _together(self, lines: Sequence[Line], stored: Sequence[Array]) -> Cause | None:
+        """Values that are wrong though every operator alone is right."""
+        spec = self._artifact.spec.quantization
+        exact = spec is not None and spec.exact and self._rounding.exact
+        if not exact and self._twin.quantized is not None:
+            return None  # single steps add up there, which is no fault
+        first = next((line for line in lines if breaks(line.drift, exact=exact)), None)
+        if first is None:
+            return None
+        text = f"every operator alone keeps its rule, but run together their values leave it: {first.drift}"
+        known = first.value if first.value in self._twin.graph.shapes else ""
+        cause = self._threads(stored) or Cause(
+            fault="runtime", text=text, remedy="another version or other options of the runtime"
+        )
+        return replace(cause, layer=known)
+
+    def _threads(self, stored: Sequence[Array]) -> Cause | None:
+        """Whether one thread gives other values."""
+        threads = self._target.options.get("threads", 1)
+        if threads == 1:
+            return None
+        one = self._suspect.run(self._data, "on one thread", stored, options={"threads": 1})
+        many = self._suspect.run(self._data, "again", stored)
+        if all((a == b).all() for a, b in zip(one, many, strict=True)):
+            return None
+        return Cause(
+            fault="runtime",
+            text=f"with {threads} threads the runtime adds in another order: on one thread it gives other values",
+            remedy="threads=1",
+        )
+
+    def _kernel(self, value: str) -> Cause:
+        same = (
+            "the file is what its program gives, bit for bit"
+            if self._data == self._twin.written.data
+            else ("the file holds what its program says")
+        )
+        operator = module_and_operator(self._twin.graph, value)[1]
+        return Cause(
+            fault="runtime",
+            text=f"{self._target.runtime}'s kernel for {operator} is at fault there: {same}",
+            remedy="another version or other options of the runtime, or this layer in float by a recipe",
+        )
+
+    def _crashed(self, comparison: Comparison, stored: Sequence[Array], error: TargetError) -> Location:
+        """Where the runtime fails, and whether the file exported anew does too."""
+        if not self._suspect.is_reached():
+            raise error
+        found = crash.first_failing(self._suspect, self._data, stored)
+        if found is None:
+            note = f"with one sample it runs; with all of them: {error.message}"
+            return replace(self._blank, notes=(note,))
+        kind, name, error = found
+        value = layer_of(self._twin, name)
+        cause = causes.file_cause(comparison, value)
+        if cause is None:
+            text = f"{self._target.runtime} fails at this operator, and the file holds what its program says"
+            cause = Cause(fault="runtime", text=text, remedy="another version or other options of the runtime")
+        return replace(
+            self._blank,
+            layer=layer_name(self._twin.graph, cause.layer or value),
+            size=f"no answer from {kind} ({name}) on: {error.message}",
+            fault=cause.fault,
+            cause=cause.text,
+            remedy=cause.remedy,
+        )
+
+    def _told(self, lines: Sequence[Line], cause: Cause | None) -> Location:
+        first = first_broken(lines)
+        layer = size = ""
+        if first is not None:
+            known = first.value in self._twin.graph.shapes
+            layer = layer_name(self._twin.graph, first.value) if known else first.module
+            size = str(first.alone)
+        elif cause is not None and cause.layer:
+            layer = layer_name(self._twin.graph, cause.layer)
+        return replace(
+            self._blank,
+            layer=layer,
+            size=size,
+            fault="" if cause is None else cause.fault,
+            cause="" if cause is None else cause.text,
+            remedy="" if cause is None else cause.remedy,
+            lines=tuple(lines),
+            notes=tuple(self._notes),
+        )

@@ -1,0 +1,108 @@
+"""What locating an artifact's fault comes to: the layer, the size, the cause, and the whole way along the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgecnn.graph.graph import Graph
+from edgecnn.graph.ops import ValueName
+from edgecnn.locate.expected import Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One value, in running order.
+
+    Attributes:
+        value: Its name; for an output with ``output`` before it.
+        module: Path of the module that gives it.
+        operator: Kind of the operator.
+        drift: How far it is from golden when the whole artifact runs.
+        alone: How far what its operator gives is from golden when that reads golden values.
+        anew: The same of the operator exported anew from the program; None where the file is that anyway.
+        broken: Whether the operator alone breaks its rule.
+    """
+
+    value: ValueName
+    module: str
+    operator: str
+    drift: Gap
+    alone: Gap
+    anew: Gap | None = None
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where an artifact goes wrong on a target.
+
+    Attributes:
+        artifact: Its file name.
+        target: Where it ran.
+        runtime: The runtime's name.
+        board: The host.
+        layer: Module and value that break their rule first; empty where none does.
+        size: By how much, in words.
+        fault: Whose it is: ``file``, ``runtime``, ``input``, ``quantization``; empty where nothing is wrong or found.
+        cause: The likely cause, in a sentence.
+        remedy: What to try.
+        lines: All values that were looked at, in running order.
+        notes: What could not be looked at, and why.
+    """
+
+    artifact: str
+    target: str
+    runtime: str
+    board: str
+    layer: str = ""
+    size: str = ""
+    fault: str = ""
+    cause: str = ""
+    remedy: str = ""
+    lines: tuple[Line, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> bool:
+        """Whether there is anything to say."""
+        return bool(self.layer or self.cause)
+
+    @property
+    def summary(self) -> str:
+        """Cause and remedy in one sentence."""
+        return "; ".join(part for part in (self.cause, self.remedy) if part)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """A cause that was recognised: whose fault it is, what it is, what to try; and the layer, where it tells."""
+
+    fault: str
+    text: str
+    remedy: str
+    layer: ValueName = ""
+
+
+def layer_name(graph: Graph, value: ValueName) -> str:
+    """A value for people: its module, then in brackets operator and value where they say more."""
+    module, operator = module_and_operator(graph, value)
+    return module if operator == "Input" else f"{module} ({operator} {value})"
+
+
+def module_and_operator(graph: Graph, value: ValueName) -> tuple[str, str]:
+    """The module that gives a value (the value's name where none does), and the kind of its operator."""
+    node = graph.producers.get(value)
+    if node is None:
+        return value, "Input"
+    return node.origin.module or value, type(node.op).__name__
+
+
+def first_broken(lines: Sequence[Line]) -> Line | None:
+    """The first operator that breaks its rule."""
+    return next((line for line in lines if line.broken), None)
