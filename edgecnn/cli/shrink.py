@@ -45,10 +45,10 @@ def shrink_command(
     from edgecnn.cli.output import print_json, progress_bar
     from edgecnn.locate.shrink import shrink
 
-    check_destination(output, force=force)
-    loaded = load_bundle(bundle)
     if output.resolve() == bundle.resolve():
         raise UsageError("the small bundle would replace the whole one", where=str(output), hint="another -o DIR")
+    check_destination(output, force=force)
+    loaded = load_bundle(bundle)
     with progress_bar("shrinking") as progress:
         found = shrink(loaded, _target(target, time_limit), output, artifact=artifact, force=force, progress=progress)
     if as_json:

@@ -32,6 +32,8 @@ from edgecnn.parity.check import check_bundle
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.targets.target import Target
 
+TRIED = 2
+"""Samples that are tried alone before they are divided."""
 Told = Callable[[str, int, int], None]
 
 
@@ -174,7 +176,7 @@ class _Search:
     def run(self, directory: Path, *, force: bool) -> Shrunk:
         """The smallest bundle, checked once more and written."""
         kind, nodes = self._fewest_nodes()
-        samples = minimise(self._every, lambda some: self._fails(kind, nodes, some))
+        samples = self._fewest_samples(kind, nodes)
         reason = self._check(self._write(self._scratch / "last", kind, nodes, samples))
         if reason is None:
             raise TargetError(
@@ -216,6 +218,13 @@ class _Search:
             " its bundle's program says, or its ends are wrong (sizes, layout, preprocessing)",
             hint="send the whole bundle with the report, or export the model again",
         )
+
+    def _fewest_samples(self, kind: Kind, nodes: Sequence[ValueName]) -> list[int]:
+        """One sample is usual, and any; so the first ones are tried alone."""
+        for sample in self._every[:TRIED]:
+            if len(self._every) > 1 and self._fails(kind, nodes, [sample]):
+                return [sample]
+        return minimise(self._every, lambda some: self._fails(kind, nodes, some))
 
     def _fails(self, kind: Kind, nodes: Sequence[ValueName], samples: Sequence[int]) -> bool:
         try:
