@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, bounds
 from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
 from edgecnn.locate.expected import Expected
 from edgecnn.locate.location import Cause
@@ -20,17 +19,22 @@ from edgecnn.parity.saturation import explained, saturates
 Array = NDArray[Any]
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
-"""Share of a value's integers at an end of their range from which on the range is named."""
+"""Share of a value's elements beyond its range from which on the range is named."""
 _FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
-def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
-    """What the file has otherwise than its program: in the layer that breaks its rule, else the first."""
+def file_cause(comparison: Comparison, layers: Sequence[ValueName]) -> Cause | None:
+    """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
+
+    Args:
+        comparison: The file beside its program.
+        layers: The layer that breaks its rule, and those that the runtime computes as parts of it.
+    """
     if comparison.other_model:
         text = f"the file seems to be another model's, or another training's: {comparison.other_model}"
         return Cause(fault="file", text=text, remedy="put this bundle's own file back, or export the model again")
-    own = comparison.of(layer) or list(comparison.found)
+    own = next((found for layer in layers if (found := comparison.of(layer))), list(comparison.found))
     if not own:
         return None
     first = own[0].layer
@@ -40,7 +44,7 @@ def file_cause(comparison: Comparison, layer: ValueName) -> Cause | None:
     if more > 0:
         text += f"; and {more} more such differences in the file"
     remedy = "look at the training run or checkpoint, then " + _AGAIN if found[0].kind == "nan" else _AGAIN
-    where = f" in {first}" if first != layer else ""
+    where = f" in {first}" if first not in layers else ""
     return Cause(fault="file", text=f"in the file{where}, {text}", remedy=remedy, layer=first)
 
 
@@ -110,27 +114,30 @@ def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cau
 
 
 def clipped_cause(expected: Expected) -> Cause | None:
-    """The value whose integers lie at the ends of their range most often, where its own operator does not end there."""
+    """The value that calibration cut off most: the float graph gives more of its values beyond their range."""
+    from edgecnn.golden.batches import execute_samples
+
     q = expected.twin.quantized
     if q is None:
         return None
-    worst: tuple[float, ValueName] = (0.0, "")
+    inputs = [q.activations[i.name].dequantize(a) for i, a in zip(q.graph.inputs, expected.inputs, strict=True)]
+    reals = execute_samples(q.graph, inputs)
+    shares = []
     for node in q.graph.nodes:
-        values = expected.values[node.name]
-        if values.dtype != np.int8:
-            continue
-        low, high = bounds(q.activations[node.name], getattr(node.op, "activation", Activation.NONE))
-        ends = [(LOWEST, low), (HIGHEST, high)]
-        natural = {end for end, bound in ends if bound != end}
-        if q.activations[node.name].zero_point == LOWEST:
-            natural.add(LOWEST)  # nothing below 0 was seen: a ReLU stands here
-        share = float(np.mean([np.isin(values, [end for end, _ in ends if end not in natural])]))
-        worst = max(worst, (share, node.name))
-    if worst[0] < _CLIPPED:
+        if node.name not in q.skipped:
+            params = q.activations[node.name]
+            low, high = getattr(node.op, "activation", Activation.NONE).bounds
+            step = float(params.scale)
+            beyond = (reals[node.name] < max(params.low, low) - step) | (
+                reals[node.name] > min(params.high, high) + step
+            )
+            shares.append((float(beyond.mean()), node.name))
+    share, name = max(shares, key=lambda pair: pair[0], default=(0.0, ""))
+    if share < _CLIPPED:
         return None
-    text = f"calibration cut the range of {worst[1]} short: {worst[0]:.1%} of its values lie at an end of it"
+    text = f"calibration cut the range of {name} short: {share:.1%} of its values lie beyond it"
     return Cause(
-        fault="quantization", text=text, remedy="calibrate with data like that of use, or with more", layer=worst[1]
+        fault="quantization", text=text, remedy="calibrate with data like that of use, or with more of it", layer=name
     )
 
 

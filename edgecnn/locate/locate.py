@@ -17,7 +17,15 @@ from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
 from edgecnn.locate.expected import Expected, Gap, expect
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
-from edgecnn.locate.location import Cause, Line, Location, first_broken, layer_name, module_and_operator
+from edgecnn.locate.location import (
+    Cause,
+    Line,
+    Location,
+    first_broken,
+    layer_name,
+    merged_lines,
+    module_and_operator,
+)
 from edgecnn.locate.rules import breaks, is_exact, rule_of
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.twin import make_twin
@@ -81,6 +89,7 @@ class _Search:
         self._golden = bundle.golden()
         self._rounding = rounding_of(target.runtime, target.options)
         self._notes: list[str] = []
+        self._hidden: frozenset[str] = frozenset()
         self._blank = Location(
             artifact=artifact.path.name, target=target.name, runtime=target.runtime, board=target.host.name
         )
@@ -163,7 +172,7 @@ class _Search:
                 )
             )
             broken += [(point, gave[i])] if wrong else []
-        return tuple(lines), broken
+        return merged_lines(lines), broken
 
     def _anew(self, points: taps.Points, expected: Expected, stored: Sequence[Array]) -> list[Gap | None]:
         """The operators exported anew, for the values that the file has too."""
@@ -178,6 +187,7 @@ class _Search:
         return [known.get((p.value, p.place.form, p.output)) for p in points.points]
 
     def _note(self, points: taps.Points) -> None:
+        self._hidden = frozenset((*points.missing, *points.merged))
         if points.missing:
             self._notes.append(f"the file has no tensor for {', '.join(points.missing[:5])}")
         if points.merged:
@@ -225,7 +235,7 @@ class _Search:
         chosen: Any,
     ) -> Cause | None:
         first = broken[0][0].value if broken else ""
-        found = causes.file_cause(comparison, first)
+        found = causes.file_cause(comparison, [first, *self._parts_of(first)])
         given = [a[chosen] for a in self._integers_or_reals(outputs)[0]]
         if found is not None:
             mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
@@ -263,6 +273,17 @@ class _Search:
             fault="runtime", text=text, remedy="another version or other options of the runtime"
         )
         return replace(cause, layer=known)
+
+    def _parts_of(self, value: str) -> list[str]:
+        """Values that could not be looked at, and that the operator of a value has taken in: nearest first."""
+        parts: list[str] = []
+        front = [value]
+        while front:
+            node = self._twin.graph.producers.get(front.pop(0))
+            new = [] if node is None else [i for i in node.inputs if i in self._hidden and i not in parts]
+            parts += new
+            front += new
+        return parts
 
     def _threads(self, stored: Sequence[Array]) -> Cause | None:
         """Whether one thread gives other values."""
@@ -302,14 +323,14 @@ class _Search:
             return replace(self._blank, notes=(note,))
         kind, name, error = found
         value = layer_of(self._twin, name)
-        cause = causes.file_cause(comparison, value)
+        cause = causes.file_cause(comparison, [value])
         if cause is None:
             text = f"{self._target.runtime} fails at this operator, and the file holds what its program says"
             cause = Cause(fault="runtime", text=text, remedy="another version or other options of the runtime")
         return replace(
             self._blank,
             layer=layer_name(self._twin.graph, cause.layer or value),
-            size=f"no answer from {kind} ({name}) on: {error.message}",
+            size=f"no answer from {kind} ({name}): {error.message}",
             fault=cause.fault,
             cause=cause.text,
             remedy=cause.remedy,
@@ -319,8 +340,10 @@ class _Search:
         first = first_broken(lines)
         layer = size = ""
         if first is not None:
-            known = first.value in self._twin.graph.shapes
-            layer = layer_name(self._twin.graph, first.value) if known else first.module
+            inside = cause is not None and cause.layer in self._parts_of(first.value)
+            value = cause.layer if cause is not None and inside else first.value
+            known = value in self._twin.graph.shapes
+            layer = layer_name(self._twin.graph, value) if known else first.module
             size = str(first.alone)
         elif cause is not None and cause.layer:
             layer = layer_name(self._twin.graph, cause.layer)

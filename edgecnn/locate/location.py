@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgecnn.graph.graph import Graph
@@ -101,6 +101,25 @@ def module_and_operator(graph: Graph, value: ValueName) -> tuple[str, str]:
     if node is None:
         return value, "Input"
     return node.origin.module or value, type(node.op).__name__
+
+
+def merged_lines(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """One line for each value: a file may hold it in several tensors, and the worst of them counts."""
+    found: dict[ValueName, Line] = {}
+    for line in lines:
+        known = found.get(line.value, line)
+        found[line.value] = replace(
+            known,
+            drift=max(known.drift, line.drift, key=_size),
+            alone=max(known.alone, line.alone, key=_size),
+            anew=max((g for g in (known.anew, line.anew) if g is not None), key=_size, default=None),
+            broken=known.broken or line.broken,
+        )
+    return tuple(found.values())
+
+
+def _size(gap: Gap) -> float:
+    return gap.largest
 
 
 def first_broken(lines: Sequence[Line]) -> Line | None:
