@@ -14,18 +14,23 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from int8_support import quantized
+from shared_host import shared_target
 from torch import nn
 
+import edgecnn
 from edgecnn.bundle import load_bundle
 from edgecnn.capture.capture import capture
 from edgecnn.cli import cli
+from edgecnn.data.sources import load_dataset
 from edgecnn.errors import UsageError
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_real
 from edgecnn.locate.quality import Evaluator, Variant, paired_change
+from edgecnn.locate.report import locate_failures
 from edgecnn.locate.sensitivity import as_glob, layers_of, sensitivity, spare
 from edgecnn.locate.suggest import advise, with_floats
+from edgecnn.parity.check import check_bundle
 from edgecnn.quantize.program import observe_graph
 from edgecnn.quantize.quantize import float_nodes
 from edgecnn.quantize.recipe import INT8, Override, Recipe, load_recipe, settings_of
@@ -227,6 +232,31 @@ def test_variants_that_keep_layers_of_the_recipe_in_float(samples) -> None:
     q = quantized(Uneven().eval(), [samples], recipe=recipe)
     assert "wide" not in [layer.path for layer in layers_of(q)]
     assert spare(q, layers_of(q)[:1]) == Variant(frozenset({"stem", "wide"}))
+
+
+def test_check_names_the_layer_that_int8_loses_most_in(samples, agent, tmp_path: Path) -> None:
+    """File and runtime are good, the classes are others: what is said is where int8 is too coarse."""
+    module = Uneven().eval()
+    with torch.no_grad():  # no class leads by itself: small differences decide
+        module.scores.bias.sub_(module(torch.as_tensor(samples)).mean(0))
+    bundle = edgecnn.export_model(
+        module,
+        torch.zeros(1, 1, 10, 10),
+        tmp_path / "net",
+        name="net",
+        formats=["tflite"],
+        precisions=["fp32", "int8"],
+        calibration=samples,
+    )
+    np.savez(tmp_path / "x.npz", x=samples)
+    data = load_dataset(f"npz:{tmp_path / 'x.npz'}", input_shape=(1, 10, 10))
+    target = shared_target(agent, "litert")
+    report = locate_failures(bundle, check_bundle(bundle, targets=[target], data=data), targets=[target])
+    failed = [v for v in report.verdicts if not v.passed]
+    assert [v.metric for v in failed] == ["top1_disagreement"]
+    assert failed[0].layer.startswith(("wide", "head"))
+    assert "int8 itself loses this" in failed[0].cause
+    assert "edgecnn sensitivity" in failed[0].cause
 
 
 @pytest.fixture(scope="module")

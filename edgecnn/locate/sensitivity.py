@@ -57,7 +57,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """All layers, those that regain most first.
+    """All layers, those that cost most by themselves first.
+
+    That order foretells better than ``regained`` what is worth leaving in float: between two layers a value is rounded
+    whichever of them is float, so that one alone may regain nothing and both together all.
 
     Attributes:
         rows: A row for each layer that is in integers.
@@ -83,7 +86,7 @@ def sensitivity(
     labels: npt.NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """Rank the layers of a quantized graph by what leaving them in float regains.
+    """Rank the layers of a quantized graph by what they cost.
 
     For N layers that is 2 N executions, each of only what depends on the layer.
 
@@ -111,7 +114,7 @@ def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = No
         for layer, a, s in zip(layers, rest[: len(layers)], rest[len(layers) :], strict=True)
     ]
     return Sensitivity(
-        rows=tuple(sorted(rows, key=lambda row: (-row.regained, -row.alone.noise))),
+        rows=tuple(sorted(rows, key=lambda row: (-row.alone.noise, -row.regained))),
         whole=whole,
         reference_accuracy=reference.accuracy,
         floor=lowest,
