@@ -26,6 +26,8 @@ COMMANDS = (
     "targets",
     "show",
     "models",
+    "sensitivity",
+    "shrink",
     "filter",
     "doctor",
 )

@@ -45,7 +45,11 @@ Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt
 
 
 def execute_integer(
-    q: QuantizedGraph, inputs: Sequence[Int8], *, rounding: str = "half_even_fp32"
+    q: QuantizedGraph,
+    inputs: Sequence[Int8],
+    *,
+    rounding: str = "half_even_fp32",
+    known: Mapping[ValueName, Int8] = MappingProxyType({}),
 ) -> dict[ValueName, Int8]:
     """Every value of a quantized graph, by name; those of nodes that stay float are float32.
 
@@ -53,11 +57,12 @@ def execute_integer(
         q: The quantized graph.
         inputs: One int8 array per graph input, (samples, ...).
         rounding: A name of :data:`ROUNDINGS`.
+        known: Values that are taken as they are, their nodes not being executed.
     """
     run = _Run(q, rounding)
     values: dict[ValueName, Int8] = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
     for node in q.graph.nodes:
-        values[node.name] = run.node(node, values)
+        values[node.name] = known[node.name] if node.name in known else run.node(node, values)
     return values
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edgecnn.bundle import Bundle, Program
 from edgecnn.errors import EdgecnnError, TargetError
+from edgecnn.locate.costly import is_loss, with_costliest
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.parity.verdict import CheckReport, Verdict
@@ -57,7 +58,8 @@ def locate_failures(
         try:
             place = known[target] if target in known else _target(target, time_limit)
             bad = (artifact, target) in failed | lost
-            found[artifact, target] = _located(bundle, artifact, place, program, failed=bad)
+            own = [v for v in report.verdicts if (v.artifact, v.target) == (artifact, target)]
+            found[artifact, target] = _located(bundle, artifact, place, program, failed=bad, loss=is_loss(own))
         except EdgecnnError as error:
             why = f" ({error.why})" if error.why else ""
             notes.append(f"{artifact} on {target} was not located: {error.message}{why}")
@@ -73,11 +75,12 @@ def _target(name: str, time_limit: float | None) -> Target:
     return resolve_targets([name], time_limit=time_limit)[0]
 
 
-def _located(bundle: Bundle, name: str, target: Target, program: Program, *, failed: bool) -> Location:
+def _located(bundle: Bundle, name: str, target: Target, program: Program, *, failed: bool, loss: bool) -> Location:
     artifact = next((a for a in bundle.artifacts if a.path.name == name), None)
     if artifact is None:
         raise TargetError(f"the bundle has no {name}")
-    return locate(bundle, artifact, target, program=program, failed=failed)
+    location = locate(bundle, artifact, target, program=program, failed=failed)
+    return with_costliest(location, bundle, artifact, program) if loss else location
 
 
 def _completed(verdict: Verdict, location: Location | None) -> Verdict:

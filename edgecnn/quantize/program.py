@@ -18,7 +18,7 @@ from edgecnn.quantize.exact_float import exact_float_layers
 from edgecnn.quantize.observe import Observer, observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph, quantize
-from edgecnn.quantize.recipe import load_recipe, settings_of
+from edgecnn.quantize.recipe import Recipe, load_recipe, settings_of
 from edgecnn.quantize.saturation import Saturation, find_saturation
 from edgecnn.samples import Calibration
 
@@ -113,14 +113,9 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
     """
     rules = load_recipe(recipe)
     taken = observed.bytes_in
-    prescribed = {} if taken is None else {observed.graph.inputs[0].name: taken.params}
-    quantized = quantize(observed.graph, observed.observers, rules, prescribed=prescribed)
     if taken is not None:
         data = taken.calibration(data)
-    if rules.correct_biases and batch_is_free(observed.graph):
-        from edgecnn.quantize.correct import correct_biases
-
-        quantized = correct_biases(quantized, _some(data))
+    quantized = quantize_observed(observed, data, rules)
     golden = data.golden.inputs
     return Program(
         quantized=quantized,
@@ -130,6 +125,28 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
         saturation=find_saturation(quantized, golden, exclude=exact_float_layers(quantized)),
         bytes_in=taken,
     )
+
+
+def quantize_observed(observed: Observed, data: Calibration, rules: Recipe) -> QuantizedGraph:
+    """The quantized graph of a recipe, its biases corrected.
+
+    Args:
+        observed: What was observed.
+        data: The calibration data as the observed graph takes it: bytes, where that does.
+        rules: The recipe.
+
+    Raises:
+        UsageError: if the recipe does not fit the model.
+        QuantizationError: if an operator, a weight or a bias has no int8 form.
+    """
+    taken = observed.bytes_in
+    prescribed = {} if taken is None else {observed.graph.inputs[0].name: taken.params}
+    quantized = quantize(observed.graph, observed.observers, rules, prescribed=prescribed)
+    if not (rules.correct_biases and batch_is_free(observed.graph)):
+        return quantized
+    from edgecnn.quantize.correct import correct_biases
+
+    return correct_biases(quantized, _some(data))
 
 
 def _some(data: Calibration) -> list[npt.NDArray[np.float32]]:

@@ -152,7 +152,7 @@ def quantize(
     settings = settings_of(recipe, graph)
     notes = list(suspicions(graph, observers))
     ranges = {name: CALIBRATORS[s.calibrator](observers[name]) for name, s in settings.items()}
-    skipped = _skipped(graph, frozenset(name for name, s in settings.items() if s.skip))
+    skipped = float_nodes(graph, frozenset(name for name, s in settings.items() if s.skip))
     groups = _shared(graph, skipped, recipe.portable, notes)
     symmetric = {groups.root(name) for name, s in settings.items() if s.symmetric}
     activations = _activations(graph, ranges, skipped, groups, symmetric)
@@ -172,7 +172,7 @@ def quantize(
     )
 
 
-def _skipped(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]:
+def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]:
     """The nodes that stay float. What only moves or renames elements is float where its input is, whatever was chosen.
 
     Raises:

@@ -1,0 +1,167 @@
+"""Which layers lose most by int8: each alone in integers, and each alone in float.
+
+Everything runs in the golden executors, with the parameters that the whole quantized graph has: what a row says is what
+its layer does, and nothing else moves.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.graph.analysis import macs
+from edgecnn.graph.graph import Graph, Node
+from edgecnn.graph.ops import Reshape, Transpose, ValueName
+from edgecnn.locate.quality import Array, Evaluator, Progress, Quality, Variant
+from edgecnn.quantize.quantize import QuantizedGraph, float_nodes
+from edgecnn.quantize.recipe import Override
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What one override of a recipe can leave in float.
+
+    Attributes:
+        path: The module's path, or where that holds other modules too, the name of the one value.
+        nodes: The nodes that the path stands for, in running order.
+        operators: Their kinds, in the same order.
+        macs: Their multiply-accumulates for one sample.
+    """
+
+    path: str
+    nodes: tuple[ValueName, ...]
+    operators: tuple[str, ...]
+    macs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One layer's share in what int8 loses.
+
+    Attributes:
+        layer: The layer.
+        alone: Only it is quantized, all else is float: what its weights, what it reads and what it gives cost rounded.
+        spared: Only it is float, all else is quantized.
+        regained: Share of the whole's noise power that is gone then; below 0 where noise has grown.
+    """
+
+    layer: Layer
+    alone: Quality
+    spared: Quality
+    regained: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """All layers, those that cost most by themselves first.
+
+    That order foretells better than ``regained`` what is worth leaving in float: between two layers a value is rounded
+    whichever of them is float, so that one alone may regain nothing and both together all.
+
+    Attributes:
+        rows: A row for each layer that is in integers.
+        whole: The quantized graph as it is.
+        reference_accuracy: The float graph's accuracy; None without labels.
+        floor: All layers in float, the inputs alone rounded: no choice of layers gets below this noise.
+        macs: The whole's multiply-accumulates for one sample.
+        samples: How many samples all of this was measured on.
+    """
+
+    rows: tuple[Row, ...]
+    whole: Quality
+    reference_accuracy: float | None
+    floor: Quality
+    macs: int
+    samples: int
+
+
+def sensitivity(
+    q: QuantizedGraph,
+    inputs: Sequence[Array],
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
+) -> Sensitivity:
+    """Rank the layers of a quantized graph by what they cost.
+
+    For N layers that is 2 N executions, each of only what depends on the layer.
+
+    Args:
+        q: The quantized graph.
+        inputs: One float32 array per graph input, (samples, ...); a few dozen samples are enough for the noise.
+        labels: The true classes, (samples,), where they are known.
+        progress: Told how much is done.
+    """
+    return rank(Evaluator(q, inputs, labels), q, progress)
+
+
+def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = None) -> Sensitivity:
+    """:func:`sensitivity` with an evaluator that can be asked more afterwards."""
+    layers = layers_of(q)
+    graph = q.graph
+    every = frozenset(n.name for n in graph.nodes)
+    alone = [Variant(float_nodes(graph, every - set(layer.nodes)), real_inputs=True) for layer in layers]
+    floor = Variant(float_nodes(graph, every))
+    spared = [spare(q, [layer]) for layer in layers]
+    found = evaluator.measure([evaluator.reference, evaluator.whole, floor, *alone, *spared], progress)
+    reference, whole, lowest, rest = found[0], found[1], found[2], found[3:]
+    rows = [
+        Row(layer=layer, alone=a, spared=s, regained=regained(whole, s))
+        for layer, a, s in zip(layers, rest[: len(layers)], rest[len(layers) :], strict=True)
+    ]
+    return Sensitivity(
+        rows=tuple(sorted(rows, key=lambda row: (-row.alone.noise, -row.regained))),
+        whole=whole,
+        reference_accuracy=reference.accuracy,
+        floor=lowest,
+        macs=sum(macs(graph, n) for n in graph.nodes),
+        samples=evaluator.samples,
+    )
+
+
+def spare(q: QuantizedGraph, layers: Sequence[Layer]) -> Variant:
+    """These layers in float, beside those that are it already."""
+    return Variant(float_nodes(q.graph, q.skipped.union(*(layer.nodes for layer in layers))))
+
+
+def regained(before: Quality, after: Quality) -> float:
+    """Share of the noise power that is gone; 0 where there was none."""
+    return 1 - after.noise / before.noise if before.noise else 0.0
+
+
+def layers_of(q: QuantizedGraph) -> list[Layer]:
+    """The layers of a quantized graph that are in integers, and can be left in float one by one."""
+    found: dict[str, Layer] = {}
+    for node in q.graph.nodes:
+        if node.name in q.skipped or isinstance(node.op, Reshape | Transpose):
+            continue  # reshapes and transposes are float where their input is
+        path, nodes = _smallest(q.graph, node)
+        names = tuple(n.name for n in nodes)
+        if path not in found and not q.skipped.intersection(names):
+            kinds = tuple(type(n.op).__name__ for n in nodes)
+            found[path] = Layer(path=path, nodes=names, operators=kinds, macs=sum(macs(q.graph, n) for n in nodes))
+    return list(found.values())
+
+
+def _smallest(graph: Graph, node: Node) -> tuple[str, list[Node]]:
+    """The path that stands for a node and fewest others, and all that it stands for."""
+    module = node.origin.module
+    within = [n for n in graph.nodes if _stands_for(module, n)] if module else []
+    if within and all(n.origin.module == module for n in within):
+        return module, [n for n in within if not isinstance(n.op, Reshape | Transpose)]
+    named = [n for n in graph.nodes if _stands_for(node.name, n)]
+    return node.name, [n for n in named if not isinstance(n.op, Reshape | Transpose)]
+
+
+def _stands_for(path: str, node: Node) -> bool:
+    override = Override(layers=as_glob(path))
+    return override.matches(node.name) or (bool(node.origin.module) and override.matches(node.origin.module))
+
+
+def as_glob(path: str) -> str:
+    """A path as the glob that matches it alone."""
+    return glob.escape(path)

@@ -1,0 +1,204 @@
+"""Which layers to leave in float: the fewest that regain a stated share of what int8 loses, proven by execution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.errors import UsageError
+from edgecnn.graph.ops import ValueName
+from edgecnn.locate.quality import Array, Evaluator, Progress, Quality
+from edgecnn.locate.sensitivity import Layer, Sensitivity, as_glob, rank, regained, spare
+from edgecnn.quantize.program import Observed, quantize_observed
+from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.quantize.recipe import Override, Recipe
+from edgecnn.samples import Calibration
+
+SHARE = 0.75
+"""Share of the noise power that is regained by default: 6 dB, as much as one bit more brings."""
+TRIED = 4
+"""Layers of the ranking that are tried at each step, besides the neighbours of those chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """A recipe with layers in float, and what it brings.
+
+    Attributes:
+        recipe: The recipe.
+        layers: What it leaves in float that was in integers.
+        quality: Of the graph quantized by it, calibrated and its biases corrected anew.
+        regained: Share of the noise power that is gone.
+        macs: Multiply-accumulates that are left in float, of those as a share of all.
+    """
+
+    recipe: Recipe
+    layers: tuple[Layer, ...]
+    quality: Quality
+    regained: float
+    macs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What was found about a model.
+
+    Attributes:
+        sensitivity: Its layers, ranked.
+        suggestion: What to leave in float; None where the whole is exact already.
+        programs: How many programs were executed on all samples for it.
+        work: What they cost, in executions of the whole.
+    """
+
+    sensitivity: Sensitivity
+    suggestion: Suggestion | None
+    programs: int
+    work: float
+
+
+def advise(
+    observed: Observed,
+    data: Calibration,
+    recipe: Recipe,
+    inputs: Sequence[Array],
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    share: float = SHARE,
+    progress: Progress | None = None,
+) -> Advice:
+    """Rank the layers of a model, and suggest which to leave in float.
+
+    Args:
+        observed: The model and what its values were seen to be.
+        data: The calibration data.
+        recipe: The recipe to start from.
+        inputs: Samples to measure on, one float32 array per graph input.
+        labels: The true classes, where they are known.
+        share: Share of the noise power that is to be regained, between 0 and 1.
+        progress: Told how much is done.
+
+    Raises:
+        UsageError: if no choice of layers regains that share; it says how much can be regained.
+        QuantizationError: if the model cannot be quantized.
+    """
+    quantized = quantize_observed(observed, data, recipe)
+    evaluator = Evaluator(quantized, inputs, labels)
+    ranking = rank(evaluator, quantized, progress)
+    search = _Search(quantized, evaluator, ranking, share)
+    suggestion = None
+    if ranking.whole.noise:
+        search.check_reachable()
+        suggestion = _proven(search, observed, data, recipe, inputs, labels)
+    return Advice(
+        sensitivity=ranking, suggestion=suggestion, programs=evaluator.programs + search.proofs, work=evaluator.work
+    )
+
+
+def with_floats(recipe: Recipe, layers: Sequence[Layer]) -> Recipe:
+    """The recipe with these layers in float."""
+    taken = {o.layers for o in recipe.overrides}
+    new = []
+    for layer in layers:
+        pattern = as_glob(layer.path)
+        if pattern in taken:  # a TOML document has each key once; this is another spelling of the same glob
+            pattern = as_glob(layer.path[:-1]) + f"[{layer.path[-1]}]"
+        new.append(Override(layers=pattern, precision="float"))
+    return msgspec.structs.replace(recipe, overrides=(*recipe.overrides, *new))
+
+
+def _proven(
+    search: _Search,
+    observed: Observed,
+    data: Calibration,
+    recipe: Recipe,
+    inputs: Sequence[Array],
+    labels: npt.NDArray[np.int64] | None,
+) -> Suggestion:
+    """The search's choice, quantized anew and executed as a whole; a layer more as long as that regains too little."""
+    while True:
+        layers = search.choose()
+        changed = with_floats(recipe, layers)
+        quantized = quantize_observed(observed, data, changed)
+        proof = Evaluator(quantized, inputs, labels)
+        (quality,) = proof.measure([proof.whole])
+        search.proofs += 1
+        if regained(search.ranking.whole, quality) >= search.share or not search.left:
+            break
+    return Suggestion(
+        recipe=changed,
+        layers=tuple(layers),
+        quality=quality,
+        regained=regained(search.ranking.whole, quality),
+        macs=sum(layer.macs for layer in layers) / (search.ranking.macs or 1),
+    )
+
+
+class _Search:
+    """Greedy: at each step the layer that regains most together with those chosen, out of the likeliest.
+
+    What a layer regains grows where its neighbour is float, since then nothing is rounded between them: neighbours are
+    tried too, wherever they stand in the ranking.
+    """
+
+    def __init__(self, q: QuantizedGraph, evaluator: Evaluator, ranking: Sensitivity, share: float) -> None:
+        self._q, self._evaluator, self.ranking, self.share = q, evaluator, ranking, share
+        self.left: list[Layer] = [row.layer for row in ranking.rows]
+        self.proofs = 0
+        self._chosen: list[Layer] = []
+
+    def check_reachable(self) -> None:
+        """Refuse a share that all layers in float do not regain.
+
+        Raises:
+            UsageError: saying what they do.
+        """
+        most = regained(self.ranking.whole, self.ranking.floor)
+        if most < self.share:
+            raise UsageError(
+                f"no choice of layers regains {self.share:.0%} of what int8 loses",
+                why=f"the integers of the inputs alone leave {1 - most:.1%} of the noise, with all layers in float",
+                hint=f"--regain {max(int(most * 100) / 100, 0):g} or less, or a narrower range of the inputs:"
+                ' calibrator = "percentile"',
+            )
+
+    def choose(self) -> list[Layer]:
+        """At least one layer more than before, until the share is regained; then those that are not needed go."""
+        while True:
+            quality = self._add()
+            if regained(self.ranking.whole, quality) >= self.share or not self.left:
+                break
+        self._drop()
+        return sorted(self._chosen, key=lambda layer: self._places[layer.nodes[0]])
+
+    @property
+    def _places(self) -> dict[ValueName, int]:
+        return {n.name: i for i, n in enumerate(self._q.graph.nodes)}
+
+    def _add(self) -> Quality:
+        tried = [
+            *self.left[:TRIED],
+            *(layer for layer in self.left[TRIED:] if any(self._adjoin(layer, other) for other in self._chosen)),
+        ]
+        found = self._evaluator.measure([spare(self._q, [*self._chosen, layer]) for layer in tried])
+        best = min(range(len(tried)), key=lambda i: found[i].noise)
+        self._chosen.append(tried[best])
+        self.left.remove(tried[best])
+        return found[best]
+
+    def _drop(self) -> None:
+        """Take back what is not needed any more, the earliest chosen first; the last one stays."""
+        for layer in self._chosen[:-1]:
+            rest = [other for other in self._chosen if other is not layer]
+            (quality,) = self._evaluator.measure([spare(self._q, rest)])
+            if regained(self.ranking.whole, quality) >= self.share:
+                self._chosen = rest
+                self.left.append(layer)
+
+    def _adjoin(self, a: Layer, b: Layer) -> bool:
+        producers = self._q.graph.producers
+        reads = [{i for n in layer.nodes for i in producers[n].inputs} for layer in (a, b)]
+        return bool(reads[0].intersection(b.nodes) or reads[1].intersection(a.nodes))

@@ -1,0 +1,44 @@
+"""This machine as a host whose agent is started once for the whole session: checks by the dozen take no time."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.target import Target
+
+
+class _Kept:
+    """A connection that its users cannot close."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep it open."""
+
+    def close(self) -> None:
+        """Keep it open."""
+
+
+class SharedHost(LocalHost):
+    """Gives out one connection again and again."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__()
+        object.__setattr__(self, "_kept", _Kept(connection))
+
+    def start(self, environment: str = "", *, time_limit: float = 0) -> Any:
+        """The connection."""
+        return self._kept
+
+
+def shared_target(agent: Any, runtime: str, place: str = "local") -> Target:
+    """A runtime of that agent, as a target with the name that it has at its place."""
+    return Target(runtime=runtime, host=SharedHost(agent), name=f"{runtime}@{place}")
