@@ -494,7 +494,7 @@ def test_reference_kernels_are_held_to_their_own_rounding(quantized) -> None:
 
 def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
     from edgecnn.parity import saturation
-    from edgecnn.parity.metrics import Measured
+    from edgecnn.parity.measured import Measured
     from edgecnn.parity.verdict import Place, judge
 
     artifact = quantized.artifact("onnx", "int8")
@@ -528,7 +528,7 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
 
 
 def test_another_best_class_fails_where_rounding_differs(quantized) -> None:
-    from edgecnn.parity.metrics import Measured
+    from edgecnn.parity.measured import Measured
     from edgecnn.parity.verdict import Place, judge
 
     artifact = quantized.artifact("tflite", "int8")

@@ -48,8 +48,10 @@ def test_batches_do_not_matter(samples: int, step: int, seed: int) -> None:
     whole.add(a, b)
     for i in range(0, samples, step):
         parts.add(a[i : i + step], b[i : i + step])
-    assert whole.sum_abs == pytest.approx(parts.sum_abs)
-    assert replace(whole, sum_abs=0.0) == replace(parts, sum_abs=0.0)
+    sums = ("sum_abs", "sum_squares", "output_squares", "reference_squares", "products")
+    for name in sums:
+        assert getattr(whole, name) == pytest.approx(getattr(parts, name))
+    assert replace(whole, **dict.fromkeys(sums, 0.0)) == replace(parts, **dict.fromkeys(sums, 0.0))
     assert whole.agreed == (a.argmax(1) == b.argmax(1)).sum()
 
 

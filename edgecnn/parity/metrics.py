@@ -1,7 +1,8 @@
-"""How far one array strays from another, gathered batch by batch."""
+"""How far one array strays from another, gathered batch by batch. Nothing here knows bundles: any arrays will do."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-SWAP = 2
-"""Steps by which one integer score may lead another and still lose to it where each may be off by one."""
 ROUNDING = 1e-6
 """Variation that float32's rounding alone can make, as a share of the magnitude."""
+SHOWN = 5
+"""The worst samples that are remembered, and the best classes that top-5 speaks of."""
 
 
 @dataclass(slots=True)
@@ -22,22 +23,38 @@ class Difference:
     Attributes:
         max_abs: Largest absolute difference so far; NaN where either side has a NaN, or both an infinity.
         sum_abs: Sum of the absolute differences.
+        sum_squares: Sum of their squares.
+        output_squares: Sum of the output's squares.
+        reference_squares: Sum of the reference's squares.
+        products: Sum of output times reference.
         elements: How many were compared.
         low: Smallest value of the reference.
         high: Largest value of the reference.
-        nans: Values of the output that are NaN or infinite.
+        nans: Values of the output that are NaN.
+        infinities: Values of the output that are infinite.
         samples: Samples seen.
         agreed: Samples whose largest score has the same index in both.
+        agreed5: Samples whose largest score in the reference is among the five largest of the output.
+        classes: Scores per sample; 0 where the output is no row of scores.
+        worst: The samples with the largest differences, as (largest absolute difference, place), the worst first.
     """
 
     max_abs: float = 0.0
     sum_abs: float = 0.0
+    sum_squares: float = 0.0
+    output_squares: float = 0.0
+    reference_squares: float = 0.0
+    products: float = 0.0
     elements: int = 0
     low: float = np.inf
     high: float = -np.inf
     nans: int = 0
+    infinities: int = 0
     samples: int = 0
     agreed: int = 0
+    agreed5: int = 0
+    classes: int = 0
+    worst: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, output: Array, reference: Array) -> None:
         """Take in a batch.
@@ -49,17 +66,40 @@ class Difference:
             raise ValueError(f"shape {output.shape} is not the reference's {reference.shape}")
         if not output.size:
             return
-        with np.errstate(invalid="ignore", over="ignore"):
-            apart = np.abs(output.astype(np.float64) - reference)
-        self.max_abs = float(np.maximum(self.max_abs, apart.max()))  # np.maximum keeps a NaN, max() may not
-        self.sum_abs += float(apart.sum())
-        self.elements += output.size
-        self.low = float(np.minimum(self.low, reference.min()))
-        self.high = float(np.maximum(self.high, reference.max()))
-        self.nans += int((~np.isfinite(output)).sum())
-        self.samples += len(output)
         if output.ndim == 2:
-            self.agreed += int((output.argmax(1) == reference.argmax(1)).sum())
+            self._add_ranks(output, reference)
+        ours, theirs = (a.astype(np.float64).reshape(len(a), -1) for a in (output, reference))
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = np.abs(ours - theirs)
+            self.sum_abs += float(apart.sum())
+            self.sum_squares += float(np.vdot(apart, apart))
+            self.output_squares += float(np.vdot(ours, ours))
+            self.reference_squares += float(np.vdot(theirs, theirs))
+            self.products += float(np.vdot(ours, theirs))
+        each = apart.max(1)
+        self.max_abs = float(np.maximum(self.max_abs, each.max()))  # np.maximum keeps a NaN, max() may not
+        self.elements += output.size
+        self.low = float(np.minimum(self.low, theirs.min()))
+        self.high = float(np.maximum(self.high, theirs.max()))
+        finite = np.isfinite(ours)
+        if not finite.all():
+            self.nans += int(np.isnan(ours).sum())
+            self.infinities += int(np.isinf(ours).sum())
+        self._add_worst(each)
+        self.samples += len(output)
+
+    def _add_ranks(self, output: Array, reference: Array) -> None:
+        self.classes = output.shape[1]
+        best = reference.argmax(1)
+        self.agreed += int((output.argmax(1) == best).sum())
+        ahead = output > np.take_along_axis(output, best[:, None], axis=1)
+        self.agreed5 += int((ahead.sum(1) < SHOWN).sum())
+
+    def _add_worst(self, each: Array) -> None:
+        large = np.where(np.isnan(each), np.inf, each)  # a NaN is worse than any number
+        places = np.argsort(-large, kind="stable")[:SHOWN]
+        new = [(float(large[i]), self.samples + int(i)) for i in places if large[i] > 0]
+        self.worst = sorted([*self.worst, *new], key=lambda pair: (-pair[0], pair[1]))[:SHOWN]
 
     @property
     def mean_abs(self) -> float:
@@ -67,85 +107,84 @@ class Difference:
         return self.sum_abs / self.elements if self.elements else 0.0
 
     @property
-    def relative(self) -> float:
-        """Largest absolute difference as a share of the reference's range; 0 for no difference at all.
+    def rmse(self) -> float:
+        """Root of the mean squared difference."""
+        return math.sqrt(self.sum_squares / self.elements) if self.elements else 0.0
 
-        A reference that never varies, or by no more than float32 rounds, has no range; its magnitude takes that place,
-        and where that is 0 too, 1.
+    @property
+    def scale(self) -> float:
+        """The reference's range, from its smallest value to its largest.
+
+        A reference that never varies, or by no more than float32 rounds, has none; its magnitude takes that place, and
+        where that is 0 too, 1.
         """
-        if self.max_abs == 0:
-            return 0.0
+        if not self.elements:
+            return 1.0
         magnitude = max(abs(self.low), abs(self.high))
         extent = self.high - self.low
-        return self.max_abs / ((magnitude or 1.0) if extent <= ROUNDING * magnitude else extent)
-
-
-@dataclass(slots=True)
-class Measured:
-    """What was seen of one output of an artifact.
-
-    Attributes:
-        difference: From the float reference.
-        integer: From the integer reference, in LSB; None without one.
-        own: From the float reference of the artifact's own precision, rounded weights and all; None without one.
-        flips: Samples whose best class the integer reference puts more than ``SWAP`` steps below its own.
-        scores: Whether the output is a row of scores per sample.
-        labelled: Samples with a label.
-        right: Samples with a label that the artifact got right.
-        reference_right: Samples with a label that the reference got right.
-    """
-
-    difference: Difference = field(default_factory=Difference)
-    integer: Difference | None = None
-    own: Difference | None = None
-    flips: int = 0
-    scores: bool = False
-    labelled: int = 0
-    right: int = 0
-    reference_right: int = 0
-
-    def add_labels(self, output: Array, reference: Array, labels: Array) -> None:
-        """Count right answers of a batch of scores."""
-        self.labelled += len(labels)
-        self.right += int((output.argmax(1) == labels).sum())
-        self.reference_right += int((reference.argmax(1) == labels).sum())
-
-    def add_integers(self, output: Array, reference: Array) -> None:
-        """Compare integers of a batch with the integer reference's."""
-        if self.integer is None:
-            self.integer = Difference()
-        self.integer.add(output, reference)
-        if self.scores:
-            given = np.take_along_axis(reference, output.argmax(1)[:, None], axis=1)[:, 0]
-            self.flips += int((given < reference.max(1).astype(np.int64) - SWAP).sum())
-
-    def add_own(self, output: Array, reference: Array) -> None:
-        """Compare a batch with the float reference of the artifact's own precision."""
-        if self.own is None:
-            self.own = Difference()
-        self.own.add(output, reference)
+        return (magnitude or 1.0) if extent <= ROUNDING * magnitude else extent
 
     @property
-    def agreement(self) -> float | None:
+    def relative(self) -> float:
+        """Largest absolute difference as a share of the reference's range; 0 for no difference at all."""
+        return 0.0 if self.max_abs == 0 else self.max_abs / self.scale
+
+    @property
+    def snr_db(self) -> float:
+        """Signal to noise: the reference's energy over that of the difference, in dB; infinite for no difference."""
+        return _decibels(self.reference_squares, self.sum_squares)
+
+    @property
+    def psnr_db(self) -> float:
+        """Peak signal to noise: the square of the reference's range over the mean squared difference, in dB."""
+        return _decibels(self.scale**2, self.sum_squares / self.elements if self.elements else 0.0)
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between output and reference, all elements as one vector.
+
+        Two vectors of zeros are alike, 1; where only one of them is 0 there is no angle, and the cosine is 0.
+        """
+        lengths = self.output_squares * self.reference_squares
+        if lengths == 0:
+            return 1.0 if self.output_squares == self.reference_squares else 0.0
+        if self.sum_squares == 0:
+            return 1.0
+        return float(np.clip(self.products / math.sqrt(lengths), -1, 1))
+
+    @property
+    def top1_agreement(self) -> float | None:
         """Share of samples with the reference's best class; None where the output is no row of scores."""
-        return self.difference.agreed / self.difference.samples if self.scores and self.difference.samples else None
+        return self.agreed / self.samples if self.classes and self.samples else None
 
     @property
-    def accuracy(self) -> float | None:
-        """Share of labelled samples that the artifact got right."""
-        return self.right / self.labelled if self.labelled else None
+    def top5_agreement(self) -> float | None:
+        """Share of samples with the reference's best class among the five best; None for five classes or fewer."""
+        return self.agreed5 / self.samples if self.classes > SHOWN and self.samples else None
 
-    @property
-    def reference_accuracy(self) -> float | None:
-        """Share of labelled samples that the reference got right."""
-        return self.reference_right / self.labelled if self.labelled else None
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    if signal == 0:
+        return -math.inf
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal > 0 and noise > 0 else math.nan
+
+
+def compare(output: Array, reference: Array) -> Difference:
+    """The difference of two arrays, (samples, ...).
+
+    Raises:
+        ValueError: if their shapes differ.
+    """
+    difference = Difference()
+    difference.add(output, reference)
+    return difference
 
 
 def relative_error(output: Array, reference: Array) -> float:
     """:attr:`Difference.relative` of two arrays; infinite where their shapes differ."""
-    difference = Difference()
     try:
-        difference.add(output, reference)
+        return compare(output, reference).relative
     except ValueError:
         return np.inf
-    return difference.relative

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
-from edgecnn.parity.metrics import Measured
+from edgecnn.parity.measured import Measured
 from edgecnn.targets.hosts.connection import Session
 from edgecnn.targets.hosts.steady import SteadySession
 
@@ -135,7 +135,8 @@ class Runner:
     def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:
         name = self._manifest.outputs[i].name
         try:
-            found.difference.add(output, expected)
+            labels = self._labels(batch, output) if found.scores else None
+            found.add(output, expected, labels)
             if batch.own is not None and batch.own[i].dtype.kind == "f":
                 found.add_own(output, batch.own[i])
             elif batch.own is not None:
@@ -145,13 +146,15 @@ class Runner:
                 f"{self._artifact.path.name} gives another {name} than its manifest says: {err}",
                 hint="export the model again",
             ) from err
-        if batch.labels is not None and found.scores:
-            if batch.labels.max() >= output.shape[1]:
-                raise DataError(
-                    f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
-                    hint="labels from 0 to one less than the model's outputs, or data without labels",
-                )
-            found.add_labels(output, expected, batch.labels)
+
+    @staticmethod
+    def _labels(batch: Batch, output: Array) -> Array | None:
+        if batch.labels is not None and len(batch.labels) and batch.labels.max() >= output.shape[1]:
+            raise DataError(
+                f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
+                hint="labels from 0 to one less than the model's outputs, or data without labels",
+            )
+        return batch.labels
 
     def _integers(self, name: str, output: Array) -> Array:
         """The integers behind a dequantized output."""

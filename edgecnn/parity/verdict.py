@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecnn.bundle import Artifact
 from edgecnn.errors import EdgecnnError
-from edgecnn.parity.metrics import Measured
+from edgecnn.parity.measured import Measured
 from edgecnn.parity.rounding import Rounding
 from edgecnn.targets.runtimes import OptionValue
 
@@ -204,14 +204,14 @@ def _rule(artifact: Artifact, rounding: Rounding, found: Measured) -> tuple[str,
         return "accuracy_drop", found.reference_accuracy - found.accuracy, DROP_LIMIT
     if found.agreement is not None:
         return "top1_disagreement", 1 - found.agreement, 1 - AGREEMENT_LIMIT
-    return "finite", float(found.difference.nans), 0.0
+    return "finite", float(found.difference.nans + found.difference.infinities), 0.0
 
 
 def _reason(found: Measured, metric: str, value: float, limit: float) -> str:
     if not found.difference.samples:
         return "there were no samples to compare"
-    if found.difference.nans:
-        return f"{found.difference.nans} values are NaN or infinite"
+    if bad := found.difference.nans + found.difference.infinities:
+        return f"{bad} values are NaN or infinite"
     return "" if value <= limit else _excess(metric, value, limit)
 
 

@@ -1,0 +1,183 @@
+"""What samples can tell about shares, and about two answers to the same samples.
+
+Sources: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Q. McNemar, "Note
+on the sampling error of the difference between correlated proportions or percentages", 1947; exact as in J. L. Fleiss,
+B. Levin and M. C. Paik, "Statistical methods for rates and proportions", 2003, chapter 13. T. Tango, "Equivalence test
+and confidence interval for the difference in proportions for the paired-sample design", 1998. The bootstrap of pairs
+with Poisson counts: N. Chamandy et al., "Estimating uncertainty for massive data streams", 2012.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+CONFIDENCE = 0.95
+"""Of intervals, and of each bound by itself where one bound decides."""
+POWER = 0.8
+"""The chance of a decision that a number of samples is recommended for."""
+REPLICATES = 1000
+_MOST = 10**7
+"""Samples beyond which no number is recommended: the limit is too near."""
+_CHUNK = 1024
+
+Array = npt.NDArray[Any]
+NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A value, and between which bounds it lies.
+
+    Attributes:
+        value: The estimate.
+        low: Lower bound, which holds with `CONFIDENCE`.
+        high: Upper bound, which does too.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, samples: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval for a share, without correction for continuity.
+
+    Args:
+        successes: How many.
+        samples: Of how many, at least 1.
+        confidence: Of the interval as a whole.
+    """
+    z = NORMAL.inv_cdf((1 + confidence) / 2)
+    share, spread = successes / samples, z * z / samples
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / samples + spread / (4 * samples)) / (1 + spread)
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    high = 1.0 if successes == samples else min(1.0, middle + half)
+    return low, high
+
+
+def binomial_tail(successes: int, trials: int) -> float:
+    """The chance of so many heads or more in so many throws of a fair coin, exactly."""
+    if successes <= 0:
+        return 1.0
+    if successes > trials:
+        return 0.0
+    log_half = trials * math.log(2)
+    logs = [
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) - log_half
+        for k in range(successes, trials + 1)
+    ]
+    return min(1.0, math.fsum(map(math.exp, logs)))
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """McNemar's exact test: the two-sided p that the two answers are right equally often.
+
+    Args:
+        lost: Samples that only the first is right about.
+        gained: Samples that only the second is right about.
+    """
+    return min(1.0, 2 * binomial_tail(max(lost, gained), lost + gained))
+
+
+def score_statistic(lost: int, gained: int, samples: int, drop: float) -> float:
+    """Tango's score statistic for a true loss of ``drop``: standard normal if it is that; above 0 if it is more.
+
+    At ``drop`` 0 it is McNemar's. For unchanging rates it grows with the root of the number of samples.
+    """
+    a = 2 * samples
+    b = -lost - gained + (2 * samples - lost + gained) * drop
+    c = -gained * drop * (1 - drop)
+    rate = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = samples * (2 * rate + drop * (1 - drop))
+    apart = lost - gained - samples * drop
+    if variance <= 0:
+        return 0.0 if apart == 0 else math.copysign(math.inf, apart)
+    return apart / math.sqrt(variance)
+
+
+def paired_drop(lost: int, gained: int, samples: int, confidence: float = CONFIDENCE) -> Estimate:
+    """How much the share of right answers falls from the first to the second, with Tango's score bounds.
+
+    Args:
+        lost: Samples that only the first is right about.
+        gained: Samples that only the second is right about.
+        samples: All, at least 1.
+        confidence: Of each bound by itself.
+    """
+    z = NORMAL.inv_cdf(confidence)
+    value = (lost - gained) / samples
+    low = _crossing(lambda d: score_statistic(lost, gained, samples, d) - z, -1.0, value)
+    high = _crossing(lambda d: score_statistic(lost, gained, samples, d) + z, value, 1.0)
+    return Estimate(value=value, low=low, high=high)
+
+
+def share(successes: int, samples: int, confidence: float = CONFIDENCE) -> Estimate:
+    """A share with Wilson's bounds, each of which holds with ``confidence`` by itself."""
+    low, high = wilson(successes, samples, 2 * confidence - 1)
+    return Estimate(value=successes / samples, low=low, high=high)
+
+
+def samples_for(statistic: float, samples: int, confidence: float = CONFIDENCE) -> int | None:
+    """How many samples would decide on which side of a limit the truth lies, if the rates stay what they are.
+
+    Args:
+        statistic: The distance from the limit over its standard error, with the samples at hand.
+        samples: How many those are.
+        confidence: Of the decision.
+
+    Returns:
+        The number for a decision with a chance of `POWER`; None where the value is so near the limit that no
+        reasonable number would do.
+    """
+    if statistic == 0 or not math.isfinite(statistic):
+        return None
+    needed = samples * ((NORMAL.inv_cdf(confidence) + NORMAL.inv_cdf(POWER)) / statistic) ** 2
+    return math.ceil(needed) if needed <= _MOST else None
+
+
+def bootstrap_drop(
+    reference: Array, output: Array, score: Callable[[Array], Array], confidence: float = CONFIDENCE
+) -> tuple[Estimate, float]:
+    """How much a score falls, with bounds from resampling samples in pairs; the same numbers every time.
+
+    Args:
+        reference: What the score is made of, for each sample: (samples, counts).
+        output: The same of the second.
+        score: From sums over samples, (..., counts), to the score, (...).
+        confidence: Of each bound by itself.
+
+    Returns:
+        The estimate, and its standard error.
+    """
+    rng = np.random.default_rng(0)
+    both = np.concatenate([reference, output], axis=1).astype(np.float64)
+    sums = np.zeros((REPLICATES, both.shape[1]))
+    for start in range(0, len(both), _CHUNK):
+        part = both[start : start + _CHUNK]
+        sums += rng.poisson(1.0, (REPLICATES, len(part))) @ part
+    counts = reference.shape[1]
+    drops = score(sums[:, :counts]) - score(sums[:, counts:])
+    total = both.sum(0)
+    value = float(score(total[:counts]) - score(total[counts:]))
+    low, high = np.quantile(drops, [1 - confidence, confidence])
+    return Estimate(value=value, low=float(low), high=float(high)), float(drops.std(ddof=1))
+
+
+def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses 0, or the end of the interval that is nearest to it."""
+    if function(low) <= 0:
+        return low
+    if function(high) >= 0:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if function(middle) > 0 else (low, middle)
+    return (low + high) / 2
