@@ -14,7 +14,7 @@ from edgecnn import __version__
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
-COMMANDS = ("train", "export", "check", "bench", "predict", "targets", "show", "models", "filter", "doctor")
+COMMANDS = ("train", "export", "check", "compare", "bench", "predict", "targets", "show", "models", "filter", "doctor")
 
 
 class _LazyGroup(click.Group):

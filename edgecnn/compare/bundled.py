@@ -41,6 +41,7 @@ def with_manifest(path: Path, sha256: str, form: str, facts: Facts) -> Facts:
         facts,
         layouts=MappingProxyType({**facts.layouts, **layouts}),
         quantization=MappingProxyType({**facts.quantization, **_quantization(manifest, spec)}),
+        preprocessing=manifest.inputs[0].preprocessing,
         notes=(*facts.notes, f"layouts and parameters of {path.name} are those of its bundle's {MANIFEST_FILE}"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,16 @@ def fit(shape_a: Loose, shape_b: Loose, *, layout_a: str = "", layout_b: str = "
         f"{by(shape_a)} and {by(shape_b)} go together in {len(found)} ways",
         why="the channels may be first or last in either file, and the sizes do not tell",
     )
+
+
+def same(shape_a: Loose, shape_b: Loose, layout: str = "") -> Fit:
+    """The way from a file to itself: whatever the layout is, it is the same in both.
+
+    Raises:
+        UnfitError: As `fit`.
+    """
+    one = fit(shape_a, shape_b, layout_a="nchw", layout_b="nchw")
+    return replace(one, layout_a=layout, layout_b=layout)
 
 
 def _ordinal(whole: Shape, axis: int) -> int:

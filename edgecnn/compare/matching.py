@@ -30,8 +30,10 @@ def match(
     what: str,
     all_of_them: bool,
 ) -> list[Pair]:
-    """Pair the values of two files. First what options say, then equal names, then names without TensorFlow's
-    wrapping, then the only ones left, then what fits in shape one to one.
+    """Pair the values of two files.
+
+    First what options say, then equal names, then names without TensorFlow's wrapping, then the only ones left, then
+    what fits in shape one to one.
 
     Args:
         names_a: A's names.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import BundleError, EdgecnnError
 from edgecnn.targets.agent.agent import MAX_PAYLOAD
 
@@ -33,12 +34,14 @@ class Facts:
         quantization: Parameters of integer inputs and outputs, by name; None where there are none that hold for all.
         layouts: ``nchw`` or ``nhwc`` of inputs and outputs, where that is known, by name.
         custom: Operators that are no part of the format.
+        preprocessing: What made the image that the first input is, where a manifest says.
         notes: Where these came from, when it is not the file.
     """
 
     quantization: Mapping[str, Affine | None] = field(default_factory=lambda: MappingProxyType({}))
     layouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     custom: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
 
 
