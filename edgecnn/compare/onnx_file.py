@@ -11,7 +11,7 @@ from edgecnn.bundle.onnx_wire import Wire, WireError, check_self_contained, text
 from edgecnn.compare.source import Affine, Facts, damaged
 from edgecnn.errors import BundleError
 
-KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "com.microsoft"))
+KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 READS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"DequantizeLinear": (0, 1, 2), "QLinearConv": (0, 1, 2), "QLinearMatMul": (0, 1, 2)}
 )
@@ -64,7 +64,7 @@ def facts_of(data: bytes, where: str) -> Facts:
 
 
 def _is_foreign(node: _Node) -> bool:
-    return not any(node.domain == d or (d and node.domain.startswith(f"{d}.")) for d in KNOWN_DOMAINS)
+    return node.domain not in KNOWN_DOMAINS
 
 
 def _node(wire: Wire, message: memoryview) -> _Node:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.compare.layout import Shape, elements
 from edgecnn.compare.limits import broken, measured
 from edgecnn.compare.places import Ran, places
 from edgecnn.compare.reconcile import Inputs, Joined, Opened, Options, join_inputs, join_outputs
@@ -30,6 +31,10 @@ Progress = Callable[[str, int, int], None]
 MakeFeed = Callable[[Inputs], Feed]
 Opener = Callable[[Target, Source], AbstractContextManager[Session | SteadySession]]
 """Opens a file on a target."""
+MAX_SAMPLE = 2**25
+"""The most values of one output for one sample; to measure them takes some 2 GiB."""
+SLICE = 2**22
+"""Values of several samples that are measured at once, where one sample has fewer."""
 
 
 def compare_files(
@@ -111,18 +116,30 @@ class _Output:
     def add(self, a: Array, b: Array, samples: int) -> None:
         """Take in what A and B give for a number of samples."""
         one = self.joined
-        ours = one.numbers_a.real(a)
         try:
-            theirs = one.fit.to_a(one.numbers_b.real(b))
-            if theirs.shape != ours.shape:
-                raise ValueError(f"{theirs.shape} is not {ours.shape}")
+            b_as_a = one.fit.to_a(b)
         except ValueError:
+            b_as_a = b
+        if b_as_a.shape != a.shape:
             place = self.difference.samples
             self.misfit = self.misfit or f"from sample {place} on, A gives the shape {a.shape} and B {b.shape}"
             return
-        per_sample = ours.ndim > 0 and len(ours) == samples
-        shape = ours.shape if per_sample else (1, ours.size)
-        self.difference.add(_numbers(theirs).reshape(shape), _numbers(ours).reshape(shape))
+        shape = _sample_shape(a.shape, samples)
+        size = elements(shape[1:])
+        if size > MAX_SAMPLE:
+            raise TargetError(f"output {one.a[1]!r} gives {size:,} values a sample", why=f"the limit is {MAX_SAMPLE:,}")
+        step = max(1, SLICE // max(size, 1))
+        for start in range(0, shape[0], step):
+            ours, theirs = (array.reshape(shape)[start : start + step] for array in (a, b_as_a))
+            self.difference.add(_numbers(one.numbers_b.real(theirs)), _numbers(one.numbers_a.real(ours)))
+
+
+def _sample_shape(shape: Shape, samples: int) -> Shape:
+    """The shape as (samples, ...), of rank 2 for rows of scores; what has no axis for samples is one sample."""
+    if not shape or shape[0] != samples:
+        return 1, elements(shape)
+    row = sum(size != 1 for size in shape[1:]) == 1
+    return (samples, elements(shape[1:])) if row else shape
 
 
 def _numbers(array: Array) -> Array:
