@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.output import Column, print_table, print_unjudged
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.compare.report import shown
 
 if TYPE_CHECKING:
     from edgecnn.compare import CompareReport, Comparison
@@ -41,10 +41,10 @@ def print_comparison(report: CompareReport) -> None:
     for c in report.comparisons:
         if c.worst:
             places = ", ".join(f"{place} ({apart:.2e})" for apart, place in c.worst)
-            click.echo(f"worst samples of {printable(c.output)}: {places}")
+            click.echo(f"worst samples of {shown(c.output)}: {places}")
     for c in report.comparisons:
         if c.reason:
-            click.echo(f"failed: output {printable(c.output)}, {c.target_b} against {c.target_a}: {c.reason}")
+            click.echo(f"failed: output {shown(c.output)}, {c.target_b} against {c.target_a}: {c.reason}")
     for unjudged in report.unjudged:
         print_unjudged(unjudged)
     click.echo(_verdict(report))
@@ -62,8 +62,8 @@ def _print_metrics(report: CompareReport) -> None:
 
 
 def _place(c: Comparison) -> list[str]:
-    name = c.output if c.output == c.output_b else f"{c.output} = {c.output_b}"
-    return [printable(name), f"{c.target_a} {c.version_a}", f"{c.target_b} {c.version_b}"]
+    name = shown(c.output) if c.output == c.output_b else f"{shown(c.output)} = {shown(c.output_b)}"
+    return [name, f"{c.target_a} {c.version_a}", f"{c.target_b} {c.version_b}"]
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecnn.compare.source import Source
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 from edgecnn.targets.target import Found, Target, TargetFailure, find_targets, installed_targets
+
+Given = Sequence[Target | str]
+"""Targets, or names of some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,7 @@ class Places:
     notes: tuple[str, ...] = ()
 
 
-def places(
-    a: Source, b: Source, both: Sequence[str], for_a: Sequence[str], for_b: Sequence[str], time_limit: float | None
-) -> Places:
+def places(a: Source, b: Source, both: Given, for_a: Given, for_b: Given, time_limit: float | None = None) -> Places:
     """The pairs of targets to compare on.
 
     Where both files run on the same targets, each target is a pair with itself; else each of A's is one with each of
@@ -42,25 +43,29 @@ def places(
     """
     if both and for_a and for_b:
         raise UsageError("--target with both --target-a and --target-b has no effect", hint="leave --target out")
-    asked = {names: _found(names, time_limit) for names in {tuple(for_a or both), tuple(for_b or both)} if names}
-    found_a, found_b = (asked.get(tuple(own or both)) for own in (for_a, for_b))
+    found_both = _found(both, time_limit) if both else None
+    found_a, found_b = (_found(own, time_limit) if own else found_both for own in (for_a, for_b))
     here = installed_targets(time_limit=time_limit) if found_a is None or found_b is None else []
     all_a, all_b = (
-        [_installed(source, here)] if found is None else _running(source, found)
-        for source, found in ((a, found_a), (b, found_b))
+        [_installed(source, here)] if some is None else _running(source, some)
+        for source, some in ((a, found_a), (b, found_b))
     )
-    if both:
-        _check_used(found_b if for_a else found_a, a, b)
-    failures = tuple(dict.fromkeys(f for found in asked.values() for f in found.failures))
-    notes = tuple(note for found in asked.values() for note in found.notes)
+    if found_both is not None:
+        named = [t for t in found_both.targets if t.asked_for]
+        _check_used(named, ([] if for_a else [a]) + ([] if for_b else [b]))
+    found = [one for i, one in enumerate((found_a, found_b)) if one is not None and (not i or one is not found_a)]
+    failures = tuple(f for one in found for f in one.failures)
+    notes = tuple(note for one in found for note in one.notes)
     return Places(pairs=tuple(_pairs(all_a, all_b)), failures=failures, notes=notes)
 
 
-def _found(names: Sequence[str], time_limit: float | None) -> Found:
-    found = find_targets(names, time_limit=time_limit)
-    if found.failures and not found.targets:
+def _found(given: Given, time_limit: float | None) -> Found:
+    names = [t for t in given if isinstance(t, str)]
+    found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
+    targets = (*(t for t in given if isinstance(t, Target)), *found.targets)
+    if found.failures and not targets:
         raise found.failures[0].error
-    return found
+    return replace(found, targets=targets)
 
 
 def _installed(source: Source, here: Sequence[Target]) -> Target:
@@ -85,11 +90,12 @@ def _running(source: Source, found: Found) -> list[Target]:
     return running
 
 
-def _check_used(found: Found | None, a: Source, b: Source) -> None:
-    """Refuse a target that was named and runs neither file."""
-    for target in found.targets if found else ():
-        if target.asked_for and not {a.format, b.format} & set(RUNTIMES[target.runtime].formats):
-            raise UsageError(f"{target.name} runs neither {a.name} nor {b.name}", hint="another target")
+def _check_used(targets: Sequence[Target], sources: Sequence[Source]) -> None:
+    """Refuse a target that was named and runs none of the files it is for."""
+    for target in targets:
+        if not {source.format for source in sources} & set(RUNTIMES[target.runtime].formats):
+            names = " or ".join(source.name for source in sources)
+            raise UsageError(f"{target.name} does not run {names}", hint="another target")
 
 
 def _pairs(all_a: Sequence[Target], all_b: Sequence[Target]) -> list[Ran]:

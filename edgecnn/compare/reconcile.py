@@ -9,9 +9,10 @@ from types import MappingProxyType
 from edgecnn.compare.layout import AmbiguousError, Fit, Loose, Shape, UnfitError, by, elements, fit, same
 from edgecnn.compare.matching import Pair, match
 from edgecnn.compare.numbers import Numbers, check_alike
+from edgecnn.compare.report import shown
 from edgecnn.compare.source import Affine, Facts
 from edgecnn.errors import UsageError
-from edgecnn.targets.hosts.replies import TensorInfo, printable
+from edgecnn.targets.hosts.replies import TensorInfo
 
 MAX_INPUT_BYTES = 2**28
 """The largest input of one call, 256 MiB: more is hardly meant."""
@@ -80,7 +81,7 @@ class Joined:
 
     def words(self, what: str) -> str:
         """What was reconciled, for people."""
-        names = printable(self.a[1] if self.a[1] == self.b[1] else f"{self.a[1]} = {self.b[1]}")
+        names = shown(self.a[1]) if self.a[1] == self.b[1] else f"{shown(self.a[1])} = {shown(self.b[1])}"
         types = (
             f"{self.numbers_a.words} in both"
             if self.numbers_a == self.numbers_b

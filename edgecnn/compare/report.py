@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.parity.verdict import Unjudged
+from edgecnn.targets.hosts.replies import printable
+
+_LONGEST = 60
+"""Characters of a name for people: converters join the names of all that they have fused."""
+
+
+def shown(name: str) -> str:
+    """A file's own name for something, safe to print and of bounded length."""
+    text = printable(name).replace("\n", " ") or "(no name)"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{text[-17:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,23 +14,20 @@ import numpy.typing as npt
 
 from edgecnn.compare.layout import Shape, elements
 from edgecnn.compare.limits import broken, measured
-from edgecnn.compare.places import Ran, places
+from edgecnn.compare.places import Given, Ran, places
 from edgecnn.compare.reconcile import Inputs, Joined, Opened, Options, join_inputs, join_outputs
-from edgecnn.compare.report import CompareReport, Comparison
+from edgecnn.compare.report import CompareReport, Comparison, shown
 from edgecnn.compare.samples import Feed, random_feed
 from edgecnn.compare.source import Source, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.connection import Session
 from edgecnn.targets.hosts.steady import SteadySession
 from edgecnn.targets.target import Target
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 MakeFeed = Callable[[Inputs], Feed]
-Opener = Callable[[Target, Source], AbstractContextManager[Session | SteadySession]]
-"""Opens a file on a target."""
 MAX_SAMPLE = 2**25
 """The most values of one output for one sample; to measure them takes some 2 GiB."""
 SLICE = 2**22
@@ -43,12 +40,11 @@ def compare_files(
     *,
     options: Options | None = None,
     feed: MakeFeed | None = None,
-    targets: Sequence[str] = (),
-    targets_a: Sequence[str] = (),
-    targets_b: Sequence[str] = (),
+    targets: Given = (),
+    targets_a: Given = (),
+    targets_b: Given = (),
     time_limit: float | None = None,
     progress: Progress | None = None,
-    opener: Opener | None = None,
 ) -> CompareReport:
     """Run two .onnx or .tflite files of any origin on the same samples, and measure how far B strays from A.
 
@@ -63,7 +59,6 @@ def compare_files(
         targets_b: Where to run B instead.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
         progress: Told about each batch.
-        opener: Opens files in another way than by `Target.open`.
 
     Raises:
         EdgecnnError: if a file cannot be read, a target is wrong, the two cannot be brought together, or the only pair
@@ -72,7 +67,7 @@ def compare_files(
     options = options or Options()
     sources = tuple(one if isinstance(one, Source) else read_source(one) for one in (a, b))
     found = places(sources[0], sources[1], targets, targets_a, targets_b, time_limit)
-    run = _Run(sources[0], sources[1], options, feed, progress, opener or _open)
+    run = _Run(sources[0], sources[1], options, feed, progress)
     notes = [note for source in sources for note in source.facts.notes]
     done: list[_Done] = []
     lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
@@ -150,9 +145,9 @@ class _Run:
     """Two files, and how they are to be run."""
 
     def __init__(
-        self, a: Source, b: Source, options: Options, feed: MakeFeed | None, progress: Progress | None, opener: Opener
+        self, a: Source, b: Source, options: Options, feed: MakeFeed | None, progress: Progress | None
     ) -> None:
-        self._a, self._b, self._options, self._opener = a, b, options, opener
+        self._a, self._b, self._options = a, b, options
         self._feed = feed or (lambda inputs: random_feed(inputs, options.ranges, options.samples, options.seed))
         self._progress = progress or (lambda _text, _done, _total: None)
         self._identical = a.data == b.data
@@ -161,7 +156,7 @@ class _Run:
         """Compare them on a pair of targets."""
         with ExitStack() as stack:
             session_a, session_b = (
-                stack.enter_context(_opened(self._opener, target, source))
+                stack.enter_context(_opened(target, source))
                 for target, source in ((pair.a, self._a), (pair.b, self._b))
             )
             a, b = (
@@ -186,7 +181,7 @@ class _Run:
 
     def _measure(
         self,
-        sessions: tuple[Session | SteadySession, Session | SteadySession],
+        sessions: tuple[SteadySession, SteadySession],
         opened: tuple[Opened, Opened],
         inputs: Inputs,
         feed: Feed,
@@ -218,16 +213,12 @@ def _samples(values: Sequence[Array]) -> int:
     return first.pop() if len(first) == 1 else 1
 
 
-def _open(target: Target, source: Source) -> AbstractContextManager[Session | SteadySession]:
-    return target.open(source.data, source.name)
-
-
 @contextmanager
-def _opened(opener: Opener, target: Target, source: Source) -> Iterator[Session | SteadySession]:
+def _opened(target: Target, source: Source) -> Iterator[SteadySession]:
     """A file opened; where that fails, custom operators are named as the likely cause."""
     with ExitStack() as stack:
         try:
-            session = stack.enter_context(opener(target, source))
+            session = stack.enter_context(target.open(source.data, source.name))
         except TargetError as err:
             if source.facts.custom:
                 names = ", ".join(source.facts.custom)[:400]
@@ -262,7 +253,7 @@ def _left_out(a: Opened, b: Opened, outputs: Sequence[_Output]) -> list[str]:
         taken = {getattr(o.joined, letter)[0] for o in outputs}
         left = [t.name for i, t in enumerate(opened.outputs) if i not in taken]
         if left:
-            notes.append(f"outputs that only {letter.upper()} has are left out: {', '.join(left)}")
+            notes.append(f"outputs that only {letter.upper()} has are left out: {', '.join(map(shown, left))}")
     return notes
 
 

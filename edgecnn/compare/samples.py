@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgecnn.compare.layout import by, elements
 from edgecnn.compare.reconcile import Inputs, Joined
+from edgecnn.compare.report import shown
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, UsageError
 
@@ -54,7 +55,7 @@ def random_feed(inputs: Inputs, ranges: Mapping[str, tuple[float, float]], count
     size = call_size(inputs)
     calls = -(-count // size) if not inputs.free_batch else None
     total = count if calls is None else calls * size
-    words = "; ".join(f"{one.a[1]} {said}" for one, (said, _) in zip(inputs.joined, draws, strict=True))
+    words = "; ".join(f"{shown(one.a[1])} {said}" for one, (said, _) in zip(inputs.joined, draws, strict=True))
 
     def batches() -> Iterator[Sequence[Array]]:
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(len(draws))]
