@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import resource
 import shutil
 import struct
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -18,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import numpy as np
 
 import edgecnn
 from edgecnn.compare import Options, compare_files
@@ -40,6 +44,33 @@ ODD = (None, True, -1, 0, 1.5, 2**31, 2**63, 1e308, "", "x", "\x1b[2J", [], {}, 
 PATHS = ("../../etc/passwd", "/etc/passwd", "..", "/dev/zero", "a/../../b", "C:\\x", "x\0y", "manifest.json", "\u202ex")
 
 
+OWN = (
+    sys.prefix,
+    sys.base_prefix,
+    str(Path(__file__).resolve().parent.parent),
+    "/proc/",
+    "/sys/",
+    "/dev/null",
+    "/usr/",
+)
+"""Where Python, its packages and the system lie: modules that are imported late are read from there."""
+
+
+class Openings:
+    """The paths that this process opens, as Python's own audit tells."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], str | bytes | Path) and str(args[0])[:1] == "/":
+            self.paths.add(os.fsdecode(args[0]))
+
+
+OPENINGS = Openings()
+
+
 class Reused:
     """This machine with one agent for all, started anew where it has ended; it is `Host` and `Connection` in one."""
 
@@ -51,9 +82,8 @@ class Reused:
         self.starts = 0
 
     def start(self, environment: str = "", *, time_limit: float = TIME_LIMIT) -> Any:
-        if self._connection is None or not self._connection.alive or self._opened >= OPENED:
-            self.end()
-            self._connection = LocalHost().start(time_limit=TIME_LIMIT)
+        if self._connection is None or not self._connection.alive:
+            self._connection = LocalHost().start(time_limit=time_limit)
             self._opened = 0
             self.starts += 1
         return self
@@ -74,6 +104,11 @@ class Reused:
 
     def close(self) -> None:
         """Keep the agent for the next."""
+
+    def renew(self) -> None:
+        """End an agent that has opened much; between cases only, since one case may have two artifacts open."""
+        if self._opened >= OPENED:
+            self.end()
 
     def end(self) -> None:
         if self._connection is not None:
@@ -117,7 +152,9 @@ class Lab:
         Raises:
             Exception: Whatever is no error that a user is meant to see.
         """
+        self.host.renew()
         begun = time.monotonic()
+        OPENINGS.paths.clear()
         try:
             outcome = self._run(subject, random)
         except EdgecnnError as err:
@@ -126,6 +163,8 @@ class Lab:
         tally.outcomes[subject, outcome] += 1
         taken = time.monotonic() - begun
         assert taken < LONGEST, f"{taken:.0f} s"
+        outside = {path for path in OPENINGS.paths if not path.startswith((str(self.folder), *OWN))}
+        assert not outside, f"opened {outside}"
         tally.longest = max(tally.longest, taken)
 
     def _run(self, subject: str, random: Random) -> str:
@@ -178,12 +217,87 @@ def rewrite(folder: Path, name: str, data: bytes) -> None:
 
 def mutated(data: bytes, random: Random, form: str) -> bytes:
     """Bytes that are a little wrong: flipped, cut, doubled, with sizes that cannot be, or with another file's path."""
+    if random.random() < 0.4:
+        return tflite_fields(data, random) if form == "tflite" else onnx_fields(data, random)
     ways: list[Callable[[bytearray, Random], None]] = [*[flip] * 5, *[huge] * 3, cut, insert, delete, repeat]
     changed = bytearray(data)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if changed:
             random.choice(ways)(changed, random)
     return external(bytes(changed), random) if form == "onnx" and random.random() < 0.05 else bytes(changed)
+
+
+NUMBERS = (-(2**31), -1, 0, 1, 2, 7, 1000, 2**16, 2**31 - 1)
+
+
+def tflite_fields(data: bytes, random: Random) -> bytes:
+    """A well-formed file in which sizes, places, types, strides or scales are others."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    graph = model.subgraphs[0]
+    for _ in range(random.choice((1, 1, 2, 4))):
+        tensor, operator = random.choice(graph.tensors), random.choice(graph.operators)
+        holder: Any = random.choice([tensor, operator, graph, operator.builtinOptions, tensor.quantization])
+        names = [name for name, value in vars(holder or tensor).items() if _is_numeric(value)]
+        if not names:
+            continue
+        name = random.choice(names)
+        value = getattr(holder or tensor, name)
+        number = random.choice((*NUMBERS, random.randrange(len(graph.tensors) + 2)))
+        if isinstance(value, int | float):
+            setattr(holder or tensor, name, type(value)(number))
+        else:
+            changed = [v.item() if hasattr(v, "item") else v for v in value]
+            changed[random.randrange(len(changed))] = type(changed[0])(number)
+            setattr(holder or tensor, name, changed[: random.choice((None, None, 1, 2))])
+    builder = flatbuffers.Builder(len(data))
+    try:
+        builder.Finish(model.Pack(builder), b"TFL3")
+    except (TypeError, struct.error):  # the number does not fit the field
+        return tflite_fields(data, random)
+    return bytes(builder.Output())
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    return isinstance(value, list | np.ndarray) and len(value) > 0 and np.isscalar(value[0])
+
+
+def onnx_fields(data: bytes, random: Random) -> bytes:
+    """A well-formed file in which sizes, types, names or attributes are others."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    for _ in range(random.choice((1, 1, 2, 4))):
+        number, node, tensor = random.choice(NUMBERS), random.choice(graph.node), random.choice(graph.initializer)
+        match random.randrange(8):
+            case 0 if tensor.dims:
+                tensor.dims[random.randrange(len(tensor.dims))] = number
+            case 1:
+                tensor.data_type = random.randrange(24)
+            case 2:
+                tensor.raw_data = tensor.raw_data[: random.randrange(len(tensor.raw_data) + 1)]
+            case 3:
+                node.op_type = random.choice(("Loop", "If", "Conv", "Gather", "Expand", "Tile", "Resize", "", "Relu"))
+            case 4 if node.input:
+                node.input[random.randrange(len(node.input))] = random.choice(
+                    (*graph.node[0].input, "", node.output[0])
+                )
+            case 5 if node.attribute:
+                attribute = random.choice(node.attribute)
+                attribute.i = number
+                if attribute.ints:
+                    attribute.ints[random.randrange(len(attribute.ints))] = number
+            case 6:
+                shape = random.choice((*graph.input, *graph.output)).type.tensor_type.shape
+                random.choice(shape.dim).dim_value = number
+            case _:
+                random.choice((*graph.input, *graph.output)).type.tensor_type.elem_type = random.randrange(24)
+    return model.SerializeToString()
 
 
 def flip(data: bytearray, random: Random) -> None:

@@ -224,6 +224,8 @@ def _opened(target: Target, source: Source) -> Iterator[SteadySession]:
                 names = ", ".join(source.facts.custom)[:400]
                 err.why = "\n".join(part for part in (err.why, f"it has operators of its own: {names}") if part)
                 err.hint = err.hint or "a runtime that has them, or the model without them"
+            elif "NOT_IMPLEMENTED" in err.message:
+                err.hint = err.hint or "if the file's opset is an old one: onnx.version_converter.convert_version"
             raise
         yield session
 
