@@ -73,7 +73,7 @@ def models(folder: Path) -> list[Path]:
 def one_file(package: str, path: Path, folder: Path, targets: list[Target]) -> Row:
     name = str(path.relative_to(folder)).removesuffix("/model.onnx")
     try:
-        report = compare_files(path, path, options=Options(samples=2, limits={"max_abs": 0.0}), targets=targets)
+        report = compare_files(path, path, options=Options(samples=2, limits={"max_abs_error": 0.0}), targets=targets)
     except EdgecnnError as err:
         lines = [" ".join(text.split()) for text in (err.message.partition(": ")[2] or err.message, err.why) if text]
         return Row(package, name, "", "refused", "; ".join(lines)[:240].replace("|", "/"))

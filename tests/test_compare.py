@@ -24,6 +24,7 @@ from edgecnn.compare.layout import AmbiguousError, Fit, UnfitError, fit
 from edgecnn.compare.limits import METRICS, broken, parse_limit
 from edgecnn.compare.matching import match
 from edgecnn.compare.numbers import Numbers
+from edgecnn.compare.places import places
 from edgecnn.compare.reconcile import Side
 from edgecnn.compare.source import Affine, read_source
 from edgecnn.errors import BundleError, EdgecnnError, TargetError, UsageError
@@ -204,12 +205,12 @@ def test_quantized_numbers_go_there_and_back() -> None:
 def test_limits() -> None:
     assert parse_limit("snr_db=40") == ("snr_db", 40.0)
     values = dict.fromkeys(METRICS, 0.5)
-    assert not broken(values, {"max_abs": 0.5, "snr_db": 0.5})
-    assert "at most 0.4" in broken(values, {"max_abs": 0.4})
+    assert not broken(values, {"max_abs_error": 0.5, "snr_db": 0.5})
+    assert "at most 0.4" in broken(values, {"max_abs_error": 0.4})
     assert "at least 0.6" in broken(values, {"cosine": 0.6})
-    assert broken({**values, "max_abs": np.nan}, {"max_abs": np.inf})
-    assert "no row" in broken({**values, "top1_agreement": None}, {"top1_agreement": 0.0})
-    for text in ("max_abs", "nonsense=1", "max_abs=x", "max_abs=nan", "="):
+    assert broken({**values, "max_abs_error": np.nan}, {"max_abs_error": np.inf})
+    assert "no row" in broken({**values, "top1_disagreement": None}, {"top1_disagreement": 0.0})
+    for text in ("max_abs_error", "nonsense=1", "max_abs_error=x", "max_abs_error=nan", "="):
         with pytest.raises(UsageError, match="METRIC=VALUE"):
             parse_limit(text)
 
@@ -219,13 +220,13 @@ def test_limits() -> None:
 
 def test_layouts_and_numbers_of_a_bundle_come_from_its_manifest(bundle, compare) -> None:
     report = compare(
-        bundle.artifact("onnx", "fp32").path, bundle.artifact("tflite", "fp32").path, limits={"relative": 1e-5}
+        bundle.artifact("onnx", "fp32").path, bundle.artifact("tflite", "fp32").path, limits={"relative_error": 1e-5}
     )
     assert report.passed is True
     assert report.exit_code == 0
     assert report.reconciled[0] == "input x (by name): 1x3x8x8 (NCHW) in A, 1x8x8x3 (NHWC) in B; float32 in both"
     assert report.comparisons[0].samples == 32
-    assert json.loads(json.dumps(report.as_json()))["comparisons"][0]["metrics"]["top1_agreement"] == 1
+    assert json.loads(json.dumps(report.as_json()))["comparisons"][0]["metrics"]["top1_disagreement"] == 0
 
 
 def test_a_changed_file_is_not_described_by_the_manifest(bundle, tmp_path) -> None:
@@ -238,9 +239,9 @@ def test_a_changed_file_is_not_described_by_the_manifest(bundle, tmp_path) -> No
 
 
 def test_foreign_files_of_both_formats(alone, compare) -> None:
-    report = compare(alone["onnx fp32"], alone["tflite fp32"], limits={"relative": 1e-5})
+    report = compare(alone["onnx fp32"], alone["tflite fp32"], limits={"relative_error": 1e-5})
     assert report.passed
-    assert compare(alone["onnx int8"], alone["tflite int8"], limits={"max_abs": 0.0}).passed
+    assert compare(alone["onnx int8"], alone["tflite int8"], limits={"max_abs_error": 0.0}).passed
     worse = compare(alone["onnx fp32"], alone["tflite int8"], limits={"snr_db": 60.0})
     assert worse.exit_code == 1
     assert "snr_db is" in worse.comparisons[0].reason
@@ -250,9 +251,9 @@ def test_foreign_files_of_both_formats(alone, compare) -> None:
 def test_samples_do_not_depend_on_batches(alone, compare) -> None:
     free = compare(alone["onnx fp32"], alone["tflite int8"], samples=5)
     single = compare(alone["onnx fp32"], alone["tflite int8"], samples=5, shapes={"x": (1, 3, 8, 8)})
-    assert free.comparisons[0].metrics["max_abs"] == single.comparisons[0].metrics["max_abs"] > 0
+    assert free.comparisons[0].metrics["max_abs_error"] == single.comparisons[0].metrics["max_abs_error"] > 0
     other = compare(alone["onnx fp32"], alone["tflite int8"], samples=5, seed=1)
-    assert other.comparisons[0].metrics["max_abs"] != free.comparisons[0].metrics["max_abs"]
+    assert other.comparisons[0].metrics["max_abs_error"] != free.comparisons[0].metrics["max_abs_error"]
 
 
 def relu(write, name, shape, operator="Relu"):
@@ -268,8 +269,8 @@ def test_a_cube_is_refused_with_the_option_that_settles_it(write, compare) -> No
     sides = {"a": Side(layouts={"": "nchw"}), "b": Side(layouts={"": "nhwc"})}
     report = compare(a, b, **sides)
     assert report.reconciled[0].startswith("input x (by name): 1x3x3x3 (NCHW) in A, 1x3x3x3 (NHWC) in B")
-    assert report.comparisons[0].metrics["max_abs"] > 0
-    assert compare(a, a, limits={"max_abs": 0.0}).passed  # the same file needs no option
+    assert report.comparisons[0].metrics["max_abs_error"] > 0
+    assert compare(a, a, limits={"max_abs_error": 0.0}).passed  # the same file needs no option
 
 
 def test_the_layout_is_really_used(write, compare) -> None:
@@ -280,8 +281,8 @@ def test_the_layout_is_really_used(write, compare) -> None:
     b = write("b.onnx", nodes, constants={"s": scale}, **common)
     right = {"a": Side(layouts={"": "nchw"}), "b": Side(layouts={"": "nhwc"})}
     wrong = {"a": Side(layouts={"": "nchw"}), "b": Side(layouts={"": "nchw"})}
-    assert compare(a, b, limits={"max_abs": 0.0}, **right).passed
-    assert not compare(a, b, limits={"max_abs": 0.0}, **wrong).passed
+    assert compare(a, b, limits={"max_abs_error": 0.0}, **right).passed
+    assert not compare(a, b, limits={"max_abs_error": 0.0}, **wrong).passed
 
 
 def test_two_outputs_of_one_shape(write, compare) -> None:
@@ -293,14 +294,14 @@ def test_two_outputs_of_one_shape(write, compare) -> None:
     with pytest.raises(UsageError, match="which output of B is which of A's") as caught:
         compare(a, b)
     assert "--output-map p=r" in caught.value.hint
-    assert compare(a, b, output_map={"p": "s"}, limits={"max_abs": 0.0}).passed
-    assert not compare(a, b, output_map={"p": "r"}, limits={"max_abs": 0.0}).passed
+    assert compare(a, b, output_map={"p": "s"}, limits={"max_abs_error": 0.0}).passed
+    assert not compare(a, b, output_map={"p": "r"}, limits={"max_abs_error": 0.0}).passed
 
 
 def test_open_sizes_are_settled_by_the_other_file_or_by_option(write, compare) -> None:
     open_ = relu(write, "a.onnx", ["N", 3, "H", "W"])
     fixed = relu(write, "b.onnx", [1, 8, 9, 3])
-    assert compare(open_, fixed, limits={"max_abs": 0.0}).passed
+    assert compare(open_, fixed, limits={"max_abs_error": 0.0}).passed
     other = relu(write, "c.onnx", ["N", 3, "H", "W"], "Abs")
     with pytest.raises(UsageError, match="leave a size open") as caught:
         compare(open_, other)
@@ -343,17 +344,17 @@ def test_quantization_at_the_edges_of_onnx(write, compare) -> None:
     told = quantized(write, "q.onnx", np.uint8, UINT8, 0.25, 100, edges=True)
     affine = Affine(scale=0.25, zero_point=100)
     assert read_source(told).facts.quantization == {"x": affine, "y": affine}
-    report = compare(float_, told, limits={"max_abs": 0.125})
+    report = compare(float_, told, limits={"max_abs_error": 0.125})
     assert report.passed
-    assert report.comparisons[0].metrics["max_abs"] > 0.1
+    assert report.comparisons[0].metrics["max_abs_error"] > 0.1
     assert "x even in -25 to 38.75, what its quantization can store" in report.samples_from
     untold = quantized(write, "u.onnx", np.uint8, UINT8, 0.25, 100, edges=False)
     with pytest.raises(UsageError, match="uint8 without parameters") as caught:
         compare(float_, untold)
     assert "--quantization-b x=SCALE,ZERO_POINT" in caught.value.hint
     side = Side(quantization={"x": affine, "y": affine})
-    assert compare(float_, untold, b=side, limits={"max_abs": 0.125}).passed
-    assert compare(untold, untold, limits={"max_abs": 0.0}).samples_from.endswith("x integers from 0 to 255")
+    assert compare(float_, untold, b=side, limits={"max_abs_error": 0.125}).passed
+    assert compare(untold, untold, limits={"max_abs_error": 0.0}).samples_from.endswith("x integers from 0 to 255")
 
 
 def test_integers_need_a_range(write, compare) -> None:
@@ -361,15 +362,41 @@ def test_integers_need_a_range(write, compare) -> None:
     with pytest.raises(UsageError, match="how large they may be is not known") as caught:
         compare(path, path)
     assert "--range x=0,9" in caught.value.hint
-    assert compare(path, path, ranges={"x": (0, 9)}, limits={"max_abs": 0.0}).passed
+    assert compare(path, path, ranges={"x": (0, 9)}, limits={"max_abs_error": 0.0}).passed
     with pytest.raises(UsageError, match="does not suit integers"):
         compare(path, path, ranges={"x": (0.5, 9)})
+
+
+def test_signed_and_unsigned_bytes_are_not_taken_for_one_another(write, compare) -> None:
+    a, b = (
+        write(f"{name}.onnx", [("Identity", ["x"], ["y"], {})], [("x", kind, [1, 50])], [("y", kind, [1, 50])])
+        for name, kind in (("a", INT8), ("b", UINT8))
+    )
+    with pytest.raises(UsageError, match="int8 in A and uint8 in B, both without parameters") as caught:
+        compare(a, b)
+    assert "--quantization-a x=1,0 --quantization-b x=1,128" in caught.value.hint
+    signed, unsigned = ({"x": Affine(scale=1, zero_point=z), "y": Affine(scale=1, zero_point=z)} for z in (0, 128))
+    sides = {"a": Side(quantization=signed), "b": Side(quantization=unsigned)}
+    assert compare(a, b, limits={"max_abs_error": 0.0}, **sides).passed
+
+
+def test_a_layout_of_all_is_that_of_images(write, compare) -> None:
+    """Boxes of three axes beside an image are no images."""
+    inputs = {"a": [1, 3, 8, 9], "b": [1, 8, 9, 3]}
+    nodes = [("ReduceMax", ["x"], ["y"], {"keepdims": 0}), ("Expand", ["y", "s"], ["boxes"], {})]
+    constants = {"s": np.array([1, 25, 4])}
+    a, b = (
+        write(f"{n}.onnx", nodes, [("x", FLOAT, shape)], [("boxes", FLOAT, [1, 25, 4])], constants)
+        for n, shape in inputs.items()
+    )
+    sides = {"a": Side(layouts={"": "nchw"}), "b": Side(layouts={"": "nhwc"})}
+    assert compare(a, b, limits={"max_abs_error": 0.0}, **sides).passed
 
 
 def test_nan_breaks_every_limit(write, compare) -> None:
     nodes = [("Sqrt", ["x"], ["y"], {})]
     path = write("n.onnx", nodes, [("x", FLOAT, [1, 9])], [("y", FLOAT, [1, 9])])
-    report = compare(path, path, limits={"max_abs": 1e30})
+    report = compare(path, path, limits={"max_abs_error": 1e30})
     assert report.exit_code == 1
     assert report.comparisons[0].metrics["nans"] > 0
 
@@ -380,7 +407,48 @@ def test_inputs_too_large_are_refused_before_they_are_made(write, compare) -> No
         compare(path, path)
 
 
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+def test_where_the_two_run(alone, targets) -> None:
+    sources = {key: read_source(path) for key, path in alone.items()}
+    onnx_, tflite = sources["onnx fp32"], sources["tflite fp32"]
+    others = [replace(t, name=t.name.replace("local", "there")) for t in targets]
+
+    def pairs(a, b, *given):
+        return [(p.a.name, p.b.name) for p in places(a, b, *given).pairs]
+
+    both = [*targets, *others]
+    assert pairs(onnx_, onnx_, both, (), ()) == [("onnxruntime@local",) * 2, ("onnxruntime@there",) * 2]
+    assert len(pairs(onnx_, tflite, both, (), ())) == 4
+    assert pairs(tflite, tflite, targets, (), [others[1]]) == [("litert@local", "litert@there")]
+    assert pairs(onnx_, tflite, (), (), ()) == [("onnxruntime@local", "litert@local")]
+    named = [replace(t, asked_for=True) for t in targets]
+    with pytest.raises(UsageError, match=r"litert@local does not run net\.fp32\.onnx"):
+        places(onnx_, onnx_, named, (), ())
+    with pytest.raises(UsageError, match="runs on none of litert@local"):
+        places(onnx_, tflite, (), [targets[1]], ())
+    with pytest.raises(UsageError, match="--target with both"):
+        places(onnx_, tflite, targets, targets, targets)
+
+
+def test_a_target_that_fails_does_not_lose_the_others(alone, targets) -> None:
+    crash = replace(targets[0], name="onnxruntime@broken", options={"graph_optimization": "nonsense"})
+    report = compare_files(alone["onnx fp32"], alone["onnx int8"], targets=[targets[0], crash])
+    assert [c.target_a for c in report.comparisons] == ["onnxruntime@local"]
+    assert report.exit_code == 2
+    assert report.passed is False
+    assert "graph_optimization is 'nonsense'" in report.unjudged[0].error.message
+
+
 # --- files that are refused -------------------------------------------------------------------------------------------
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path) -> None:
+    with (tmp_path / "large.onnx").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(BundleError, match=r"large.onnx is larger than 1,073,741,824 bytes"):
+        read_source(tmp_path / "large.onnx")
 
 
 def test_what_is_no_file_is_refused(tmp_path) -> None:
@@ -511,14 +579,14 @@ def test_control_flow_runs_and_an_endless_loop_ends(write, targets) -> None:
         return write(name, nodes, [("x", FLOAT, [1, 4])], [("y", FLOAT, [1, 4])], constants)
 
     host = Reused()
-    quick = [replace(t, host=host, time_limit=1.0) for t in targets]
-    slow = loop("slow.onnx", 2**62)
-    host.start()
+    reused = [replace(t, host=host) for t in targets]
+    short, endless = loop("short.onnx", 3), loop("endless.onnx", 2**62)
+    same = Options(limits={"max_abs_error": 0.0})
+    assert compare_files(short, short, targets=reused, options=same).passed
     host._connection.time_limit = 1.0
     with pytest.raises(TargetError, match="no answer within 1 s"):
-        compare_files(slow, slow, targets=quick)
-    short = loop("short.onnx", 3)
-    assert compare_files(short, short, targets=quick, options=Options(limits={"max_abs": 0.0})).passed
+        compare_files(endless, endless, targets=reused)
+    assert compare_files(short, short, targets=reused, options=same).passed
     assert host.starts == 2
     host.end()
 
@@ -544,7 +612,7 @@ def test_the_command(alone, tmp_path) -> None:
 
 def test_data_goes_through_both(bundle) -> None:
     paths = [str(bundle.artifact(form, "int8").path) for form in ("tflite", "onnx")]
-    args = ["compare", *paths, "--data", "digits", "--limit", "max_abs=0"]
+    args = ["compare", *paths, "--data", "digits", "--limit", "max_abs_error=0"]
     result = CliRunner().invoke(cli, args, standalone_mode=False)
     assert result.return_value == 0, result.exception
     assert "fed with digits (held-out 360 of 1,797)" in result.output

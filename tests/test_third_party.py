@@ -61,7 +61,7 @@ def label(path: Path) -> str:
 
 @pytest.mark.parametrize("path", RUN, ids=label)
 def test_it_runs_and_equals_itself(path, targets) -> None:
-    report = compare_files(path, path, options=Options(samples=2, limits={"max_abs": 0.0}), targets=targets)
+    report = compare_files(path, path, options=Options(samples=2, limits={"max_abs_error": 0.0}), targets=targets)
     assert report.reconciled[0] == f"input {RUN[path]}"
     assert report.passed
 

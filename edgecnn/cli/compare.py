@@ -75,14 +75,15 @@ def compare_command(
     Both get the same samples, each in its own layout and type. Names, layouts, shapes and quantization are
     brought together as far as the files tell, and it is printed how; what they do not tell is asked for, never guessed.
 
-    Without --limit the differences are printed, and the exit code is 0. METRIC is one of max_abs, mean_abs, rmse,
-    relative, nans, infinities (VALUE is the most), snr_db, psnr_db, cosine, top1_agreement, top5_agreement (the least).
+    Without --limit the differences are printed, and the exit code is 0. METRIC is one of
+    max_abs_error, mean_abs_error, relative_error, rmse, top1_disagreement, top5_disagreement, nans, infinities (VALUE
+    is the most), snr_db, psnr_db, cosine (the least).
     Exits 1 when a limit does not hold or shapes differ, and 2 when a file or target cannot be used.
 
     \b
     Examples:
-      edgecnn compare before.onnx after.onnx --limit relative=1e-5
-      edgecnn compare build/net/net.fp32.onnx build/net/net.int8.tflite --data folder:photos --limit top1_agreement=0.99
+      edgecnn compare before.onnx after.onnx --limit relative_error=1e-5
+      edgecnn compare build/net/net.fp32.onnx build/net/net.int8.tflite --data folder:photos --limit top1_disagreement=0.01
       edgecnn compare theirs.onnx ours.tflite --input-map data=x --layout-a nchw --layout-b nhwc
       edgecnn compare net.tflite net.tflite --target-a litert --target-b tflite-micro
       edgecnn compare net.onnx net.tflite --shape images=1x3x96x96 --range images=0,1 --json

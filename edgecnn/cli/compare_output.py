@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from edgecnn.compare import CompareReport, Comparison
 
 _SHOWN: Mapping[str, tuple[str, str]] = {
-    "max_abs": ("max abs error", ".2e"),
-    "mean_abs": ("mean", ".2e"),
+    "max_abs_error": ("max abs error", ".2e"),
+    "mean_abs_error": ("mean", ".2e"),
     "rmse": ("RMSE", ".2e"),
-    "relative": ("of range", ".1e"),
+    "relative_error": ("of range", ".1e"),
     "snr_db": ("SNR dB", ".1f"),
     "psnr_db": ("PSNR dB", ".1f"),
     "cosine": ("cosine", ".6f"),
-    "top1_agreement": ("top-1 agrees", ".2%"),
-    "top5_agreement": ("top-5 agrees", ".2%"),
+    "top1_disagreement": ("top-1 differs", ".2%"),
+    "top5_disagreement": ("top-5 differs", ".2%"),
     "nans": ("NaN", ".0f"),
     "infinities": ("inf", ".0f"),
 }
-_ONLY_WHERE_ANY = ("top1_agreement", "top5_agreement", "nans", "infinities")
+_ONLY_WHERE_ANY = ("top1_disagreement", "top5_disagreement", "nans", "infinities")
 
 
 def print_comparison(report: CompareReport) -> None:
@@ -51,7 +51,7 @@ def print_comparison(report: CompareReport) -> None:
 
 
 def _print_metrics(report: CompareReport) -> None:
-    shown = [n for n in _SHOWN if n not in _ONLY_WHERE_ANY or any(c.metrics[n] for c in report.comparisons)]
+    shown = [n for n in _SHOWN if n not in _ONLY_WHERE_ANY or any(_has(c, n) for c in report.comparisons)]
     columns: list[Column] = [("output", "left"), ("A on", "left"), ("B on", "left"), ("samples", "right")]
     columns += [(_SHOWN[name][0], "right") for name in shown]
     rows = [
@@ -59,6 +59,12 @@ def _print_metrics(report: CompareReport) -> None:
     ]
     if rows:
         print_table(columns, rows)
+
+
+def _has(c: Comparison, name: str) -> bool:
+    """Whether a metric tells anything: it applies, and counts are not zero."""
+    value = c.metrics[name]
+    return value is not None and (name.startswith("top") or value > 0)
 
 
 def _place(c: Comparison) -> list[str]:

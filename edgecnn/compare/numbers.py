@@ -71,6 +71,13 @@ def check_alike(a: Numbers, b: Numbers, names: tuple[str, str], what: str) -> No
     Raises:
         UsageError: naming the option that settles it.
     """
+    if not a.is_real and not b.is_real and {a.dtype, b.dtype} == {"int8", "uint8"}:
+        raise UsageError(
+            f"{what} {names[0]!r} is {a.dtype} in A and {b.dtype} in B, both without parameters",
+            why="the same byte may stand for the same number, or for one that is 128 more",
+            hint=f"--quantization-a {names[0]}=1,0 --quantization-b {names[1]}=1,{128 if b.dtype == 'uint8' else -128}"
+            f" for the latter, 1,0 in both for the former",
+        )
     if a.is_real == b.is_real:
         return
     side, numbers, name, other = ("b", b, names[1], a) if a.is_real else ("a", a, names[0], b)

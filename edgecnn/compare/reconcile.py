@@ -24,7 +24,7 @@ class Side:
     """What the user says about one of the two files.
 
     Attributes:
-        layouts: ``nchw`` or ``nhwc`` by the value's name; of all others under the name "".
+        layouts: ``nchw`` or ``nhwc`` by the value's name; of all other images (values of 4 axes) under the name "".
         quantization: Parameters by the value's name.
     """
 
@@ -119,9 +119,10 @@ class Opened:
             affine = None if q is None or q.scale <= 0 else Affine(scale=q.scale, zero_point=q.zero_point)
         return Numbers(dtype=tensor.dtype, affine=affine if tensor.dtype.startswith(("int", "uint")) else None)
 
-    def layout(self, name: str) -> str:
-        """The layout of a value, or empty where nothing is known."""
-        return self.side.layouts.get(name) or self.side.layouts.get("") or self.facts.layouts.get(name, "")
+    def layout(self, name: str, rank: int) -> str:
+        """The layout of a value, or empty where nothing is known; what is said of all holds for images, of 4 axes."""
+        of_all = self.side.layouts.get("", "") if rank == 4 else ""
+        return self.side.layouts.get(name) or of_all or self.facts.layouts.get(name, "")
 
 
 def check_names(options: Options, a: Opened, b: Opened) -> None:
@@ -232,8 +233,9 @@ def _pairs(
         return [Pair(i, i, "the same file") for i in range(len(names_a))]
 
     def fits(i: int, j: int) -> bool:
+        layouts = (a.layout(names_a[i], len(shapes_a[i])), b.layout(names_b[j], len(shapes_b[j])))
         try:
-            fit(shapes_a[i], shapes_b[j], layout_a=a.layout(names_a[i]), layout_b=b.layout(names_b[j]))
+            fit(shapes_a[i], shapes_b[j], layout_a=layouts[0], layout_b=layouts[1])
         except UnfitError:
             return False
         except AmbiguousError:
@@ -247,7 +249,7 @@ def _joined(
     a: Opened, b: Opened, pair: Pair, values: tuple[TensorInfo, TensorInfo], shapes: tuple[Loose, Loose], what: str
 ) -> Joined:
     names = (values[0].name, values[1].name)
-    layouts = (a.layout(names[0]), b.layout(names[1]))
+    layouts = (a.layout(names[0], len(shapes[0])), b.layout(names[1], len(shapes[1])))
     numbers = (a.numbers(values[0]), b.numbers(values[1]))
     check_alike(*numbers, names, what)
     try:

@@ -111,5 +111,5 @@ class CompareReport:
 
 def _plain(one: Comparison) -> dict[str, Any]:
     plain = {name: getattr(one, name) for name in one.__dataclass_fields__}
-    worst = [{"sample": place, "max_abs": apart} for apart, place in one.worst]
+    worst = [{"sample": place, "max_abs_error": apart} for apart, place in one.worst]
     return {**plain, "metrics": dict(one.metrics), "worst": worst}

@@ -95,11 +95,12 @@ def _read(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise BundleError(f"{path} is not an ordinary file", hint="an .onnx or .tflite file")
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = b"" if size > MAX_BYTES else file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as err:
         why = getattr(err, "strerror", None) or str(err)
         raise BundleError(f"cannot read {path.name}", where=str(path), why=why, hint="check the path") from err
-    if len(data) > MAX_BYTES:
+    if max(size, len(data)) > MAX_BYTES:
         raise BundleError(f"{path.name} is larger than {MAX_BYTES:,} bytes", where=str(path), hint="a smaller model")
     return data
 
