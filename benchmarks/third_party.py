@@ -75,7 +75,10 @@ def one_file(package: str, path: Path, folder: Path, targets: list[Target]) -> R
     try:
         report = compare_files(path, path, options=Options(samples=2, limits={"max_abs_error": 0.0}), targets=targets)
     except EdgecnnError as err:
-        lines = [" ".join(text.split()) for text in (err.message.partition(": ")[2] or err.message, err.why) if text]
+        message = err.message.partition(": ")[2] or err.message
+        if "crashed with" in message:
+            return Row(package, name, "", f"the runtime {message}, the command says so")
+        lines = [" ".join(text.split()) for text in (message, err.why) if text]
         return Row(package, name, "", "refused", "; ".join(lines)[:240].replace("|", "/"))
     inputs = ", ".join(
         line.partition(": ")[2].replace(" in both", "").replace("; ", " ").replace("|", "/")

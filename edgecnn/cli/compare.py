@@ -83,7 +83,7 @@ def compare_command(
     \b
     Examples:
       edgecnn compare before.onnx after.onnx --limit relative_error=1e-5
-      edgecnn compare build/net/net.fp32.onnx build/net/net.int8.tflite --data folder:photos --limit top1_disagreement=0.01
+      edgecnn compare net.fp32.onnx net.int8.tflite --data folder:photos --limit top1_disagreement=0.01
       edgecnn compare theirs.onnx ours.tflite --input-map data=x --layout-a nchw --layout-b nhwc
       edgecnn compare net.tflite net.tflite --target-a litert --target-b tflite-micro
       edgecnn compare net.onnx net.tflite --shape images=1x3x96x96 --range images=0,1 --json
