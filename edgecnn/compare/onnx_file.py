@@ -23,6 +23,7 @@ MAKES: Mapping[str, tuple[int, int]] = MappingProxyType(
 KEEPS = frozenset(("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool", "Relu"))
 """Operators whose result has the parameters of their first input."""
 
+_NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12  # fields of a graph
 _FLOAT, _STRING = 1, 8
 _INTEGERS: Mapping[int, str] = MappingProxyType({2: "B", 3: "b", 4: "H", 5: "h", 6: "i"})
 _SORTS: Mapping[int, str] = MappingProxyType({4: "a sequence", 5: "a map", 8: "a sparse tensor", 9: "an optional"})
@@ -48,11 +49,11 @@ def facts_of(data: bytes, where: str) -> Facts:
         graphs = list(wire.parts(wire.whole, 7))
         if len(graphs) != 1:
             raise damaged("ONNX", where, f"it holds {len(graphs)} graphs")
-        graph = graphs[0]
-        nodes = [_node(wire, part) for part in wire.parts(graph, 1)]
-        constants = _constants(wire, graph)
-        inputs = [name for name in _values(wire, graph, 11, where) if name not in constants]
-        outputs = _values(wire, graph, 12, where)
+        parts = wire.sorted(graphs[0], _NODE, _INITIALIZER, _INPUT, _OUTPUT)
+        nodes = [_node(wire, part) for part in parts[_NODE]]
+        constants = {_first(wire, tensor, 8): tensor for tensor in parts[_INITIALIZER]}
+        inputs = [name for name in _values(wire, parts[_INPUT], where) if name not in constants]
+        outputs = _values(wire, parts[_OUTPUT], where)
         own = {(_first(wire, f, 10), _first(wire, f, 1)) for f in wire.parts(wire.whole, 25)}
         edges = _Edges(wire, nodes, constants)
         found = {name: edges.read_by(name) for name in inputs} | {name: edges.made_by(name) for name in outputs}
@@ -81,10 +82,10 @@ def _node(wire: Wire, message: memoryview) -> _Node:
     return _Node(operator, domain, tuple(inputs), tuple(outputs))
 
 
-def _values(wire: Wire, graph: memoryview, number: int, where: str) -> list[str]:
-    """Names of the graph's inputs (11) or outputs (12), all of them tensors of numbers."""
+def _values(wire: Wire, values: Sequence[memoryview], where: str) -> list[str]:
+    """Names of the graph's inputs or outputs, all of them tensors of numbers."""
     names = []
-    for value in wire.parts(graph, number):
+    for value in values:
         name = _first(wire, value, 1)
         names.append(name)
         for sort, kind in (field for part in wire.parts(value, 2) for field in wire.fields(part)):
@@ -106,10 +107,6 @@ def _not_numbers(name: str, what: str, where: str) -> BundleError:
 
 def _first(wire: Wire, message: memoryview, number: int) -> str:
     return next((text(part) for part in wire.parts(message, number)), "")
-
-
-def _constants(wire: Wire, graph: memoryview) -> dict[str, memoryview]:
-    return {_first(wire, tensor, 8): tensor for tensor in wire.parts(graph, 5)}
 
 
 class _Edges:
