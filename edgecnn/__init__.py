@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecnn.bench.run import BenchReport, bench_bundle
     from edgecnn.bundle import Bundle, load_bundle
+    from edgecnn.compare import CompareReport, compare_files
     from edgecnn.errors import EdgecnnError
     from edgecnn.parity.check import CheckReport, check_bundle
     from edgecnn.pipeline import export_model
@@ -20,9 +21,11 @@ __all__ = [
     "BenchReport",
     "Bundle",
     "CheckReport",
+    "CompareReport",
     "EdgecnnError",
     "bench_bundle",
     "check_bundle",
+    "compare_files",
     "export_model",
     "load_bundle",
 ]
@@ -31,9 +34,11 @@ _HOMES = {
     "BenchReport": "edgecnn.bench.run",
     "Bundle": "edgecnn.bundle",
     "CheckReport": "edgecnn.parity.check",
+    "CompareReport": "edgecnn.compare",
     "EdgecnnError": "edgecnn.errors",
     "bench_bundle": "edgecnn.bench.run",
     "check_bundle": "edgecnn.parity.check",
+    "compare_files": "edgecnn.compare",
     "export_model": "edgecnn.pipeline",
     "load_bundle": "edgecnn.bundle",
 }

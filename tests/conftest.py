@@ -58,3 +58,11 @@ def infer(agent: Any) -> Callable[..., list[np.ndarray]]:
         ]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A net of one convolution in fp32 and int8, in both formats. Not to be changed."""
+    from hostile_support import good_bundle
+
+    return good_bundle(tmp_path_factory.mktemp("small") / "net")

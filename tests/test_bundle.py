@@ -95,7 +95,7 @@ def parts(**changes):
         "outputs": [make_output()],
         "batch_resizable": True,
         "artifacts": [
-            make_artifact("net.fp32.onnx", "onnx", b"onnx" * 90, {"Gemm": 1, "Conv": 2}),
+            make_artifact("net.fp32.onnx", "onnx", b"\x08\x09" * 180, {"Gemm": 1, "Conv": 2}),
             make_artifact("net.fp32.tflite", "tflite", b"tflite" * 70, {"CONV_2D": 2}, ("no transposes",)),
         ],
         "golden": make_golden(),
@@ -132,7 +132,7 @@ def test_round_trip(bundle):
     assert loaded == bundle
     files = ["golden.npz", "manifest.json", "net.fp32.onnx", "net.fp32.tflite", "program.npz"]
     assert sorted(contents(bundle.directory)) == files
-    assert [artifact.read() for artifact in loaded.artifacts] == [b"onnx" * 90, b"tflite" * 70]
+    assert [artifact.read() for artifact in loaded.artifacts] == [b"\x08\x09" * 180, b"tflite" * 70]
     artifact = loaded.artifact("tflite", "fp32")
     assert (artifact.format, artifact.precision, artifact.bytes) == ("tflite", "fp32", 420)
     assert artifact.operators == {"CONV_2D": 2}

@@ -25,6 +25,7 @@ from edgecnn.bundle.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from edgecnn.bundle.onnx_wire import check_self_contained
 from edgecnn.bundle.program import PROGRAM_FILE, Program, decode_program, encode_program
 from edgecnn.errors import BundleError
 
@@ -93,9 +94,12 @@ class Artifact:
         """The file's bytes.
 
         Raises:
-            BundleError: if it cannot be read, or is not the file that was exported.
+            BundleError: if it cannot be read, is not the file that was exported, or has weights in other files.
         """
-        return _read_verified(self.path, self.spec.bytes, self.spec.sha256)
+        data = _read_verified(self.path, self.spec.bytes, self.spec.sha256)
+        if self.format == "onnx":
+            check_self_contained(data, where=str(self.path))
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ COMMANDS = (
     "train",
     "export",
     "check",
+    "compare",
     "bench",
     "ci",
     "init",

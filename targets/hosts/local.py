@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,9 @@ from types import MappingProxyType
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
+
+MEMORY = 2**33
+"""Bytes of data that an agent on this machine can have, 8 GiB: some four times what the largest artifact needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +63,16 @@ class LocalHost:
         # files could shadow modules. Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages,
         # by which the user's own python finds numpy and the runtimes.
         command = [python, str(Path(agent.__file__).resolve())]
-        return Connection(command, name=self.name, python=python, time_limit=time_limit)
+        connection = Connection(command, name=self.name, python=python, time_limit=time_limit)
+        _limit_memory(connection.pid)
+        return connection
+
+
+def _limit_memory(pid: int) -> None:
+    """Hold a program to `MEMORY`, or to less where that holds already: an artifact can ask for any amount."""
+    if not hasattr(resource, "prlimit"):  # Linux has it
+        return
+    with contextlib.suppress(ProcessLookupError):  # it has ended; whoever speaks to it is told
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        bound = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))
