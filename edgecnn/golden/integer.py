@@ -14,7 +14,7 @@ here by name:
   being made of scales in float32 instead of float64.
 - ``litert_reference`` (LiteRT with its reference kernels): as that, and linear layers are rounded once.
 
-Where operators have no accumulator (softmax, sigmoid ...; under ``half_even_fp32`` sums and products too) real
+Where operators have no accumulator (softmax, sigmoid ...; under ``half_even_fp32`` sums too) real
 arithmetic is rounded half to even once. Kernels with integer arithmetic of their own are in ``golden/kernels.py``.
 """
 
@@ -68,10 +68,25 @@ def execute_integer(
         inputs: One int8 array per graph input, (samples, ...).
         rounding: A name of :data:`ROUNDINGS`.
     """
-    run = _Run(q, rounding)
-    values: dict[ValueName, Int8] = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
+    return execute_by_rules(q, inputs, [rounding])[rounding]
+
+
+def execute_by_rules(
+    q: QuantizedGraph, inputs: Sequence[Int8], roundings: Sequence[str]
+) -> dict[str, dict[ValueName, Int8]]:
+    """Every value by each of several rules of :data:`ROUNDINGS`; what they agree on is computed once."""
+    runs = {rounding: _Run(q, rounding) for rounding in roundings}
+    given = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
+    values: dict[str, dict[ValueName, Int8]] = {rounding: dict(given) for rounding in roundings}
     for node in q.graph.nodes:
-        values[node.name] = run.node(node, values)
+        made: dict[tuple[Any, ...], Int8] = {}
+        for rounding, run in runs.items():
+            own = values[rounding]
+            key = (run.arithmetic(node.op), *(id(own.get(i)) for i in node.inputs))
+            if key not in made:
+                result = run.node(node, own)
+                made[key] = next((same for same in made.values() if np.array_equal(same, result)), result)
+            own[node.name] = made[key]
     return values
 
 
@@ -91,6 +106,7 @@ class Rounding:
         leaky: The same for leaky ReLUs.
         resize: The kernel of bilinear resizing; None if it is real arithmetic.
         tflite: Whether operators that XNNPACK lacks are TFLite's own kernels, or else real arithmetic.
+        zero_first: Whether means are rounded when their zero point has been added, which matters at ties.
         fixed_point: Whether the other operators multiply by 31-bit numbers, or else in float32.
         products: What the multipliers of products are computed in.
     """
@@ -101,10 +117,12 @@ class Rounding:
     leaky: int = 0
     resize: Resize | None = None
     tflite: bool = False
+    zero_first: bool = False
     fixed_point: bool = False
     products: type[np.floating[Any]] = np.float64
 
 
+NONE = Activation.NONE
 REFERENCE_BITS = 31
 """Bits of the reference kernels' multipliers."""
 _REFERENCE = Rounding(
@@ -126,6 +144,7 @@ ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
             leaky=8,
             resize=resize_of_11_bits,
             tflite=True,
+            zero_first=True,
         ),
         "gemmlowp": _REFERENCE,
         "tflite_runtime_reference": replace(_REFERENCE, products=np.float32),
@@ -178,7 +197,7 @@ class _Run:
                 return self._rounding.resize(node.op, values[node.op.x])
             case ops.MatMul() if self._rounding.tflite:
                 return self._matrix_product(node, node.op, values)
-            case ops.Mul() if self._fixed_point:
+            case ops.Mul():
                 return self._product(node, node.op, values)
             case ops.AvgPool2d() if self._fixed_point:
                 return self._average(node.op, values[node.op.x])
@@ -186,6 +205,28 @@ class _Run:
                 return self._mean(node, node.op, values[node.op.x])
             case _:
                 return self._real(node, values)
+
+    def arithmetic(self, op: Op) -> object:
+        """What this rule computes an operator by: two rules of the same arithmetic give the same integers."""
+        rule = self._rounding
+        match op:
+            case ops.Conv2d():
+                return rule.convolution
+            case ops.Linear():
+                return rule.linear
+            case ops.Add() | ops.Sub():
+                return rule.sums
+            case ops.LeakyRelu():
+                return rule.tflite, rule.leaky
+            case ops.HardSwish() | ops.MatMul():
+                return rule.tflite
+            case ops.ResizeBilinear():
+                return rule.resize
+            case ops.Mean():
+                return rule.fixed_point, rule.zero_first
+            case ops.AvgPool2d() | ops.Mul() | ops.Relu() | ops.Clamp() | ops.Concat() | ops.Minimum() | ops.Maximum():
+                return rule.fixed_point, rule.products
+        return None
 
     def _samples(self, values: Sequence[Int8]) -> int:
         """Samples at once: what the values' first axis holds, unless the graph makes something else of it."""
@@ -230,11 +271,11 @@ class _Run:
             return x
         if not self._fixed_point:
             steps = (x.astype(np.int64) - given.zero_point).astype(np.float32) * (given.scale / wanted.scale)
-            return clamp(np.rint(steps) + wanted.zero_point, wanted, Activation.NONE)
+            return clamp(np.rint(steps) + wanted.zero_point, wanted, NONE)
         number = self._rounding.products
         multiplier = fixed_point(number(given.scale) / number(wanted.scale))
         scaled = multiplied(x.astype(np.int64) - given.zero_point, *multiplier)
-        return clamp(scaled + wanted.zero_point, wanted, Activation.NONE)
+        return clamp(scaled + wanted.zero_point, wanted, NONE)
 
     def _clamped(self, node: Node, op: ops.Relu | ops.Clamp, x: Int8) -> Int8:
         """Other parameters first, then the bounds as integers."""
@@ -263,7 +304,7 @@ class _Run:
         else:
             leaky = leaky_relu_of_31_bits if self._rounding.leaky == REFERENCE_BITS else leaky_relu_of_8_bits
             bent = leaky(op.slope, centered, given, params)
-        return clamp(bent + params.zero_point, params, Activation.NONE)
+        return clamp(bent + params.zero_point, params, NONE)
 
     def _matrix_product(self, node: Node, op: ops.MatMul, values: Mapping[ValueName, Int8]) -> Int8:
         """BATCH_MATMUL: exact accumulators, a 31-bit multiplier, rounded twice."""
@@ -271,15 +312,18 @@ class _Run:
         a, b = (self._integers(i, values).astype(np.float64) for i in (op.x, op.y))
         acc = np.matmul(a - x.zero_point, b - y.zero_point).astype(np.int64)
         scaled = multiplied(acc, *fixed_point(float(x.scale * y.scale) / float(params.scale)))
-        return clamp(scaled + params.zero_point, params, Activation.NONE)
+        return clamp(scaled + params.zero_point, params, NONE)
 
     def _product(self, node: Node, op: ops.Mul, values: Mapping[ValueName, Int8]) -> Int8:
-        """The reference kernel's multiplication: an accumulator of products."""
+        """A product of integers, times one multiplier."""
         x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) for i in (op.x, op.y))
-        number = self._rounding.products
-        multiplier = fixed_point(number(x.scale) * number(y.scale) / number(params.scale))
-        scaled = multiplied((a - x.zero_point) * (b - y.zero_point), *multiplier)
+        acc = (a - x.zero_point) * (b - y.zero_point)
+        if self._fixed_point:
+            number = self._rounding.products
+            scaled = multiplied(acc, *fixed_point(number(x.scale) * number(y.scale) / number(params.scale)))
+        else:
+            scaled = half_even_fp32(acc, x, np.asarray(y.scale), params)
         return clamp(scaled + params.zero_point, params, op.activation)
 
     def _average(self, op: ops.AvgPool2d, x: Int8) -> Int8:
@@ -295,11 +339,13 @@ class _Run:
         count = math.prod(x.shape[a] for a in op.axes)
         if not self._fixed_point:
             multiplier = given.scale / (params.scale * np.float32(count))
-            return clamp(np.rint(acc.astype(np.float32) * multiplier) + params.zero_point, params, Activation.NONE)
+            zero = params.zero_point
+            before = np.float32(zero if self._rounding.zero_first else 0)
+            return clamp(np.rint(acc.astype(np.float32) * multiplier + before) + (zero - before), params, NONE)
         quantized, exponent = fixed_point(float(given.scale) / float(params.scale))
         shift = min(count.bit_length() - 1, 32, 31 + int(exponent))
         scaled = multiplied(acc, (quantized << shift) // count, exponent - shift)
-        return clamp(scaled + params.zero_point, params, Activation.NONE)
+        return clamp(scaled + params.zero_point, params, NONE)
 
     def _real(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
         """Real arithmetic in float64 on what the integers stand for, rounded once."""
@@ -311,7 +357,7 @@ class _Run:
         samples = self._samples([values[i] for i in node.inputs if i in values])
         result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
         rounded = np.rint(result / float(params.scale)) + params.zero_point
-        return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))
+        return clamp(rounded, params, getattr(node.op, "activation", NONE))
 
 
 def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:

@@ -61,8 +61,10 @@ def leaky_relu_of_8_bits(slope: float, x: Integers, given: QParams, wanted: QPar
 
 
 def resize_of_10_bits(op: ResizeBilinear, x: Int8) -> Int8:
-    """RESIZE_BILINEAR of TFLite's kernels: places and shares have 10 bits below the point
-    (reference/resize_bilinear.h, ``ResizeBilinearInteger``)."""
+    """RESIZE_BILINEAR of TFLite's kernels (reference/resize_bilinear.h, ``ResizeBilinearInteger``).
+
+    Places and shares have 10 bits below the point.
+    """
     one = 1 << 10
 
     def line(size: int, to: int) -> tuple[Integers, Integers, Integers, Integers]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgecnn.bundle import REFERENCE, Artifact, Bundle
+from edgecnn.bundle import REFERENCE, Artifact, Bundle, Golden
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
-from edgecnn.parity.rounding import rounding_of
+from edgecnn.parity.rounding import STANDS_FOR, rounding_of
 from edgecnn.parity.runner import Array, Batch, Progress, Runner, Trial
 from edgecnn.parity.saturation import saturation_reason
 from edgecnn.parity.verdict import CheckReport, Place, Unjudged, Verdict, judge
@@ -20,8 +20,6 @@ from edgecnn.targets.target import Found, Target, find_targets, installed_target
 
 Reference = Callable[[Sequence[Array]], Sequence[Array]]
 BATCH = 64
-GEMMLOWP = "int8-gemmlowp"
-"""The golden outputs that TFLite's reference rounding gives."""
 __all__ = ["CheckReport", "Verdict", "check_bundle"]
 
 
@@ -190,9 +188,7 @@ def _golden_trial(bundle: Bundle) -> Trial:
     names = [o.name for o in bundle.manifest.outputs]
 
     def batches(precision: str, rounding: str) -> Iterator[Batch]:
-        own = golden.outputs.get(precision) if precision != REFERENCE else None
-        if f"{precision}-{rounding}" == GEMMLOWP:
-            own = golden.outputs[GEMMLOWP]
+        own = None if precision == REFERENCE else _by_rule(golden, precision, rounding)
         for start in range(0, golden.samples, BATCH):
             part = slice(start, start + BATCH)
             yield Batch(
@@ -203,6 +199,15 @@ def _golden_trial(bundle: Bundle) -> Trial:
             )
 
     return Trial(f"{golden.samples} golden inputs", "torch", golden.samples, batches)
+
+
+def _by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
+    """The golden outputs of a precision by a rule of rounding, or by the rule that stands for it."""
+    while rounding in STANDS_FOR:
+        if (own := golden.outputs.get(f"{precision}-{rounding}")) is not None:
+            return own
+        rounding = STANDS_FOR[rounding]
+    return golden.outputs.get(precision)
 
 
 def _data_trial(
