@@ -4,7 +4,7 @@ Accumulators are exact. What differs between runtimes is how an accumulator beco
 here by name:
 
 - ``half_even_fp32`` (ONNX Runtime; what a bundle's golden vectors hold): the float32 accumulator times a float32
-  multiplier, rounded half to even.
+  multiplier, rounded half to even; sums and differences in float32 too, in ONNX Runtime's order.
 - ``xnnpack`` (LiteRT's default): the same, but sums of two values have fixed-point multipliers of 21 bits and are
   rounded half up; leaky ReLU and bilinear resizing have 8 and 11 bits, and what XNNPACK leaves to TFLite's own kernels
   (HARD_SWISH, BATCH_MATMUL) has their arithmetic.
@@ -14,8 +14,8 @@ here by name:
   being made of scales in float32 instead of float64.
 - ``litert_reference`` (LiteRT with its reference kernels): as that, and linear layers are rounded once.
 
-Where operators have no accumulator (softmax, sigmoid ...; under ``half_even_fp32`` sums too) real
-arithmetic is rounded half to even once. Kernels with integer arithmetic of their own are in ``golden/kernels.py``.
+Where operators have no accumulator (softmax, sigmoid ...) real arithmetic is rounded half to even once. Kernels with
+integer arithmetic of their own are in ``golden/kernels.py``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ from edgecnn.golden.kernels import (
 from edgecnn.golden.mixed import integers_read, run_skipped
 from edgecnn.golden.requantize import (
     Requantize,
+    Sum,
+    difference_in_float,
     fixed_point,
     gemmlowp,
     half_even_fp32,
     multiplied,
+    negated,
     single_rounding,
+    sum_in_float,
     sum_of_21_bits,
     sum_of_31_bits,
 )
@@ -102,8 +106,9 @@ class Rounding:
     Attributes:
         convolution: How the accumulators of convolutions become int8.
         linear: The same for linear layers.
-        sums: Bits of the multipliers of additions and subtractions; 0 if they are real arithmetic.
-        leaky: The same for leaky ReLUs.
+        sums: How two values are added.
+        differences: How they are subtracted.
+        leaky: Bits of the multipliers of leaky ReLUs.
         resize: The kernel of bilinear resizing; None if it is real arithmetic.
         tflite: Whether operators that XNNPACK lacks are TFLite's own kernels, or else real arithmetic.
         zero_first: Whether means are rounded when their zero point has been added, which matters at ties.
@@ -113,7 +118,8 @@ class Rounding:
 
     convolution: Requantize
     linear: Requantize
-    sums: int = 0
+    sums: Sum
+    differences: Sum
     leaky: int = 0
     resize: Resize | None = None
     tflite: bool = False
@@ -128,7 +134,8 @@ REFERENCE_BITS = 31
 _REFERENCE = Rounding(
     convolution=gemmlowp,
     linear=gemmlowp,
-    sums=31,
+    sums=sum_of_31_bits,
+    differences=negated(sum_of_31_bits),
     leaky=31,
     resize=resize_of_10_bits,
     tflite=True,
@@ -136,11 +143,17 @@ _REFERENCE = Rounding(
 )
 ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
     {
-        "half_even_fp32": Rounding(convolution=half_even_fp32, linear=half_even_fp32),
+        "half_even_fp32": Rounding(
+            convolution=half_even_fp32,
+            linear=half_even_fp32,
+            sums=sum_in_float,
+            differences=difference_in_float,
+        ),
         "xnnpack": Rounding(
             convolution=half_even_fp32,
             linear=half_even_fp32,
-            sums=21,
+            sums=sum_of_21_bits,
+            differences=negated(sum_of_21_bits),
             leaky=8,
             resize=resize_of_11_bits,
             tflite=True,
@@ -189,7 +202,7 @@ class _Run:
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
-            case ops.Add() | ops.Sub() if self._rounding.sums:
+            case ops.Add() | ops.Sub():
                 return self._sum(node, node.op, values)
             case ops.HardSwish() | ops.LeakyRelu() if self._rounding.tflite:
                 return self._bent(node, node.op, values[node.op.x])
@@ -215,7 +228,7 @@ class _Run:
             case ops.Linear():
                 return rule.linear
             case ops.Add() | ops.Sub():
-                return rule.sums
+                return rule.sums, rule.differences
             case ops.LeakyRelu():
                 return rule.tflite, rule.leaky
             case ops.HardSwish() | ops.MatMul():
@@ -287,12 +300,12 @@ class _Run:
         return clamped
 
     def _sum(self, node: Node, op: ops.Add | ops.Sub, values: Mapping[ValueName, Int8]) -> Int8:
-        """Inputs times fixed-point multipliers, added."""
+        """An addition or a subtraction."""
         activations = self._q.activations
         x, y, params = activations[op.x], activations[op.y], activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) - p.zero_point for i, p in ((op.x, x), (op.y, y)))
-        sums = sum_of_31_bits if self._fixed_point else sum_of_21_bits
-        scaled = sums(a, b if isinstance(op, ops.Add) else -b, x, y, params)
+        sums = self._rounding.sums if isinstance(op, ops.Add) else self._rounding.differences
+        scaled = sums(a, b, x, y, params)
         return clamp(scaled + params.zero_point, params, op.activation)
 
     def _bent(self, node: Node, op: ops.HardSwish | ops.LeakyRelu, x: Int8) -> Int8:

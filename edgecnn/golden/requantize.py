@@ -13,6 +13,10 @@ from edgecnn.graph.qparams import QParams
 Integers = npt.NDArray[np.int64]
 SUM_BITS = 20
 """Bits below the point in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
+Sum = Callable[[Integers, Integers, QParams, QParams, QParams], npt.NDArray[np.float64]]
+_Float32 = np.float32 | npt.NDArray[np.float32]
+UINT8_OFFSET = 128
+"""ONNX files hold bytes: an int8 plus this."""
 Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
 
 
@@ -55,6 +59,42 @@ def single_rounding(
     quantized, exponent = fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale))
     shift = 31 - exponent
     return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
+
+
+def sum_in_float(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+    """ONNX Runtime's addition of bytes (MLAS, qladd): two fused multiplications and additions in float32.
+
+    All that is constant, zero points included, is one number.
+    """
+    zeros = [np.float32(p.zero_point + UINT8_OFFSET) for p in (x, y, out)]
+    ratios = x.scale / out.scale, y.scale / out.scale
+    fixed = zeros[2] - _fused(ratios[0], zeros[0], ratios[1] * zeros[1])
+    first, second = ((v + p.zero_point + UINT8_OFFSET).astype(np.float32) for v, p in ((a, x), (b, y)))
+    total = _fused(first, ratios[0], _fused(second, ratios[1], fixed))
+    return np.rint(total).astype(np.float64) - (out.zero_point + UINT8_OFFSET)
+
+
+def difference_in_float(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+    """ONNX Runtime's subtraction, for which it has no integer kernel: real values in float32, subtracted, rounded."""
+    reals = [v.astype(np.float32) * p.scale for v, p in ((a, x), (b, y))]
+    return np.rint((reals[0] - reals[1]) / out.scale).astype(np.float64)
+
+
+def _fused(a: _Float32, b: _Float32, c: _Float32) -> _Float32:
+    """``a * b + c`` in float32, rounded once: the product is exact in float64."""
+    total: _Float32 = (np.asarray(a, np.float64) * np.asarray(b, np.float64) + np.asarray(c, np.float64)).astype(
+        np.float32
+    )
+    return total
+
+
+def negated(sums: Sum) -> Sum:
+    """The difference that a sum makes of the second value's negative."""
+
+    def difference(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+        return sums(a, -b, x, y, out)
+
+    return difference
 
 
 def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
