@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES, Case
-from int8_support import EXECUTORS, integers, quantized, quantized_graph, teacher_forced
+from cases_base import captured
+from int8_support import EXECUTORS, integers, quantized_graph, teacher_forced
 
-from edgecnn.capture.capture import capture
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
@@ -63,9 +63,9 @@ def test_case_in_int8(case: Case, agent, seen) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES if case.batch_free else 1)]
     if case.int8:
         with pytest.raises(QuantizationError, match=case.int8):
-            quantized(case.module(), inputs)
+            quantized_graph(captured(case), inputs)
         return
-    q = quantized(case.module(), inputs)
+    q = quantized_graph(captured(case), inputs)
     new = [n for n in q.graph.nodes if _signature(n, q.graph.shapes) not in seen]
     names = [name for name in EXECUTORS if name != "reference" or not any(isinstance(n.op, UNREFERENCED) for n in new)]
     for found in teacher_forced(agent, q, integers(q, inputs), names, new):
@@ -77,7 +77,7 @@ def test_case_in_int8(case: Case, agent, seen) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c.int8 and "argmax" not in c.int8], ids=lambda c: c.name)
 def test_what_int8_refuses_a_recipe_keeps_float(case: Case, agent) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES)]
-    graph = capture(case.module(), case.inputs())
+    graph = captured(case)
     kept = [n.name for n in prepare(graph).nodes if type(n.op) in REFUSED]
     recipe = Recipe(name="float", overrides=tuple(Override(layers=name, precision="float") for name in kept))
     q = quantized_graph(graph, inputs, recipe=recipe)
