@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -177,6 +177,12 @@ def alone(q: QuantizedGraph, node: Node) -> QuantizedGraph:
         constants=MappingProxyType(constants),
     )
     return QuantizedGraph(graph=graph, activations=q.activations, weights=q.weights, biases=q.biases)
+
+
+def signature(node: Node, shapes: Mapping[ValueName, Any]) -> tuple[Any, ...]:
+    """The operator's class, settings and shapes."""
+    settings = [getattr(node.op, f.name) for f in fields(node.op) if f.name not in node.op.VALUES]
+    return (type(node.op), *map(str, settings), *(shapes[i] for i in node.inputs))
 
 
 def side_by_side(q: QuantizedGraph, nodes: Sequence[Node]) -> tuple[QuantizedGraph, list[ValueName]]:

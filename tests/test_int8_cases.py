@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES, Case
 from cases_base import captured
-from int8_support import EXECUTORS, integers, quantized_graph, teacher_forced
+from int8_support import EXECUTORS, integers, quantized_graph, signature, teacher_forced
 
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
@@ -17,7 +16,6 @@ from edgecnn.export.tflite.export import export_tflite_int8
 from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_real
 from edgecnn.graph import ops
-from edgecnn.graph.graph import Node
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import REFUSED
 from edgecnn.quantize.recipe import Override, Recipe
@@ -53,11 +51,6 @@ def seen() -> set[Any]:
     return set()
 
 
-def _signature(node: Node, shapes: Any) -> tuple[Any, ...]:
-    settings = [getattr(node.op, f.name) for f in fields(node.op) if f.name not in node.op.VALUES]
-    return (type(node.op), *map(str, settings), *(shapes[i] for i in node.inputs))
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_case_in_int8(case: Case, agent, seen) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES if case.batch_free else 1)]
@@ -66,12 +59,12 @@ def test_case_in_int8(case: Case, agent, seen) -> None:
             quantized_graph(captured(case), inputs)
         return
     q = quantized_graph(captured(case), inputs)
-    new = [n for n in q.graph.nodes if _signature(n, q.graph.shapes) not in seen]
+    new = [n for n in q.graph.nodes if signature(n, q.graph.shapes) not in seen]
     names = [name for name in EXECUTORS if name != "reference" or not any(isinstance(n.op, UNREFERENCED) for n in new)]
     for found in teacher_forced(agent, q, integers(q, inputs), names, new):
         exact = found.kind in EXACT
         assert found.worst <= (0 if exact else 1), f"{found.node.describe()} on {found.executor}: {found}"
-    seen.update(_signature(n, q.graph.shapes) for n in new)
+    seen.update(signature(n, q.graph.shapes) for n in new)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.int8 and "argmax" not in c.int8], ids=lambda c: c.name)
