@@ -16,6 +16,7 @@ from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.export.written import Written
 from edgecnn.formats import check_offered
 from edgecnn.graph.graph import Graph
+from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 from edgecnn.samples import Calibration
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
     from edgecnn.quantize.program import quantize_graph
 
     program = quantize_graph(observed, data, recipe)
+    golden = program.golden(inputs, roundings=(REFERENCE_RULE, *STANDS_FOR))
 
     def write(form: str) -> Written:
         if form == "onnx":
@@ -202,13 +204,22 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
     return Plan(
         precision="int8",
         write=write,
-        golden=program.golden(inputs),
+        golden=golden[REFERENCE_RULE],
         quantized=program.quantized,
-        other_golden={"gemmlowp": program.golden(inputs, rounding="gemmlowp")},
+        other_golden=_differing(golden),
         spec=_int8_spec(program, io),
         notes=(*program.quantized.notes, *_random_note(data)),
         format_notes={"onnx": (program.saturation.summary(),)},
     )
+
+
+def _differing(golden: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, Mapping[str, npt.NDArray[Any]]]:
+    """What rules say that another one does not stand for; TFLite's reference rounding in any case."""
+    return {
+        rule: golden[rule]
+        for rule, other in STANDS_FOR.items()
+        if rule == "gemmlowp" or any((golden[rule][name] != golden[other][name]).any() for name in golden[rule])
+    }
 
 
 def _int8_spec(program: Program, io: Any) -> QuantizationSpec:

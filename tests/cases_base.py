@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from edgecnn.capture.capture import capture
+from edgecnn.graph.graph import Graph
+
 
 @dataclass(frozen=True)
 class Case:
@@ -41,6 +44,16 @@ class Case:
         """Seeded inputs, (samples, ...)."""
         generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()) + samples)
         return tuple(torch.randn(samples, *s, generator=generator) for s in self.shapes)
+
+
+_GRAPHS: dict[str, Graph] = {}
+
+
+def captured(case: Case) -> Graph:
+    """The case's graph, traced once for all tests: tracing is half of what a case costs."""
+    if case.name not in _GRAPHS:
+        _GRAPHS[case.name] = capture(case.module(), case.inputs())
+    return _GRAPHS[case.name]
 
 
 class Fn(nn.Module):

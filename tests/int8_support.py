@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,9 +19,9 @@ from edgecnn.data.sources import load_dataset
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
 from edgecnn.export.written import Written
-from edgecnn.golden.integer import execute_integer, execute_node
+from edgecnn.golden.integer import execute_by_rules
 from edgecnn.graph.graph import Graph, Input, Node, Output
-from edgecnn.graph.ops import Conv2d
+from edgecnn.graph.ops import Conv2d, ValueName, with_inputs
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.models import create_model
 from edgecnn.quantize.observe import observe
@@ -179,6 +179,32 @@ def alone(q: QuantizedGraph, node: Node) -> QuantizedGraph:
     return QuantizedGraph(graph=graph, activations=q.activations, weights=q.weights, biases=q.biases)
 
 
+def signature(node: Node, shapes: Mapping[ValueName, Any]) -> tuple[Any, ...]:
+    """The operator's class, settings and shapes."""
+    settings = [getattr(node.op, f.name) for f in fields(node.op) if f.name not in node.op.VALUES]
+    return (type(node.op), *map(str, settings), *(shapes[i] for i in node.inputs))
+
+
+def side_by_side(q: QuantizedGraph, nodes: Sequence[Node]) -> tuple[QuantizedGraph, list[ValueName]]:
+    """A graph of operators that do not read each other, and which value each of its inputs is to be given."""
+    inputs, reads, apart, activations = [], [], [], dict(q.activations)
+    for node in nodes:
+        computed = dict.fromkeys(i for i in node.inputs if i not in q.graph.constants)
+        own = {i: f"in{len(inputs) + k}" for k, i in enumerate(computed)}
+        for value, name in own.items():
+            inputs.append(Input(name, q.graph.shapes[value]))
+            reads.append(value)
+            activations[name] = q.activations[value]
+        apart.append(replace(node, op=with_inputs(node.op, own)))
+    graph = Graph(
+        inputs=tuple(inputs),
+        nodes=tuple(apart),
+        outputs=tuple(Output(f"out{k}", n.name) for k, n in enumerate(nodes)),
+        constants=MappingProxyType({i: c for i, c in q.graph.constants.items() if any(i in n.inputs for n in nodes)}),
+    )
+    return QuantizedGraph(graph=graph, activations=activations, weights=q.weights, biases=q.biases), reads
+
+
 def run(agent: Any, executor: Executor, q: QuantizedGraph, written: Written, inputs: Sequence[np.ndarray]) -> Any:
     """The integers that a runtime gives for integers, all in the graph's own layout."""
     reals = [q.activations[i.name].dequantize(x) for i, x in zip(q.graph.inputs, inputs, strict=True)]
@@ -208,19 +234,19 @@ def teacher_forced(
     names: Sequence[str] = tuple(EXECUTORS),
     nodes: Sequence[Node] | None = None,
 ) -> Iterator[Compared]:
-    """Every operator of a graph (or those given), each on what the golden executor gives it."""
-    roundings = {ALL[n].rounding for n in names}
-    golden = {rounding: execute_integer(q, inputs, rounding=rounding) for rounding in roundings}
-    for node in q.graph.nodes if nodes is None else nodes:
-        one = alone(q, node)
-        written = {form: EXPORTERS[form](one, version="0") for form in {ALL[n].form for n in names}}
-        for name in names:
-            executor = ALL[name]
-            values = golden[executor.rounding]
-            expected = execute_node(one, node, values, rounding=executor.rounding)
-            given = [values[i.name] for i in one.graph.inputs]
-            (got,) = run(agent, executor, one, written[executor.form], given)
-            yield compared(node, name, got, expected)
+    """Every operator of a graph (or those given), each on what the golden executor gives it, side by side in a file."""
+    golden = execute_by_rules(q, inputs, sorted({ALL[n].rounding for n in names}))
+    nodes = q.graph.nodes if nodes is None else nodes
+    if not nodes:
+        return
+    apart, reads = side_by_side(q, nodes)
+    written = {form: EXPORTERS[form](apart, version="0") for form in {ALL[n].form for n in names}}
+    for name in names:
+        executor = ALL[name]
+        values = golden[executor.rounding]
+        outputs = run(agent, executor, apart, written[executor.form], [values[v] for v in reads])
+        for node, got in zip(nodes, outputs, strict=True):
+            yield compared(node, name, got, values[node.name])
 
 
 def compared(node: Node, executor: str, got: np.ndarray, expected: np.ndarray) -> Compared:

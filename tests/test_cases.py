@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, Case
+from cases_base import captured
 from conftest import EXPORTERS, LIMIT
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.capture import capture
 from edgecnn.errors import LoweringError
 from edgecnn.golden.float import execute_float
 from edgecnn.graph.verify import batch_is_free
@@ -24,8 +24,7 @@ def _reference(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> lis
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_case(case: Case, infer) -> None:
-    module = case.module()
-    graph = capture(module, case.inputs())
+    module, graph = case.module(), captured(case)
     assert batch_is_free(graph) == case.batch_free
     written = {}
     for form, export in EXPORTERS.items():
@@ -75,8 +74,7 @@ def _compare(what: str, outputs: list[np.ndarray], reference: list[np.ndarray]) 
 )
 def test_onnx_opsets(name: str, opset: int, infer) -> None:
     case = next(c for c in CASES if c.name == name)
-    graph = capture(case.module(), case.inputs())
-    inputs = case.inputs(2)
+    graph, inputs = captured(case), case.inputs(2)
     outputs = infer("onnx", graph, EXPORTERS["onnx"](graph, version="0", opset=opset), inputs)
     _compare(f"opset {opset}", outputs, _reference(case.module(), inputs))
 

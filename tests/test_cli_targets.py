@@ -457,11 +457,11 @@ def test_the_same_on_an_emulated_board(run, bundle, right, monkeypatch) -> None:
     [
         ("onnxruntime", {}, "half_even_fp32", True),
         ("onnxruntime", {"graph_optimization": "basic"}, "half_even_fp32", False),
-        ("litert", {"xnnpack": True}, "half_even_fp32", True),
-        ("litert", {"xnnpack": False, "reference_kernels": True}, "gemmlowp", True),
+        ("litert", {"xnnpack": True}, "xnnpack", True),
+        ("litert", {"xnnpack": False, "reference_kernels": True}, "litert_reference", True),
         ("litert", {"xnnpack": False}, "gemmlowp", False),
         ("tflite-runtime", {"xnnpack": True}, "gemmlowp", False),
-        ("tflite-micro", {}, "gemmlowp", False),
+        ("tflite-micro", {}, "gemmlowp", True),
     ],
 )
 def test_rounding(runtime, options, rule, exact) -> None:

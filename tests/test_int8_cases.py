@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES, Case
-from int8_support import EXECUTORS, integers, quantized, quantized_graph, teacher_forced
+from cases_base import captured
+from int8_support import EXECUTORS, integers, quantized_graph, signature, teacher_forced
 
-from edgecnn.capture.capture import capture
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
 from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_real
 from edgecnn.graph import ops
-from edgecnn.graph.graph import Node
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import REFUSED
 from edgecnn.quantize.recipe import Override, Recipe
@@ -53,31 +51,26 @@ def seen() -> set[Any]:
     return set()
 
 
-def _signature(node: Node, shapes: Any) -> tuple[Any, ...]:
-    settings = [getattr(node.op, f.name) for f in fields(node.op) if f.name not in node.op.VALUES]
-    return (type(node.op), *map(str, settings), *(shapes[i] for i in node.inputs))
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_case_in_int8(case: Case, agent, seen) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES if case.batch_free else 1)]
     if case.int8:
         with pytest.raises(QuantizationError, match=case.int8):
-            quantized(case.module(), inputs)
+            quantized_graph(captured(case), inputs)
         return
-    q = quantized(case.module(), inputs)
-    new = [n for n in q.graph.nodes if _signature(n, q.graph.shapes) not in seen]
+    q = quantized_graph(captured(case), inputs)
+    new = [n for n in q.graph.nodes if signature(n, q.graph.shapes) not in seen]
     names = [name for name in EXECUTORS if name != "reference" or not any(isinstance(n.op, UNREFERENCED) for n in new)]
     for found in teacher_forced(agent, q, integers(q, inputs), names, new):
         exact = found.kind in EXACT
         assert found.worst <= (0 if exact else 1), f"{found.node.describe()} on {found.executor}: {found}"
-    seen.update(_signature(n, q.graph.shapes) for n in new)
+    seen.update(signature(n, q.graph.shapes) for n in new)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.int8 and "argmax" not in c.int8], ids=lambda c: c.name)
 def test_what_int8_refuses_a_recipe_keeps_float(case: Case, agent) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES)]
-    graph = capture(case.module(), case.inputs())
+    graph = captured(case)
     kept = [n.name for n in prepare(graph).nodes if type(n.op) in REFUSED]
     recipe = Recipe(name="float", overrides=tuple(Override(layers=name, precision="float") for name in kept))
     q = quantized_graph(graph, inputs, recipe=recipe)

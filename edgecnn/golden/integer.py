@@ -4,23 +4,24 @@ Accumulators are exact. What differs between runtimes is how an accumulator beco
 here by name:
 
 - ``half_even_fp32`` (ONNX Runtime; what a bundle's golden vectors hold): the float32 accumulator times a float32
-  multiplier, rounded half to even.
+  multiplier, rounded half to even; sums and differences in float32 too, in ONNX Runtime's order.
 - ``xnnpack`` (LiteRT's default): the same, but sums of two values have fixed-point multipliers of 21 bits and are
-  rounded half up.
+  rounded half up; leaky ReLU and bilinear resizing have 8 and 11 bits, and what XNNPACK leaves to TFLite's own kernels
+  (HARD_SWISH, BATCH_MATMUL) has their arithmetic.
 - ``gemmlowp`` (TFLite Micro): 31-bit fixed-point multipliers, rounded twice
   (tensorflow/lite/kernels/internal/common.h, ``MultiplyByQuantizedMultiplier``).
 - ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): the same, the multipliers of products
   being made of scales in float32 instead of float64.
 - ``litert_reference`` (LiteRT with its reference kernels): as that, and linear layers are rounded once.
 
-Where operators have no accumulator (softmax, sigmoid ...; under ``half_even_fp32`` sums and products too) real
-arithmetic is rounded half to even once.
+Where operators have no accumulator (softmax, sigmoid ...) real arithmetic is rounded half to even once. Kernels with
+integer arithmetic of their own are in ``golden/kernels.py``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -30,18 +31,35 @@ import numpy.typing as npt
 import torch
 
 from edgecnn.golden.float import EXECUTORS
+from edgecnn.golden.kernels import (
+    Resize,
+    hard_swish,
+    leaky_relu_of_8_bits,
+    leaky_relu_of_31_bits,
+    resize_of_10_bits,
+    resize_of_11_bits,
+)
 from edgecnn.golden.mixed import integers_read, run_skipped
+from edgecnn.golden.requantize import (
+    Requantize,
+    Sum,
+    difference_in_float,
+    fixed_point,
+    gemmlowp,
+    half_even_fp32,
+    multiplied,
+    negated,
+    single_rounding,
+    sum_in_float,
+    sum_of_21_bits,
+    sum_of_31_bits,
+)
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
 from edgecnn.graph.qparams import Int8, QParams, bounds
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.quantize.quantize import JOINED, QuantizedGraph, integers_of
-
-Integers = npt.NDArray[np.int64]
-SUM_BITS = 20
-"""Bits below the point in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
-Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
 
 
 def execute_integer(
@@ -59,81 +77,44 @@ def execute_integer(
         rounding: A name of :data:`ROUNDINGS`.
         known: Values that are taken as they are, their nodes not being executed.
     """
-    run = _Run(q, rounding)
-    values: dict[ValueName, Int8] = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
+    return execute_by_rules(q, inputs, [rounding], known=known)[rounding]
+
+
+def execute_by_rules(
+    q: QuantizedGraph,
+    inputs: Sequence[Int8],
+    roundings: Sequence[str],
+    *,
+    known: Mapping[ValueName, Int8] = MappingProxyType({}),
+) -> dict[str, dict[ValueName, Int8]]:
+    """Every value by each of several rules of :data:`ROUNDINGS`; what they agree on is computed once.
+
+    Args:
+        q: The quantized graph.
+        inputs: One int8 array per graph input, (samples, ...).
+        roundings: The rules.
+        known: Values that are taken as they are, their nodes not being executed.
+    """
+    runs = {rounding: _Run(q, rounding) for rounding in roundings}
+    given = {i.name: a for i, a in zip(q.graph.inputs, inputs, strict=True)}
+    values: dict[str, dict[ValueName, Int8]] = {rounding: dict(given) for rounding in roundings}
     for node in q.graph.nodes:
-        values[node.name] = known[node.name] if node.name in known else run.node(node, values)
+        made: dict[tuple[Any, ...], Int8] = {}
+        for rounding, run in runs.items():
+            own = values[rounding]
+            key = (run.arithmetic(node.op), *(id(own.get(i)) for i in node.inputs))
+            if node.name in known:
+                made[key] = known[node.name]
+            elif key not in made:
+                result = run.node(node, own)
+                made[key] = next((same for same in made.values() if np.array_equal(same, result)), result)
+            own[node.name] = made[key]
     return values
 
 
 def execute_node(q: QuantizedGraph, node: Node, inputs: Mapping[ValueName, Int8], *, rounding: str) -> Int8:
     """One operator alone, on given integers."""
     return _Run(q, rounding).node(node, inputs)
-
-
-def half_even_fp32(
-    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
-) -> npt.NDArray[np.float64]:
-    """``rint(float32(acc) * (x.scale * weight_scale / y.scale))``, all in float32. Channels are axis 1 or the last."""
-    multiplier = (x.scale * weight_scales) / y.scale
-    return np.rint(acc.astype(np.float32) * multiplier).astype(np.float64)
-
-
-def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams) -> npt.NDArray[np.float64]:
-    """A rounding doubling high multiplication by a Q31 multiplier, then a rounding right shift."""
-    return multiplied(acc, *fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)))
-
-
-def fixed_point(real: npt.NDArray[np.float64] | np.float32 | float) -> tuple[Integers, Integers]:
-    """A real multiplier as 31 bits and an exponent (``QuantizeMultiplier``)."""
-    fraction, exponent = np.frexp(np.asarray(real, np.float64))
-    quantized = np.rint(fraction * (1 << 31)).astype(np.int64)
-    full = quantized == 1 << 31
-    return np.where(full, 1 << 30, quantized), (exponent + full).astype(np.int64)
-
-
-def multiplied(acc: Integers, quantized: Integers, exponent: Integers) -> npt.NDArray[np.float64]:
-    """``MultiplyByQuantizedMultiplier``, rounding twice."""
-    left, right = np.maximum(exponent, 0).astype(np.int64), np.maximum(-exponent, 0).astype(np.int64)
-    product = (acc << left) * quantized
-    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    high = _divide(product + nudge)
-    mask = (np.int64(1) << right) - 1
-    threshold = (mask >> 1) + (high < 0)
-    return ((high >> right) + ((high & mask) > threshold)).astype(np.float64)
-
-
-def single_rounding(
-    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
-) -> npt.NDArray[np.float64]:
-    """The same 31-bit multiplier, rounded once, half up."""
-    quantized, exponent = fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale))
-    shift = 31 - exponent
-    return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
-
-
-def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
-    twice = 2 * max(float(x.scale), float(y.scale))
-    terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
-    return multiplied(
-        (terms[0] + terms[1]).astype(np.int64), *fixed_point(twice / ((1 << SUM_BITS) * float(out.scale)))
-    )
-
-
-def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """XNNPACK's addition: the larger multiplier has 21 bits, the other as many below the point; rounded half up."""
-    ratios = [float(p.scale / out.scale) for p in (x, y)]
-    shift = SUM_BITS + 1 - math.frexp(max(ratios))[1]
-    first, second = (round(math.ldexp(r, shift)) for r in ratios)
-    total = a * first + b * second + (1 << (shift - 1))
-    return (total >> shift).astype(np.float64)
-
-
-def _divide(values: Integers) -> Integers:
-    """Division by 2^31 that truncates toward zero, as C's does."""
-    quotient: Integers = np.where(values >= 0, values >> 31, -((-values) >> 31))
-    return quotient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,23 +124,59 @@ class Rounding:
     Attributes:
         convolution: How the accumulators of convolutions become int8.
         linear: The same for linear layers.
-        sums: Bits of the multipliers of additions and subtractions; 0 if they are real arithmetic.
+        sums: How two values are added.
+        differences: How they are subtracted.
+        leaky: Bits of the multipliers of leaky ReLUs.
+        resize: The kernel of bilinear resizing; None if it is real arithmetic.
+        tflite: Whether operators that XNNPACK lacks are TFLite's own kernels, or else real arithmetic.
+        zero_first: Whether means are rounded when their zero point has been added, which matters at ties.
         fixed_point: Whether the other operators multiply by 31-bit numbers, or else in float32.
         products: What the multipliers of products are computed in.
     """
 
     convolution: Requantize
     linear: Requantize
-    sums: int = 0
+    sums: Sum
+    differences: Sum
+    leaky: int = 0
+    resize: Resize | None = None
+    tflite: bool = False
+    zero_first: bool = False
     fixed_point: bool = False
     products: type[np.floating[Any]] = np.float64
 
 
-_REFERENCE = Rounding(convolution=gemmlowp, linear=gemmlowp, sums=31, fixed_point=True)
+NONE = Activation.NONE
+REFERENCE_BITS = 31
+"""Bits of the reference kernels' multipliers."""
+_REFERENCE = Rounding(
+    convolution=gemmlowp,
+    linear=gemmlowp,
+    sums=sum_of_31_bits,
+    differences=negated(sum_of_31_bits),
+    leaky=31,
+    resize=resize_of_10_bits,
+    tflite=True,
+    fixed_point=True,
+)
 ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
     {
-        "half_even_fp32": Rounding(convolution=half_even_fp32, linear=half_even_fp32),
-        "xnnpack": Rounding(convolution=half_even_fp32, linear=half_even_fp32, sums=21),
+        "half_even_fp32": Rounding(
+            convolution=half_even_fp32,
+            linear=half_even_fp32,
+            sums=sum_in_float,
+            differences=difference_in_float,
+        ),
+        "xnnpack": Rounding(
+            convolution=half_even_fp32,
+            linear=half_even_fp32,
+            sums=sum_of_21_bits,
+            differences=negated(sum_of_21_bits),
+            leaky=8,
+            resize=resize_of_11_bits,
+            tflite=True,
+            zero_first=True,
+        ),
         "gemmlowp": _REFERENCE,
         "tflite_runtime_reference": replace(_REFERENCE, products=np.float32),
         "litert_reference": replace(_REFERENCE, products=np.float32, linear=single_rounding),
@@ -203,9 +220,15 @@ class _Run:
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
-            case ops.Add() | ops.Sub() if self._rounding.sums:
+            case ops.Add() | ops.Sub():
                 return self._sum(node, node.op, values)
-            case ops.Mul() if self._fixed_point:
+            case ops.HardSwish() | ops.LeakyRelu() if self._rounding.tflite:
+                return self._bent(node, node.op, values[node.op.x])
+            case ops.ResizeBilinear() if self._rounding.resize is not None:
+                return self._rounding.resize(node.op, values[node.op.x])
+            case ops.MatMul() if self._rounding.tflite:
+                return self._matrix_product(node, node.op, values)
+            case ops.Mul():
                 return self._product(node, node.op, values)
             case ops.AvgPool2d() if self._fixed_point:
                 return self._average(node.op, values[node.op.x])
@@ -213,6 +236,28 @@ class _Run:
                 return self._mean(node, node.op, values[node.op.x])
             case _:
                 return self._real(node, values)
+
+    def arithmetic(self, op: Op) -> object:
+        """What this rule computes an operator by: two rules of the same arithmetic give the same integers."""
+        rule = self._rounding
+        match op:
+            case ops.Conv2d():
+                return rule.convolution
+            case ops.Linear():
+                return rule.linear
+            case ops.Add() | ops.Sub():
+                return rule.sums, rule.differences
+            case ops.LeakyRelu():
+                return rule.tflite, rule.leaky
+            case ops.HardSwish() | ops.MatMul():
+                return rule.tflite
+            case ops.ResizeBilinear():
+                return rule.resize
+            case ops.Mean():
+                return rule.fixed_point, rule.zero_first
+            case ops.AvgPool2d() | ops.Mul() | ops.Relu() | ops.Clamp() | ops.Concat() | ops.Minimum() | ops.Maximum():
+                return rule.fixed_point, rule.products
+        return None
 
     def _samples(self, values: Sequence[Int8]) -> int:
         """Samples at once: what the values' first axis holds, unless the graph makes something else of it."""
@@ -257,11 +302,11 @@ class _Run:
             return x
         if not self._fixed_point:
             steps = (x.astype(np.int64) - given.zero_point).astype(np.float32) * (given.scale / wanted.scale)
-            return clamp(np.rint(steps) + wanted.zero_point, wanted, Activation.NONE)
+            return clamp(np.rint(steps) + wanted.zero_point, wanted, NONE)
         number = self._rounding.products
         multiplier = fixed_point(number(given.scale) / number(wanted.scale))
         scaled = multiplied(x.astype(np.int64) - given.zero_point, *multiplier)
-        return clamp(scaled + wanted.zero_point, wanted, Activation.NONE)
+        return clamp(scaled + wanted.zero_point, wanted, NONE)
 
     def _clamped(self, node: Node, op: ops.Relu | ops.Clamp, x: Int8) -> Int8:
         """Other parameters first, then the bounds as integers."""
@@ -273,21 +318,43 @@ class _Run:
         return clamped
 
     def _sum(self, node: Node, op: ops.Add | ops.Sub, values: Mapping[ValueName, Int8]) -> Int8:
-        """Inputs times fixed-point multipliers, added."""
+        """An addition or a subtraction."""
         activations = self._q.activations
         x, y, params = activations[op.x], activations[op.y], activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) - p.zero_point for i, p in ((op.x, x), (op.y, y)))
-        sums = sum_of_31_bits if self._fixed_point else sum_of_21_bits
-        scaled = sums(a, b if isinstance(op, ops.Add) else -b, x, y, params)
+        sums = self._rounding.sums if isinstance(op, ops.Add) else self._rounding.differences
+        scaled = sums(a, b, x, y, params)
         return clamp(scaled + params.zero_point, params, op.activation)
 
+    def _bent(self, node: Node, op: ops.HardSwish | ops.LeakyRelu, x: Int8) -> Int8:
+        """Activations with kernels of their own."""
+        given, params = self._q.activations[op.x], self._q.activations[node.name]
+        centered = x.astype(np.int64) - given.zero_point
+        if isinstance(op, ops.HardSwish):
+            bent = hard_swish(centered, given, params)
+        else:
+            leaky = leaky_relu_of_31_bits if self._rounding.leaky == REFERENCE_BITS else leaky_relu_of_8_bits
+            bent = leaky(op.slope, centered, given, params)
+        return clamp(bent + params.zero_point, params, NONE)
+
+    def _matrix_product(self, node: Node, op: ops.MatMul, values: Mapping[ValueName, Int8]) -> Int8:
+        """BATCH_MATMUL: exact accumulators, a 31-bit multiplier, rounded twice."""
+        x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
+        a, b = (self._integers(i, values).astype(np.float64) for i in (op.x, op.y))
+        acc = np.matmul(a - x.zero_point, b - y.zero_point).astype(np.int64)
+        scaled = multiplied(acc, *fixed_point(float(x.scale * y.scale) / float(params.scale)))
+        return clamp(scaled + params.zero_point, params, NONE)
+
     def _product(self, node: Node, op: ops.Mul, values: Mapping[ValueName, Int8]) -> Int8:
-        """The reference kernel's multiplication: an accumulator of products."""
+        """A product of integers, times one multiplier."""
         x, y, params = self._q.activations[op.x], self._q.activations[op.y], self._q.activations[node.name]
         a, b = (self._integers(i, values).astype(np.int64) for i in (op.x, op.y))
-        number = self._rounding.products
-        multiplier = fixed_point(number(x.scale) * number(y.scale) / number(params.scale))
-        scaled = multiplied((a - x.zero_point) * (b - y.zero_point), *multiplier)
+        acc = (a - x.zero_point) * (b - y.zero_point)
+        if self._fixed_point:
+            number = self._rounding.products
+            scaled = multiplied(acc, *fixed_point(number(x.scale) * number(y.scale) / number(params.scale)))
+        else:
+            scaled = half_even_fp32(acc, x, np.asarray(y.scale), params)
         return clamp(scaled + params.zero_point, params, op.activation)
 
     def _average(self, op: ops.AvgPool2d, x: Int8) -> Int8:
@@ -303,11 +370,13 @@ class _Run:
         count = math.prod(x.shape[a] for a in op.axes)
         if not self._fixed_point:
             multiplier = given.scale / (params.scale * np.float32(count))
-            return clamp(np.rint(acc.astype(np.float32) * multiplier) + params.zero_point, params, Activation.NONE)
+            zero = params.zero_point
+            before = np.float32(zero if self._rounding.zero_first else 0)
+            return clamp(np.rint(acc.astype(np.float32) * multiplier + before) + (zero - before), params, NONE)
         quantized, exponent = fixed_point(float(given.scale) / float(params.scale))
         shift = min(count.bit_length() - 1, 32, 31 + int(exponent))
         scaled = multiplied(acc, (quantized << shift) // count, exponent - shift)
-        return clamp(scaled + params.zero_point, params, Activation.NONE)
+        return clamp(scaled + params.zero_point, params, NONE)
 
     def _real(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
         """Real arithmetic in float64 on what the integers stand for, rounded once."""
@@ -319,7 +388,7 @@ class _Run:
         samples = self._samples([values[i] for i in node.inputs if i in values])
         result = EXECUTORS[type(node.op)](node.op, samples, *reals).numpy()
         rounded = np.rint(result / float(params.scale)) + params.zero_point
-        return clamp(rounded, params, getattr(node.op, "activation", Activation.NONE))
+        return clamp(rounded, params, getattr(node.op, "activation", NONE))
 
 
 def clamp(integers: npt.NDArray[Any], params: QParams, activation: Activation) -> Int8:

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -15,16 +15,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.bundle import REFERENCE, Bundle
+from edgecnn.bundle import REFERENCE, Bundle, Golden
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, ModelError
+from edgecnn.parity.rounding import STANDS_FOR
 from edgecnn.parity.scenes import SceneScores
 from edgecnn.tasks import Classes, task_of
 
 Array = npt.NDArray[Any]
 Reference = Callable[[Sequence[Array]], Sequence[Array]]
-GEMMLOWP = "int8-gemmlowp"
-"""The golden outputs that TFLite's reference rounding gives."""
 MOST = 256
 """Samples in one request, at most."""
 BYTES = 2**20
@@ -92,9 +91,7 @@ def golden_trial(bundle: Bundle) -> Trial:
     size = batch_size([i.shape for i in bundle.manifest.inputs])
 
     def batches(precision: str, rounding: str) -> Iterator[Batch]:
-        own = golden.outputs.get(precision) if precision != REFERENCE else None
-        if f"{precision}-{rounding}" == GEMMLOWP:
-            own = golden.outputs[GEMMLOWP]
+        own = None if precision == REFERENCE else _by_rule(golden, precision, rounding)
         for start in range(0, golden.samples, size):
             part = slice(start, start + size)
             yield Batch(
@@ -113,6 +110,15 @@ def golden_trial(bundle: Bundle) -> Trial:
         batches=batches,
         digest=lambda: _digest([*inputs, *([] if golden.labels is None else [golden.labels])]),
     )
+
+
+def _by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
+    """The golden outputs of a precision by a rule of rounding, or by the rule that stands for it."""
+    while rounding in STANDS_FOR:
+        if (own := golden.outputs.get(f"{precision}-{rounding}")) is not None:
+            return own
+        rounding = STANDS_FOR[rounding]
+    return golden.outputs.get(precision)
 
 
 def _digest(arrays: Sequence[Array]) -> str:

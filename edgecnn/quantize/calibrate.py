@@ -82,8 +82,9 @@ class _Sums:
 
     def __init__(self, observer: Observer) -> None:
         self.reach = observer.reach
-        centers, counts = observer.centers, observer.counts
-        self.counts, self.values, self.squares = (_running(counts * centers**power) for power in range(3))
+        centers, counts = observer.centers, observer.counts.astype(np.float64)
+        self.counts = _running(counts)
+        self.values, self.squares = _running(counts * centers), _running(counts * np.square(centers))
 
     def errors(self, lows: Reals, highs: Reals) -> Reals:
         edges, reals = _levels(self.reach, lows, highs)

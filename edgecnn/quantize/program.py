@@ -48,21 +48,23 @@ class Program:
     bytes_in: ByteInput | None = None
 
     def golden(
-        self, inputs: Sequence[npt.NDArray[np.float32]], *, rounding: str = "half_even_fp32"
-    ) -> dict[str, npt.NDArray[np.int8]]:
-        """The integers of every output, by its public name, for float inputs (samples, ...).
+        self, inputs: Sequence[npt.NDArray[np.float32]], *, roundings: Sequence[str]
+    ) -> dict[str, dict[str, npt.NDArray[np.int8]]]:
+        """By rule of rounding the integers of every output, by its public name, for float inputs (samples, ...).
 
         An output that a float layer gives is quantized by its parameters.
         """
-        from edgecnn.golden.integer import execute_integer
+        from edgecnn.golden.integer import execute_by_rules
         from edgecnn.golden.mixed import as_integers
 
         q = self.quantized
         if self.bytes_in is not None:
             inputs = self.bytes_in.convert(inputs)
         integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)]
-        values = execute_integer(q, integers, rounding=rounding)
-        return {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
+        return {
+            rounding: {o.name: as_integers(q, o.value, values[o.value]) for o in q.graph.outputs}
+            for rounding, values in execute_by_rules(q, integers, roundings).items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

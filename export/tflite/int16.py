@@ -17,10 +17,11 @@ from edgecnn.errors import LoweringError
 from edgecnn.export.lowering import lower_all
 from edgecnn.export.tflite.legalize import RULES
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds, lower_clamp
-from edgecnn.export.tflite.write import Arrange, Tensor, TfliteWriter, symmetric
+from edgecnn.export.tflite.quantized import QuantizedWriter
+from edgecnn.export.tflite.write import Arrange, TfliteWriter, symmetric
 from edgecnn.export.written import Written
 from edgecnn.graph import ops
-from edgecnn.graph.graph import Graph, Input, Node
+from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.int16 import RELUS, QuantizedGraph16, Scale16, follow_int16
@@ -82,8 +83,8 @@ def lower_clamp_int16(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
 LOWERINGS_INT16: Mapping[type[Op], Lower] = MappingProxyType({**LOWERINGS, ops.Clamp: lower_clamp_int16})
 
 
-class Int16x8Writer(TfliteWriter):
-    """The float writer with int16 tensors. Inputs and outputs are float32, quantized and dequantized by operators."""
+class Int16x8Writer(QuantizedWriter):
+    """Writes int16 tensors; inputs and outputs are float32."""
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph16) -> None:
         self._q = quantized
@@ -130,30 +131,9 @@ class Int16x8Writer(TfliteWriter):
             raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
         return (options[0], {**options[1], "potScaleInt16": False}) if operator in {"ADD", "SUB"} else options
 
-    def _place_input(self, value: Input) -> Tensor:
-        real = super()._place_input(value)
-        self._make_float(real)
-        tensor = self._value_tensor(f"{value.name}.q", value.shape, real.axes, public=False, value=value.name)
-        self._append("QUANTIZE", [real.index], tensor.index, ("QuantizeOptions", {}), 1)
-        self._stored[value.name] = [tensor]
-        return real
-
-    def _output_tensor(self, value: ValueName) -> Tensor:
-        integers = super()._output_tensor(value)
-        self._model_tensors[integers.index].shapeSignature = None
-        name = next(o.name for o in self.graph.outputs if o.value == value)
-        real = self._value_tensor(name, self.graph.shapes[value], integers.axes, public=True, value=value)
-        self._make_float(real)
-        self._append("DEQUANTIZE", [integers.index], real.index, ("DequantizeOptions", {}), 1)
-        return real
-
     def _type_value(self, index: int, value: ValueName) -> None:
         self._model_tensors[index].type = schema.TensorType.INT16
         self._model_tensors[index].quantization = _per_tensor(self._q.activations[value])
-
-    def _make_float(self, tensor: Tensor) -> None:
-        self._model_tensors[tensor.index].type = schema.TensorType.FLOAT32
-        self._model_tensors[tensor.index].quantization = None
 
 
 def _per_tensor(scale: Scale16) -> Any:

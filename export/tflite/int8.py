@@ -11,9 +11,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter, symmetric
+from edgecnn.export.tflite.quantized import QuantizedWriter
+from edgecnn.export.tflite.write import Arrange, Axes, Tensor, symmetric
 from edgecnn.graph import ops
-from edgecnn.graph.graph import Graph, Input, Node
+from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
@@ -74,8 +75,8 @@ integers for the output's, and it has neither RELU_N1_TO_1 nor RELU_0_TO_1; XNNP
 """
 
 
-class Int8Writer(TfliteWriter):
-    """The float writer with int8 tensors. Inputs and outputs are float32, quantized and dequantized by operators."""
+class Int8Writer(QuantizedWriter):
+    """Writes int8 tensors; inputs and outputs as ``io`` says."""
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._q, self._io = quantized, io
@@ -130,42 +131,25 @@ class Int8Writer(TfliteWriter):
         end = LOWEST if operator == "MAXIMUM" else HIGHEST
         return math.isfinite(bound) and self._q.activations[node.name].quantize(np.array(bound)) != end
 
-    def _place_input(self, value: Input) -> Tensor:
-        real = super()._place_input(value)
+    def to_outside(self) -> tuple[str, str] | None:
+        """A QUANTIZE where bytes go out, none where the integers do."""
         if self._io == "int8":
-            return real
-        self._make_outside(real)
-        tensor = self._value_tensor(f"{value.name}.q", value.shape, real.axes, public=False, value=value.name)
-        self._append("QUANTIZE", [real.index], tensor.index, ("QuantizeOptions", {}), 1)
-        self._stored[value.name] = [tensor]
-        return real
+            return None
+        return ("QUANTIZE", "QuantizeOptions") if self._io == "uint8" else super().to_outside()
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
-        integers = super()._output_tensor(value)
-        if self._io == "int8":
-            return integers
-        self._model_tensors[integers.index].shapeSignature = None
-        name = next(o.name for o in self.graph.outputs if o.value == value)
-        real = self._value_tensor(name, self.graph.shapes[value], integers.axes, public=True, value=value)
-        self._make_outside(real)
-        operator, options = ("QUANTIZE", "Quantize") if self._io == "uint8" else ("DEQUANTIZE", "Dequantize")
-        self._append(operator, [integers.index], real.index, (f"{options}Options", {}), 1)
-        return real
+    def make_outside(self, tensor: Tensor) -> None:
+        """Give an input or output its public type: float32, or uint8 that is int8 plus 128."""
+        if self._io != "uint8":
+            super().make_outside(tensor)
+            return
+        record = self._model_tensors[tensor.index]
+        inside = record.quantization
+        record.type = schema.TensorType.UINT8
+        record.quantization = _quantization(inside.scale, inside.zeroPoint + UINT8_OFFSET, 0)
 
     def _type_value(self, index: int, value: ValueName) -> None:
         self._model_tensors[index].type = schema.TensorType.INT8
         self._model_tensors[index].quantization = _of(self._q.activations[value])
-
-    def _make_outside(self, tensor: Tensor) -> None:
-        """Give an input or output its public type: float32, or uint8 that is int8 plus 128."""
-        record = self._model_tensors[tensor.index]
-        if self._io == "uint8":
-            record.type = schema.TensorType.UINT8
-            inside = record.quantization
-            record.quantization = _quantization(inside.scale, inside.zeroPoint + UINT8_OFFSET, 0)
-        else:
-            record.type = schema.TensorType.FLOAT32
-            record.quantization = None
 
 
 def _of(params: QParams) -> Any:
