@@ -37,11 +37,10 @@ from edgecnn.locate.expected import Expected
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.locate.report import locate_failures
-from edgecnn.locate.rules import rule_of
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.twin import Twin, make_twin
 from edgecnn.parity.check import check_bundle
-from edgecnn.parity.rounding import HALF_EVEN
+from edgecnn.parity.rounding import HALF_EVEN, rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.target import Target, resolve_targets
 
@@ -307,7 +306,7 @@ def test_a_verdict_names_layer_and_cause_and_the_command_tells(clean, tmp_path) 
     assert result.return_value == 1
     for word in ("layer: left (Conv2d left)", "cause: in the file, 1 of 576", "board local", "breaks its rule", "try:"):
         assert word in result.output
-    told = CliRunner().invoke(cli, [*command, "--json"], standalone_mode=False)
+    told = CliRunner().invoke(cli, [*command, "--json", "-"], standalone_mode=False)
     report = json.loads(told.stdout)
     assert report["verdicts"][0]["layer"] == "left (Conv2d left)"
     assert report["verdicts"][0]["cause"].startswith("in the file, 1 of 576")
@@ -339,7 +338,7 @@ def _fields(spec: Any) -> dict[str, Any]:
     ],
 )
 def test_runtimes_have_the_rules_of_their_kernels(runtime, options, rule) -> None:
-    assert rule_of(runtime, options) == rule
+    assert rounding_of(runtime, options).rule == rule
 
 
 def test_parameters_that_the_manifest_has_wrong_are_told(clean, targets, tmp_path) -> None:
@@ -358,7 +357,6 @@ def test_another_rule_of_rounding_is_recognised(clean, targets, monkeypatch) -> 
     target = resolve_targets(["litert[xnnpack=off,reference_kernels=on]"])[0]
     artifact = clean.artifact("tflite", "int8")
     assert not locate(clean, artifact, target, failed=True).found
-    monkeypatch.setattr("edgecnn.locate.locate.rule_of", lambda *_: "half_even_fp32")
     monkeypatch.setattr("edgecnn.locate.locate.rounding_of", lambda *_: HALF_EVEN)
     found = locate(clean, artifact, target, failed=True)
     assert found.fault == "runtime"

@@ -273,7 +273,7 @@ def test_command_writes_a_recipe_that_export_takes(weights: Path, tmp_path: Path
     recipe, bundle = tmp_path / "new" / "mixed.toml", tmp_path / "bundle"
     common = ["conv_pool", "--weights", str(weights), "--data", "digits", "--calibration-samples", "32"]
     run = CliRunner().invoke(
-        cli, ["sensitivity", *common, "--samples", "16", "--regain", "0.3", "-o", str(recipe), "--json"]
+        cli, ["sensitivity", *common, "--samples", "16", "--regain", "0.3", "-o", str(recipe), "--json", "-"]
     )
     assert run.exit_code == 0, run.output
     said = json.loads(run.stdout)

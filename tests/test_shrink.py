@@ -207,7 +207,7 @@ def test_command(bundle, tmp_path: Path) -> None:
     """In processes of their own, as a user runs it."""
     bad = planted(bundle, tmp_path / "bad", "tflite", "fp32", tflite_constant("scores.bias", doubled))
     run = CliRunner().invoke(
-        cli, ["shrink", str(bad.directory), "--target", "litert", "-o", str(tmp_path / "small"), "--json"]
+        cli, ["shrink", str(bad.directory), "--target", "litert", "-o", str(tmp_path / "small"), "--json", "-"]
     )
     assert run.exit_code == 0, run.output
     said = json.loads(run.stdout)

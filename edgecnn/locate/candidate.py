@@ -35,6 +35,7 @@ from edgecnn.locate.part import Part, expected_outputs, resizable
 from edgecnn.locate.taps import Points
 from edgecnn.locate.twin import Twin, make_twin
 from edgecnn.parity.exactness import is_exact
+from edgecnn.parity.rounding import STANDS_FOR
 
 Kind = Literal["cut", "anew"]
 
@@ -159,7 +160,7 @@ def write_part(
         golden["fp16"] = golden[REFERENCE]
     if part.quantized is not None:
         golden["int8"] = expected_outputs(part, inputs, "half_even_fp32")
-        golden["int8-gemmlowp"] = expected_outputs(part, inputs, "gemmlowp")
+        golden |= {f"int8-{rule}": expected_outputs(part, inputs, rule) for rule in STANDS_FOR}
     new = NewArtifact(
         file=artifact.path.name,
         format=artifact.format,

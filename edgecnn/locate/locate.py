@@ -26,12 +26,13 @@ from edgecnn.locate.location import (
     merged_lines,
     module_and_operator,
 )
-from edgecnn.locate.rules import breaks, is_exact, rule_of
+from edgecnn.locate.rules import breaks, is_exact
 from edgecnn.locate.stated import manifest_cause
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.twin import make_twin
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import stored_inputs
+from edgecnn.parity.trials import golden_by_rule
 from edgecnn.targets.target import Target
 
 Array = NDArray[Any]
@@ -107,8 +108,7 @@ class _Search:
         chosen = taps.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
         inputs = [np.ascontiguousarray(a[chosen]) for a in all_inputs]
         stored = [np.ascontiguousarray(a[chosen]) for a in stored]
-        rule = rule_of(self._target.runtime, self._target.options)
-        expected = expect(self._twin, self._bundle.manifest, self._artifact, inputs, rule)
+        expected = expect(self._twin, self._bundle.manifest, self._artifact, inputs, self._rounding.rule)
         try:
             lines, broken = self._lines(expected, stored)
         except TargetError as error:
@@ -126,7 +126,8 @@ class _Search:
     def _integers_or_reals(self, outputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Outputs, and what they are to be by the golden vectors, in the model's layout."""
         manifest, form = self._bundle.manifest, self._artifact.format
-        group = self._golden.outputs.get(self._artifact.precision, self._golden.outputs["fp32"])
+        own = golden_by_rule(self._golden, self._artifact.precision, self._rounding.rule)
+        group = self._golden.outputs["fp32"] if own is None else own
         spec = self._artifact.spec.quantization
         found, wanted = [], []
         for output, given in zip(manifest.outputs, outputs, strict=True):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
 from edgecnn.locate.twin import Twin
 from edgecnn.parity.exactness import node_is_exact
-from edgecnn.parity.rounding import Rounding
-from edgecnn.targets.runtimes import OptionValue
+from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, Rounding
 
 REAL_LIMIT = 1e-5
 """Largest error of one float operator, as a share of its value's range: the limit of a whole fp32 artifact."""
@@ -19,26 +16,12 @@ MEAN_STEP = 0.5
 """Largest mean of that."""
 
 
-def rule_of(runtime: str, options: Mapping[str, OptionValue]) -> str:
-    """The integer reference's rule that is nearest to a runtime's, a name of `edgecnn.golden.integer.ROUNDINGS`."""
-    match runtime:
-        case "onnxruntime":
-            return "half_even_fp32"
-        case "litert" if options.get("xnnpack", True):
-            return "xnnpack"
-        case "litert" if options.get("reference_kernels", False):
-            return "litert_reference"
-        case "tflite-micro":
-            return "gemmlowp"
-    return "tflite_runtime_reference"
-
-
 def is_exact(twin: Twin, value: ValueName, rounding: Rounding) -> bool:
     """Whether a value's integers are to be exactly the golden ones where its operator reads golden ones."""
     if twin.quantized is None or not rounding.exact:
         return False
     node = twin.graph.producers.get(value)
-    return rounding.rule == "half_even_fp32" if node is None else node_is_exact(twin.quantized, node)
+    return rounding.rule in (HALF_EVEN.rule, XNNPACK.rule) if node is None else node_is_exact(twin.quantized, node)
 
 
 def breaks(gap: Gap, *, exact: bool) -> bool:

@@ -26,7 +26,12 @@ class Rounding:
 REFERENCE_RULE = "half_even_fp32"
 """The rule of a bundle's golden vectors ``int8``."""
 STANDS_FOR: Mapping[str, str] = MappingProxyType(
-    {"xnnpack": REFERENCE_RULE, "gemmlowp": REFERENCE_RULE, "litert_reference": "gemmlowp"}
+    {
+        "xnnpack": REFERENCE_RULE,
+        "gemmlowp": REFERENCE_RULE,
+        "litert_reference": "gemmlowp",
+        "tflite_runtime_reference": "gemmlowp",
+    }
 )
 """Other rules, and whose golden vectors hold where a bundle has none of theirs, since they say the same."""
 HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=True)
@@ -34,7 +39,7 @@ XNNPACK = Rounding(rule="xnnpack", exact=True)
 LITERT_REFERENCE = Rounding(rule="litert_reference", exact=True)
 REFERENCE_KERNELS = Rounding(rule="gemmlowp", exact=True)
 NEARLY_HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=False)
-NEARLY_REFERENCE = Rounding(rule="gemmlowp", exact=False)
+NEARLY_REFERENCE = Rounding(rule="tflite_runtime_reference", exact=False)
 
 
 def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> Rounding:

@@ -91,7 +91,7 @@ def golden_trial(bundle: Bundle) -> Trial:
     size = batch_size([i.shape for i in bundle.manifest.inputs])
 
     def batches(precision: str, rounding: str) -> Iterator[Batch]:
-        own = None if precision == REFERENCE else _by_rule(golden, precision, rounding)
+        own = None if precision == REFERENCE else golden_by_rule(golden, precision, rounding)
         for start in range(0, golden.samples, size):
             part = slice(start, start + size)
             yield Batch(
@@ -112,7 +112,7 @@ def golden_trial(bundle: Bundle) -> Trial:
     )
 
 
-def _by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
+def golden_by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
     """The golden outputs of a precision by a rule of rounding, or by the rule that stands for it."""
     while rounding in STANDS_FOR:
         if (own := golden.outputs.get(f"{precision}-{rounding}")) is not None:
