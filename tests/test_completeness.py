@@ -22,7 +22,7 @@ from edgecnn.graph.ops import OPS
 ROOT = Path(__file__).parent.parent
 IN_CHECKOUT = (ROOT / "pyproject.toml").exists()
 # No subpackage on the device side, nor what the command line needs before it starts to work, may need torch.
-WITHOUT_TORCH = ("graph", "export", "targets", "bundle", "parity", "bench", "cli", "data", "loading")
+WITHOUT_TORCH = ("graph", "export", "targets", "bundle", "parity", "locate", "bench", "cli", "data", "loading")
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.__name__)

@@ -20,25 +20,33 @@ from faults_support import (
     tflite_operator,
     tflite_zero_point,
 )
+from int8_support import quantized_graph
 from torch import nn
 
 import edgecnn
 from edgecnn.bundle import Bundle, encode_golden, load_bundle
+from edgecnn.capture.capture import capture
 from edgecnn.cli import cli
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import BundleError, EdgecnnError
+from edgecnn.export.written import Written
 from edgecnn.locate import edit_onnx, edit_tflite, taps
+from edgecnn.locate import expected as expected_module
+from edgecnn.locate.causes import clipped_cause
+from edgecnn.locate.expected import Expected
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.locate.report import locate_failures
 from edgecnn.locate.rules import rule_of
 from edgecnn.locate.suspect import Suspect
-from edgecnn.locate.twin import make_twin
+from edgecnn.locate.twin import Twin, make_twin
 from edgecnn.parity.check import check_bundle
+from edgecnn.parity.rounding import HALF_EVEN
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.target import Target, resolve_targets
 
 Edit = Callable[[bytes], bytes]
+NONE = Written(data=b"", operators={}, axes={})
 RUNTIME = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
@@ -332,3 +340,60 @@ def _fields(spec: Any) -> dict[str, Any]:
 )
 def test_runtimes_have_the_rules_of_their_kernels(runtime, options, rule) -> None:
     assert rule_of(runtime, options) == rule
+
+
+def test_parameters_that_the_manifest_has_wrong_are_told(clean, targets, tmp_path) -> None:
+    planted(clean, tmp_path / "net", "tflite", "int8", edit_same)
+    path = tmp_path / "net" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    (params,) = manifest["artifacts"][0]["quantization"]["outputs"].values()
+    params["zero_point"] += 1
+    path.write_text(json.dumps(manifest))
+    found = _located(load_bundle(tmp_path / "net"), targets)
+    assert found.fault == "input"
+    assert "for output, its program" in found.cause
+
+
+def test_another_rule_of_rounding_is_recognised(clean, targets, monkeypatch) -> None:
+    target = resolve_targets(["litert[xnnpack=off,reference_kernels=on]"])[0]
+    artifact = clean.artifact("tflite", "int8")
+    assert not locate(clean, artifact, target, failed=True).found
+    monkeypatch.setattr("edgecnn.locate.locate.rule_of", lambda *_: "half_even_fp32")
+    monkeypatch.setattr("edgecnn.locate.locate.rounding_of", lambda *_: HALF_EVEN)
+    found = locate(clean, artifact, target, failed=True)
+    assert found.fault == "runtime"
+    assert "the kernel rounds by the rule" in found.cause
+    assert found.layer
+
+
+def test_a_kernel_that_breaks_its_rule_is_told_from_the_file(clean, targets, monkeypatch) -> None:
+    """The golden executor is given another weight, so that file and program agree and the kernel seems wrong."""
+    artifact, target = clean.artifact("tflite", "fp32"), targets["tflite"]
+    real = expected_module.expect
+
+    def wrong(twin, *given):
+        constants = {**twin.graph.constants, "left.weight": twin.graph.constants["left.weight"] * 1.5}
+        return real(replace(twin, graph=replace(twin.graph, constants=constants)), *given)
+
+    monkeypatch.setattr("edgecnn.locate.locate.expect", wrong)
+    found = locate(clean, artifact, target, failed=True)
+    assert found.layer == "left (Conv2d left)"
+    assert "litert's kernel for Conv2d is at fault there: the file is what its program gives" in found.cause
+
+
+def test_a_range_that_calibration_cut_short_is_named(clean, tmp_path) -> None:
+    torch.manual_seed(4)
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    graph = capture(Net().eval(), [torch.from_numpy(x[:1])])
+    twin = Twin(form="onnx", precision="int8", graph=graph, quantized=quantized_graph(graph, [x * 0.2]), written=NONE)
+    q = twin.quantized
+    cut = replace(q, activations={**q.activations, "x": quantized_graph(graph, [x]).activations["x"]})
+    inputs = (cut.activations["x"].quantize(x),)
+    expected = Expected(twin=replace(twin, quantized=cut), rule="", inputs=inputs, values={}, sums={})
+    found = clipped_cause(expected)
+    assert found is not None
+    assert "cut the range of" in found.text
+    whole = Expected(
+        twin=replace(twin, quantized=quantized_graph(graph, [x])), rule="", inputs=inputs, values={}, sums={}
+    )
+    assert clipped_cause(whole) is None

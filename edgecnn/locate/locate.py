@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bundle import Artifact, Bundle, InputSpec, OutputSpec, Program
+from edgecnn.bundle import Artifact, Bundle, Program
 from edgecnn.errors import BundleError, TargetError
 from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
@@ -27,6 +27,7 @@ from edgecnn.locate.location import (
     module_and_operator,
 )
 from edgecnn.locate.rules import breaks, is_exact, rule_of
+from edgecnn.locate.stated import manifest_cause
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.twin import make_twin
 from edgecnn.parity.rounding import rounding_of
@@ -113,7 +114,9 @@ class _Search:
         except TargetError as error:
             self._notes.append(f"values could not be given out: {error.message}")
             lines, broken = (), []
-        cause = self._layout() or self._cause(comparison, expected, lines, broken, inputs, stored, outputs, chosen)
+        given = [a[chosen] for a in self._integers_or_reals(outputs)[0]]
+        cause = manifest_cause(self._twin, self._bundle.manifest, self._artifact)
+        cause = cause or self._cause(comparison, expected, lines, broken, inputs, stored, given)
         return self._told(lines, cause)
 
     def _affordable(self) -> int:
@@ -198,31 +201,6 @@ class _Search:
         if points.refused:
             self._notes.append(f"{self._target.runtime} fuses its operators otherwise while its values are given out")
 
-    def _layout(self) -> Cause | None:
-        """A manifest that says another layout or other parameters than the program's own."""
-        manifest, form = self._bundle.manifest, self._artifact.format
-        both: tuple[InputSpec | OutputSpec, ...] = (*manifest.inputs, *manifest.outputs)
-        for value in both:
-            wanted = self._twin.written.axes.get(value.name)
-            if wanted is not None and tuple(value.axes[form]) != tuple(wanted):
-                text = f"the manifest says that {value.name} is stored in the order {list(value.axes[form])}, and it is"
-                return Cause(
-                    fault="input", text=f"{text} {list(wanted)} in {form} files", remedy="export the model again"
-                )
-        q, spec = self._twin.quantized, self._artifact.spec.quantization
-        if q is None or spec is None:
-            return None
-        values = {i.name: i.name for i in q.graph.inputs} | {o.name: o.value for o in q.graph.outputs}
-        for name, params in {**spec.inputs, **spec.outputs}.items():
-            own = q.activations[values[name]]
-            if (np.float32(params.scale), params.zero_point) != (own.scale, own.zero_point):
-                text = (
-                    f"the manifest has the scale {params.scale:.6g} and zero point {params.zero_point} for {name},"
-                    f" its program {float(own.scale):.6g} and {own.zero_point}"
-                )
-                return Cause(fault="input", text=text, remedy="export the model again")
-        return None
-
     def _cause(
         self,
         comparison: Comparison,
@@ -231,12 +209,11 @@ class _Search:
         broken: list[tuple[taps.Point, Array]],
         inputs: Sequence[Array],
         stored: Sequence[Array],
-        outputs: Sequence[Array],
-        chosen: Any,
+        given: Sequence[Array],
     ) -> Cause | None:
+        """The likely cause: of the file first, then of the runtime, then of the input, then of quantization."""
         first = broken[0][0].value if broken else ""
         found = causes.file_cause(comparison, [first, *self._parts_of(first)])
-        given = [a[chosen] for a in self._integers_or_reals(outputs)[0]]
         if found is not None:
             mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
             return replace(found, text=f"{found.text}; it acts as if its input were {mixed}") if mixed else found
