@@ -239,8 +239,8 @@ class _Search:
         """Values that are wrong though every operator alone is right."""
         spec = self._artifact.spec.quantization
         exact = spec is not None and spec.exact and self._rounding.exact
-        if not exact and self._twin.quantized is not None:
-            return None  # single steps add up there, which is no fault
+        if not exact and (self._twin.quantized is not None or not self._failed):
+            return None  # single steps, and the last bits of floats, add up there, which is no fault
         first = next((line for line in lines if breaks(line.drift, exact=exact)), None)
         if first is None:
             return None
