@@ -99,7 +99,7 @@ def board_targets(names: Sequence[str], stack: ExitStack) -> Iterator[Target]:
 def main() -> int:
     """Count."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--boards", default=",".join(BOARDS))
     parser.add_argument("--board-models", default=",".join(BOARD_MODELS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.names import TargetName
 from edgecnn.targets.target import Target
 
 
@@ -39,6 +40,11 @@ class SharedHost(LocalHost):
         return self._kept
 
 
-def shared_target(agent: Any, runtime: str, place: str = "local") -> Target:
+def shared_target(agent: Any, runtime: str, place: str = "local", **options: Any) -> Target:
     """A runtime of that agent, as a target with the name that it has at its place."""
-    return Target(runtime=runtime, host=SharedHost(agent), name=f"{runtime}@{place}")
+    return Target(
+        runtime=runtime,
+        host=SharedHost(agent),
+        options=options,
+        name=str(TargetName(runtime=runtime, options=tuple(sorted(options.items())), host=place)),
+    )

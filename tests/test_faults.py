@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from false_alarms import alarms
 from faults_support import edited_onnx, edited_tflite, onnx_constant, planted, tflite_constant, tflite_operator
 from faults_support import tflite_zero_point as zero_point
 from golden_support import with_golden_inputs
@@ -218,11 +219,19 @@ def examined(bundle: Bundle, agent: Any, form: str) -> CheckReport:
     return locate_failures(bundle, check_bundle(bundle, targets=[target]), targets=[target])
 
 
-def test_the_good_bundle_passes(bundle, agent) -> None:
-    for form in RUNTIMES:
-        report = examined(bundle, agent, form)
-        assert report.passed
-        assert report.locations == ()
+GOOD_TARGETS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("onnxruntime", {}),
+    ("onnxruntime", {"graph_optimization": "basic"}),
+    ("litert", {}),
+    ("litert", {"xnnpack": False}),
+    ("litert", {"xnnpack": False, "reference_kernels": True}),
+)
+
+
+@pytest.mark.parametrize(("runtime", "options"), GOOD_TARGETS)
+def test_no_false_alarm(runtime: str, options: dict[str, Any], bundle, agent) -> None:
+    """Every layer of good artifacts is looked into; benchmarks/false_alarms.py does it over the zoo and the boards."""
+    assert alarms(bundle, [shared_target(agent, runtime, **options)]) == (2, [])
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.name}, {f.precision} {f.form}")

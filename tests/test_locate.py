@@ -32,7 +32,7 @@ from edgecnn.errors import BundleError, EdgecnnError
 from edgecnn.export.written import Written
 from edgecnn.locate import edit_onnx, edit_tflite, taps
 from edgecnn.locate import expected as expected_module
-from edgecnn.locate.causes import clipped_cause
+from edgecnn.locate.causes import clipped_cause, float_kernels
 from edgecnn.locate.expected import Expected
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
@@ -395,3 +395,48 @@ def test_a_range_that_calibration_cut_short_is_named(clean, tmp_path) -> None:
         twin=replace(twin, quantized=quantized_graph(graph, [x])), rule="", inputs=inputs, values={}, sums={}
     )
     assert clipped_cause(whole) is None
+
+
+def test_a_kernel_that_breaks_its_rule_is_not_the_fault_of_a_file_that_differs(
+    clean, targets, tmp_path, monkeypatch
+) -> None:
+    """The golden executor has another weight in one layer, the file another bias in the last."""
+    edit = tflite_constant("scores.bias", add(1e-3, 3))
+    bundle = planted(clean, tmp_path / "net", "tflite", "fp32", edit)
+    real = expected_module.expect
+
+    def wrong(twin, *given):
+        constants = {**twin.graph.constants, "left.weight": twin.graph.constants["left.weight"] * 1.5}
+        return real(replace(twin, graph=replace(twin.graph, constants=constants)), *given)
+
+    monkeypatch.setattr("edgecnn.locate.locate.expect", wrong)
+    found = _located(bundle, targets)
+    assert found.layer == "left (Conv2d left)"
+    assert found.fault == "runtime"
+    assert "the operator exported anew does the same" in found.cause
+
+
+def test_threads_that_change_values_are_told(clean, monkeypatch) -> None:
+    target = resolve_targets(["onnxruntime[threads=2]"])[0]
+    real = Suspect.run
+
+    def run(self, data, what, inputs, *, options=None):
+        outputs = real(self, data, what, inputs, options=options)
+        return outputs if options else [o * 1.01 for o in outputs]
+
+    monkeypatch.setattr(Suspect, "run", run)
+    found = locate(clean, clean.artifact("onnx", "fp32"), target, failed=True)
+    assert "with 2 threads" in found.cause
+    assert found.remedy == "threads=1"
+
+
+def test_float_kernels_of_an_int8_file_are_named(clean, targets) -> None:
+    artifact = clean.artifact("onnx", "int8")
+    stored = stored_inputs(clean.manifest, artifact, [clean.golden().inputs["x"][:1]])
+    basic = resolve_targets(["onnxruntime[graph_optimization=basic]"])[0]
+    with Suspect(clean, artifact, basic) as suspect:
+        found = float_kernels(suspect, artifact.read(), stored)
+    assert found is not None
+    assert "in float kernels" in found.text
+    with Suspect(clean, artifact, targets["onnx"]) as suspect:
+        assert float_kernels(suspect, artifact.read(), stored) is None

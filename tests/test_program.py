@@ -262,6 +262,13 @@ def test_a_program_without_text_is_refused() -> None:
         decode_program(encode_npz([("array/0", np.ones(1, np.float32))]))
 
 
+def test_windows_beyond_measure_are_refused_before_they_are_walked() -> None:
+    text, arrays = _parts(Program(graph=_graph(*EXAMPLES[ops.MaxPool2d])))
+    _nodes(text)[0]["fields"] |= {"kernel": [10**9, 10**9], "padding": [10**9 - 1] * 4}
+    with pytest.raises(BundleError, match="too large"):
+        decode_program(_packed(text, arrays))
+
+
 SMALL = encode_program(Program(graph=_graph(*EXAMPLES[ops.Conv2d], *EXAMPLES[ops.Clamp])))
 
 

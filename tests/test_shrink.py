@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -203,8 +204,10 @@ def test_wrong_golden_inputs_cannot_be_made_small(bundle, agent, tmp_path: Path)
     assert not (tmp_path / "small").exists()
 
 
-def test_command(bundle, tmp_path: Path) -> None:
+def test_command(tmp_path: Path) -> None:
     """In processes of their own, as a user runs it."""
+    net = nn.Sequential(OrderedDict(scores=nn.Linear(4, 3))).eval()
+    bundle = edgecnn.export_model(net, torch.zeros(1, 4), tmp_path / "net", name="net", formats=["tflite"])
     bad = planted(bundle, tmp_path / "bad", "tflite", "fp32", tflite_constant("scores.bias", doubled))
     run = CliRunner().invoke(
         cli, ["shrink", str(bad.directory), "--target", "litert", "-o", str(tmp_path / "small"), "--json", "-"]

@@ -10,13 +10,15 @@ import numpy as np
 from edgecnn.bundle.manifest import check_text
 from edgecnn.errors import BundleError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Conv2d, Linear
+from edgecnn.graph.ops import AvgPool2d, Conv2d, Linear, MaxPool2d
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
 from edgecnn.quantize.quantize import QuantizedGraph
 from edgecnn.quantize.weights import WEIGHT_MAX
 
 _MAX_ELEMENTS = 2**31 - 1
+_MAX_WINDOW = 4096
+"""Cells along an axis of a pooling's window or padding: what a graph checks window by window takes time."""
 
 
 def check_graph(graph: Graph) -> Graph:
@@ -30,6 +32,11 @@ def check_graph(graph: Graph) -> Graph:
         _check_value(i.name, i.shape)
     for node in graph.nodes:
         _check_value(node.name, node.shape)
+        if isinstance(node.op, MaxPool2d | AvgPool2d):
+            reach = node.op.reach if isinstance(node.op, AvgPool2d) else node.op.padding
+            dilation = node.op.dilation if isinstance(node.op, MaxPool2d) else (1, 1)
+            bounded = max(*node.op.kernel, *dilation, *reach) <= _MAX_WINDOW
+            _require(bounded, f"{node.name}: a window of {node.op.kernel} padded by {tuple(reach)} is too large")
         for text in (node.origin.module, node.origin.source, node.origin.operator):
             check_text(f"origin of {node.name}", text, may_be_empty=True)
     for output in graph.outputs:

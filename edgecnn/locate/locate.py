@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bundle import Artifact, Bundle, Program
+from edgecnn import __version__
+from edgecnn.bundle import Artifact, Bundle, Manifest, Program
 from edgecnn.errors import BundleError, TargetError
 from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
@@ -79,6 +80,15 @@ def _contradictions(artifact: Artifact) -> Iterator[None]:
         ) from err
 
 
+def _version_note(manifest: Manifest) -> list[str]:
+    by = manifest.versions.get("edgecnn", "")
+    if by == __version__:
+        return []
+    return [
+        f"the bundle was exported by edgecnn {by}, its program anew by {__version__}: that alone can make them differ"
+    ]
+
+
 class _Search:
     """One artifact on one target."""
 
@@ -90,7 +100,7 @@ class _Search:
         self._suspect = suspect
         self._golden = bundle.golden()
         self._rounding = rounding_of(target.runtime, target.options)
-        self._notes: list[str] = []
+        self._notes = _version_note(bundle.manifest)
         self._hidden: frozenset[str] = frozenset()
         self._blank = Location(
             artifact=artifact.path.name, target=target.name, runtime=target.runtime, board=target.host.name
@@ -212,21 +222,17 @@ class _Search:
         stored: Sequence[Array],
         given: Sequence[Array],
     ) -> Cause | None:
-        """The likely cause: of the file first, then of the runtime, then of the input, then of quantization."""
+        """The likely cause: of the file first, then of the runtime, then of the input, then of quantization.
+
+        Where the operator exported anew breaks its rule too, what the file has otherwise is not what did it.
+        """
         first = broken[0][0].value if broken else ""
         found = causes.file_cause(comparison, [first, *self._parts_of(first)])
-        if found is not None:
+        if found is not None and not self._anew_breaks(first, lines):
             mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
             return replace(found, text=f"{found.text}; it acts as if its input were {mixed}") if mixed else found
-        values = [point.value for point, _ in broken]
         if broken:
-            return (
-                causes.saturation_cause(self._suspect, values)
-                or causes.float_kernels(self._suspect, self._data, stored)
-                or causes.rounding_cause(expected, broken, self._target.runtime)
-                or self._threads(stored)
-                or self._kernel(first)
-            )
+            return self._of_the_runtime(expected, broken, stored)
         contradiction = golden_contradiction(self._twin, self._bundle.manifest, self._artifact, self._golden)
         if contradiction is not None:
             return contradiction
@@ -234,14 +240,39 @@ class _Search:
         if mixed:
             text = f"it acts as if its input were {mixed}"
             return Cause(fault="input", text=text, remedy="feed it as the manifest says")
-        return self._together(lines, stored) or (causes.clipped_cause(expected) if self._failed else None)
+        together = self._together(lines, stored)
+        if together is not None or not self._failed:
+            return together
+        return causes.float_kernels(self._suspect, self._data, stored) or causes.clipped_cause(expected)
+
+    def _anew_breaks(self, value: str, lines: Sequence[Line]) -> bool:
+        """Whether the operator exported anew breaks its rule as well, and by much the same."""
+        line = next((line for line in lines if line.value == value), None)
+        if (
+            line is None
+            or line.anew is None
+            or not breaks(line.anew, exact=is_exact(self._twin, value, self._rounding))
+        ):
+            return False
+        return line.anew.largest >= line.alone.largest / 2
+
+    def _of_the_runtime(
+        self, expected: Expected, broken: Sequence[tuple[taps.Point, Array]], stored: Sequence[Array]
+    ) -> Cause:
+        return (
+            causes.saturation_cause(self._suspect, [point.value for point, _ in broken])
+            or causes.float_kernels(self._suspect, self._data, stored)
+            or causes.rounding_cause(expected, broken, self._target.runtime)
+            or self._threads(stored)
+            or self._kernel(broken[0][0].value)
+        )
 
     def _together(self, lines: Sequence[Line], stored: Sequence[Array]) -> Cause | None:
         """Values that are wrong though every operator alone is right."""
         spec = self._artifact.spec.quantization
         exact = spec is not None and spec.exact and self._rounding.exact
-        if not exact and self._twin.quantized is not None:
-            return None  # single steps add up there, which is no fault
+        if not exact and (self._twin.quantized is not None or not self._failed):
+            return None  # single steps, and the last bits of floats, add up there, which is no fault
         first = next((line for line in lines if breaks(line.drift, exact=exact)), None)
         if first is None:
             return None
@@ -279,11 +310,9 @@ class _Search:
         )
 
     def _kernel(self, value: str) -> Cause:
-        same = (
-            "the file is what its program gives, bit for bit"
-            if self._data == self._twin.written.data
-            else ("the file holds what its program says")
-        )
+        same = "the operator exported anew does the same"
+        if self._data == self._twin.written.data:
+            same = "the file is what its program gives, bit for bit"
         operator = module_and_operator(self._twin.graph, value)[1]
         return Cause(
             fault="runtime",

@@ -118,21 +118,29 @@ def _proven(
     inputs: Sequence[Array],
     labels: npt.NDArray[np.int64] | None,
 ) -> Suggestion:
-    """The search's choice, quantized anew and executed as a whole; a layer more as long as that regains too little."""
+    """The search's choice, quantized anew and executed as a whole; a layer more as long as that regains too little.
+
+    Raises:
+        UsageError: if all layers regain too little.
+    """
+    before = search.ranking.whole
+    layers = search.choose()
     while True:
-        layers = search.choose()
         changed = with_floats(recipe, layers)
         quantized = quantize_observed(observed, data, changed)
         proof = Evaluator(quantized, inputs, labels)
         (quality,) = proof.measure([proof.whole])
         search.proofs += 1
-        if regained(search.ranking.whole, quality) >= search.share or not search.left:
+        if regained(before, quality) >= search.share:
             break
+        if not search.left:
+            raise search.out_of_reach(regained(before, quality))
+        layers = search.one_more()
     return Suggestion(
         recipe=changed,
         layers=tuple(layers),
         quality=quality,
-        regained=regained(search.ranking.whole, quality),
+        regained=regained(before, quality),
         macs=sum(layer.macs for layer in layers) / (search.ranking.macs or 1),
     )
 
@@ -158,20 +166,30 @@ class _Search:
         """
         most = regained(self.ranking.whole, self.ranking.floor)
         if most < self.share:
-            raise UsageError(
-                f"no choice of layers regains {self.share:.0%} of what int8 loses",
-                why=f"the integers of the inputs alone leave {1 - most:.1%} of the noise, with all layers in float",
-                hint=f"--regain {max(int(most * 100) / 100, 0):g} or less, or a narrower range of the inputs:"
-                ' calibrator = "percentile"',
-            )
+            raise self.out_of_reach(most)
+
+    def out_of_reach(self, most: float) -> UsageError:
+        """What to say where all layers in float regain no more than that."""
+        return UsageError(
+            f"no choice of layers regains {self.share:.0%} of what int8 loses",
+            why=f"the integers of the inputs alone leave {1 - most:.1%} of the noise, with all layers in float",
+            hint=f"--regain {max(int(most * 100) / 100, 0):g} or less, or a narrower range of the inputs:"
+            ' calibrator = "percentile"',
+        )
 
     def choose(self) -> list[Layer]:
-        """At least one layer more than before, until the share is regained; then those that are not needed go."""
-        while True:
-            quality = self._add()
-            if regained(self.ranking.whole, quality) >= self.share or not self.left:
-                break
+        """Layer after layer until the share is regained; then those that are not needed go."""
+        while regained(self.ranking.whole, self._add()) < self.share and self.left:
+            pass
         self._drop()
+        return self._in_order()
+
+    def one_more(self) -> list[Layer]:
+        """The choice with a layer more."""
+        self._add()
+        return self._in_order()
+
+    def _in_order(self) -> list[Layer]:
         return sorted(self._chosen, key=lambda layer: self._places[layer.nodes[0]])
 
     @property
