@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -42,7 +42,9 @@ from edgecnn.locate.twin import Twin, make_twin
 from edgecnn.parity.check import check_bundle
 from edgecnn.parity.rounding import HALF_EVEN, rounding_of
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.targets.target import Target, resolve_targets
+from edgecnn.targets.hosts.connection import Connection
+from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.target import Target
 
 Edit = Callable[[bytes], bytes]
 NONE = Written(data=b"", operators={}, axes={})
@@ -81,10 +83,47 @@ def clean(tmp_path_factory) -> Bundle:
     )  # fmt: skip
 
 
+class Kept:
+    """A connection that is not closed by those who use it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        """Not yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class OneAgent:
+    """This machine, with one agent for all tests: most of a short test is starting one."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+
+    def start(self, environment: str = "", *, time_limit: float = 60.0) -> Any:
+        """The agent, which is started where there is none."""
+        if self.connection is None or not self.connection.alive:
+            self.connection = LocalHost().start(environment, time_limit=time_limit)
+        return Kept(self.connection)
+
+
 @pytest.fixture(scope="session")
-def targets() -> dict[str, Target]:
+def targets() -> Iterator[dict[str, Target]]:
     """The runtimes installed here, by format."""
-    return {form: resolve_targets([name])[0] for form, name in RUNTIME.items()}
+    host: Any = OneAgent()
+    yield {form: Target(runtime=name, host=host, name=f"{name}@local") for form, name in RUNTIME.items()}
+    if host.connection is not None:
+        host.connection.close()
 
 
 def _located(bundle: Bundle, targets: dict[str, Target]) -> Location:
@@ -306,14 +345,21 @@ def test_a_verdict_names_layer_and_cause_and_the_command_tells(clean, tmp_path) 
     assert result.return_value == 1
     for word in ("layer: left (Conv2d left)", "cause: in the file, 1 of 576", "board local", "breaks its rule", "try:"):
         assert word in result.output
-    told = CliRunner().invoke(cli, [*command, "--json", "-"], standalone_mode=False)
-    report = json.loads(told.stdout)
-    assert report["verdicts"][0]["layer"] == "left (Conv2d left)"
-    assert report["verdicts"][0]["cause"].startswith("in the file, 1 of 576")
-    assert report["locations"][0]["lines"][0]["alone"]["unit"] == "range"
     quiet = CliRunner().invoke(cli, [*command, "--no-locate"], standalone_mode=False)
     assert quiet.return_value == 1
     assert "layer:" not in quiet.output
+
+
+def test_a_report_has_layer_and_cause_in_its_verdicts(clean, targets, tmp_path) -> None:
+    bundle = planted(clean, tmp_path / "net", "onnx", "fp32", onnx_constant("left.weight", BUMP))
+    report = locate_failures(bundle, check_bundle(bundle, targets=[targets["onnx"]]), targets=[targets["onnx"]])
+    told = json.loads(json.dumps(report.as_json()))
+    assert told["verdicts"][0]["layer"] == "left (Conv2d left)"
+    assert told["verdicts"][0]["cause"].startswith("in the file, 1 of 576")
+    assert told["locations"][0]["lines"][0]["alone"]["unit"] == "range"
+    passed = locate_failures(clean, check_bundle(clean, targets=[targets["onnx"]]), targets=[targets["onnx"]])
+    assert passed.passed
+    assert not passed.locations
 
 
 def test_other_precisions_are_refused_by_name(clean) -> None:
@@ -354,7 +400,7 @@ def test_parameters_that_the_manifest_has_wrong_are_told(clean, targets, tmp_pat
 
 
 def test_another_rule_of_rounding_is_recognised(clean, targets, monkeypatch) -> None:
-    target = resolve_targets(["litert[xnnpack=off,reference_kernels=on]"])[0]
+    target = replace(targets["tflite"], options={"xnnpack": False, "reference_kernels": True})
     artifact = clean.artifact("tflite", "int8")
     assert not locate(clean, artifact, target, failed=True).found
     monkeypatch.setattr("edgecnn.locate.locate.rounding_of", lambda *_: HALF_EVEN)
@@ -416,8 +462,8 @@ def test_a_kernel_that_breaks_its_rule_is_not_the_fault_of_a_file_that_differs(
     assert "the operator exported anew does the same" in found.cause
 
 
-def test_threads_that_change_values_are_told(clean, monkeypatch) -> None:
-    target = resolve_targets(["onnxruntime[threads=2]"])[0]
+def test_threads_that_change_values_are_told(clean, targets, monkeypatch) -> None:
+    target = replace(targets["onnx"], options={"threads": 2})
     real = Suspect.run
 
     def run(self, data, what, inputs, *, options=None):
@@ -433,7 +479,7 @@ def test_threads_that_change_values_are_told(clean, monkeypatch) -> None:
 def test_float_kernels_of_an_int8_file_are_named(clean, targets) -> None:
     artifact = clean.artifact("onnx", "int8")
     stored = stored_inputs(clean.manifest, artifact, [clean.golden().inputs["x"][:1]])
-    basic = resolve_targets(["onnxruntime[graph_optimization=basic]"])[0]
+    basic = replace(targets["onnx"], options={"graph_optimization": "basic"})
     with Suspect(clean, artifact, basic) as suspect:
         found = float_kernels(suspect, artifact.read(), stored)
     assert found is not None

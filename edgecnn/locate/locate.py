@@ -248,13 +248,10 @@ class _Search:
     def _anew_breaks(self, value: str, lines: Sequence[Line]) -> bool:
         """Whether the operator exported anew breaks its rule as well, and by much the same."""
         line = next((line for line in lines if line.value == value), None)
-        if (
-            line is None
-            or line.anew is None
-            or not breaks(line.anew, exact=is_exact(self._twin, value, self._rounding))
-        ):
+        if line is None or line.anew is None:
             return False
-        return line.anew.largest >= line.alone.largest / 2
+        exact = is_exact(self._twin, value, self._rounding)
+        return breaks(line.anew, exact=exact) and line.anew.largest >= line.alone.largest / 2
 
     def _of_the_runtime(
         self, expected: Expected, broken: Sequence[tuple[taps.Point, Array]], stored: Sequence[Array]
