@@ -27,8 +27,8 @@ GEMMLOWP = "int8-gemmlowp"
 """The golden outputs that TFLite's reference rounding gives."""
 MOST = 256
 """Samples in one request, at most."""
-BYTES = 2**20
-"""Of one request's inputs, about."""
+BYTES = 2**20 - 2**12
+"""Of one request's inputs: with its header it fits a pipe, and so lies ready before it is asked for."""
 _RECENT = 4
 """Batches that are kept, for artifacts that run side by side."""
 
@@ -75,12 +75,14 @@ class Trial:
     scores: Callable[[], SceneScores | None] = lambda: None
 
 
-def batch_size(shapes: Sequence[Sequence[int]]) -> int:
-    """Samples in one request for inputs of these shapes: so many that messages do not matter, in little memory.
+def batch_size(bundle: Bundle) -> int:
+    """Samples in one request: so many that messages do not matter, in little memory; 1 where the model fixes that.
 
     Always the same for the same model, since float sums may differ in the last bit from batch to batch.
     """
-    sample = sum(4 * int(np.prod(shape[1:])) for shape in shapes)
+    if not bundle.manifest.batch_resizable:
+        return 1
+    sample = sum(4 * int(np.prod(i.shape[1:])) for i in bundle.manifest.inputs)
     return max(1, min(MOST, BYTES // max(sample, 1)))
 
 
@@ -89,7 +91,7 @@ def golden_trial(bundle: Bundle) -> Trial:
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
     names = [o.name for o in bundle.manifest.outputs]
-    size = batch_size([i.shape for i in bundle.manifest.inputs])
+    size = batch_size(bundle)
 
     def batches(precision: str, rounding: str) -> Iterator[Batch]:
         own = golden.outputs.get(precision) if precision != REFERENCE else None
@@ -125,7 +127,7 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
         reference: One array per input in, one per output out.
         name: What that is.
     """
-    shared = _Shared(data, batch_size([i.shape for i in bundle.manifest.inputs]), reference)
+    shared = _Shared(data, batch_size(bundle), reference)
     output = bundle.manifest.outputs[0].shape
 
     def scores() -> SceneScores | None:
