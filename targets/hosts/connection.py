@@ -20,6 +20,7 @@ from edgecnn.targets.hosts import replies, timing
 from edgecnn.targets.hosts.process import Child
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
+IN_FLIGHT = 2  # requests of `ask_each` that an agent owes answers to, at most
 _GOODBYE = 2.0  # seconds for an agent to end by itself
 
 T = TypeVar("T")
@@ -257,7 +258,7 @@ class Connection:
             for fields, arrays in requests:
                 self._send_request(subject, kind, fields, arrays, seconds)
                 waiting += 1
-                if waiting == 2:
+                if waiting == IN_FLIGHT:
                     answer = self._answer(subject, kind, parse, seconds)
                     waiting -= 1
                     yield answer
