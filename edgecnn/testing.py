@@ -98,7 +98,7 @@ def _failure(v: Verdict) -> str:
     share = f"{v.relative_error:.2g} of the range"
     lines = [
         f"  FAILED  {_named(v)}, {v.samples_from}, output {v.output}",
-        f"          {v.reason}",
+        *(f"          {reason}" for reason in v.reason.split("; ")),
         f"          max error {v.max_abs_error:.3g} ({share}), RMSE {v.rmse:.3g}, cosine {v.cosine:.6f}",
     ]
     worst = [
