@@ -32,7 +32,7 @@ def print_report(report: CheckReport) -> None:
     if report.verdicts:
         click.echo()
     for text in _footers(report.verdicts):
-        click.echo(text)
+        _print_wrapped(text, first="")
     for verdicts in _alike([v for v in report.verdicts if v.outcome != "passed"]):
         _print_trouble(verdicts)
     for u in report.unjudged:
