@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from edgecnn.parity.answers import WorstSample
     from edgecnn.parity.verdict import CheckReport, Verdict
 
+WIDTH = 100
+"""Of sentences; tables are as wide as they need to be."""
 SHOWN = 3
 """Worst samples that are told of a verdict."""
 
@@ -29,10 +32,9 @@ def print_report(report: CheckReport) -> None:
     if report.verdicts:
         click.echo()
     for text in _footers(report.verdicts):
-        click.echo(text)
-    for v in report.verdicts:
-        if v.outcome != "passed":
-            _print_trouble(v)
+        _print_wrapped(text, first="")
+    for verdicts in _alike([v for v in report.verdicts if v.outcome != "passed"]):
+        _print_trouble(verdicts)
     for u in report.unjudged:
         print_unjudged(u)
     click.echo(_summary(report))
@@ -164,14 +166,33 @@ def _footers(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def _print_trouble(v: Verdict) -> None:
-    """Why a verdict is not simply passed, and the samples to look at."""
-    click.echo(f"{v.outcome}: {v.artifact} on {v.target}, {v.samples_from}, output {v.output}: {v.reason}")
-    for text, told in (("first wrong layer", v.layer), ("likely cause", v.cause)):
-        if told:
-            click.echo(f"  {text}: {told}")
-    if v.outcome == "failed" and v.worst_samples:
-        click.echo(f"  worst samples: {_worst(v.worst_samples)}")
+def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Verdicts of which the same is to be said, in the order in which the first of each comes."""
+    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    for v in verdicts:
+        worst = _worst(v.worst_samples) if v.outcome == "failed" else ""
+        groups.setdefault((v.outcome, v.samples_from, v.output, v.reason, v.layer, v.cause, worst), []).append(v)
+    return list(groups.values())
+
+
+def _print_trouble(verdicts: Sequence[Verdict]) -> None:
+    """Why verdicts are not simply passed, and the samples to look at."""
+    v = verdicts[0]
+    names = ", ".join(f"{each.artifact} on {each.target}" for each in verdicts)
+    told = v.reason.split("; ")
+    told += [f"first wrong layer: {v.layer}"] if v.layer else []
+    told += [f"likely cause: {v.cause}"] if v.cause else []
+    told += [f"worst samples: {_worst(v.worst_samples)}"] if v.outcome == "failed" and v.worst_samples else []
+    _print_wrapped(f"{v.outcome}: {names}, {v.samples_from}, output {v.output}", first="")
+    for text in told:
+        _print_wrapped(text, first="  ")
+
+
+def _print_wrapped(text: str, *, first: str) -> None:
+    lines = textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    click.echo("\n".join(lines))
 
 
 def _summary(report: CheckReport) -> str:
