@@ -185,7 +185,7 @@ def test_a_planted_fault(ci, work, name) -> None:
     assert written.markdown.startswith(
         "## edgecnn ci: failed: 1 of" if code == 1 else "## edgecnn ci: incomplete: 1 could"
     )
-    assert "size: 202,320 bytes" in written.markdown if wrong[0][1] == "relative_error" else True
+    assert "file: 202,320 bytes" in written.markdown if wrong[0][1] == "relative_error" else True
 
 
 def test_what_fails_keeps_nothing_from_running(ci, work) -> None:
@@ -248,7 +248,10 @@ def test_check_writes_reports_and_keeps_standard_output_clean(ci, run, work, mon
 def test_one_report_that_cannot_be_written_costs_no_other(run, work, monkeypatch) -> None:
     (work / "edgecnn.toml").write_text("[model.x]\nmodel = 'lenet5'\nweights = 'gone.pt'\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(work))
-    result = run("ci", "--config", work / "edgecnn.toml", "--junit", work / "ci.xml", code=2)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run("ci", "--config", work / "edgecnn.toml", "--junit", work / "ci.xml", "--json", "-", code=2)
+    assert result.json["outcomes"][0]["message"] == "no such file"
+    assert "::error file=" in result.stderr
     assert "the job's summary" in result.stderr
     assert read_junit((work / "ci.xml").read_text()).attrib["errors"] == "1"
 
