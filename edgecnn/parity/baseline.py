@@ -264,7 +264,10 @@ def _packed(array: Array, dtype: str) -> str:
 def _unpacked(text: str, dtype: str, rows: int, where: str) -> Array:
     """(rows, columns)."""
     try:
-        raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), rows * _MOST_COUNTS)
+        decoder = zlib.decompressobj()
+        raw = decoder.decompress(base64.b64decode(text, validate=True), rows * _MOST_COUNTS)
+        if not decoder.eof:
+            raise ValueError("they are cut short, or too many")
         return np.frombuffer(raw, dtype).reshape(rows, -1)
     except (ValueError, zlib.error) as error:
         raise DataError(

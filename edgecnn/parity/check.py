@@ -5,27 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from edgecnn.bundle import REFERENCE, Artifact, Bundle
+from edgecnn.bundle import REFERENCE, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline
+from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.kept import Kept
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
+from edgecnn.parity.metrics import Array
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Progress, Runner
 from edgecnn.parity.saturation import saturation_reason
-from edgecnn.parity.trials import Reference, Trial, check_fits, data_trial, golden_trial
+from edgecnn.parity.trials import Reference, Trial, array_trial, check_fits, data_trial, golden_trial
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.parallel import at_once
-from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
-from edgecnn.targets.target import Found, Target, find_targets, installed_targets
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.target import Found, Target, installed_targets
 
-__all__ = ["CheckReport", "Verdict", "check_bundle"]
+__all__ = ["CheckReport", "Verdict", "check_bundle", "check_inputs"]
 
 
 def check_bundle(
@@ -64,39 +66,62 @@ def check_bundle(
         UsageError: if a target's name is wrong, or the bundle has nothing for it, or for a limit or the baseline.
         TargetError: if no runtime here runs an artifact and no targets were given.
     """
-    _check_precisions(bundle, limits)
-    found = _found(bundle, targets, time_limit)
-    jobs, notes = _jobs(bundle, found.targets)
-    if not jobs and not found.failures:
-        raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
+    found = find(bundle, targets, time_limit)
     with ExitStack() as stack:
         trials = [golden_trial(bundle)]
         if data is not None:
             trials.append(stack.enter_context(_data_trial(bundle, data, reference, found.targets, time_limit)))
-        done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress))
-    lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
-    held = [pair for d in done for pair in d.held]
-    idle = [_idle(name) for name in limits.unmeasured(held)]
-    report = CheckReport(
-        verdicts=tuple(v for d in done for v in d.verdicts),
-        unjudged=(*lost, *(u for d in done for u in d.unjudged), *(idle if limits.demanded else ())),
-        notes=(
-            *found.notes,
-            *notes,
-            *(n for d in done for n in d.notes),
-            *(() if limits.demanded else (u.error.message for u in idle)),
-        ),
-        kept={key: kept for d in done for key, kept in d.kept.items()},
-    )
+        report = _report(bundle, found, trials, limits, progress)
     return report if baseline is None else against_baseline(report, baseline)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """An artifact on a target."""
+def check_inputs(
+    bundle: Bundle,
+    inputs: Sequence[Array] | None,
+    reference: Reference,
+    *,
+    labels: Array | None = None,
+    targets: Sequence[Target | str] | None = None,
+    limits: Limits = NO_LIMITS,
+    time_limit: float | None = None,
+) -> CheckReport:
+    """As `check_bundle`, on arrays instead of a data set, or on golden inputs with a reference that is asked now.
 
-    artifact: Artifact
-    target: Target
+    Args:
+        bundle: The bundle.
+        inputs: One array per input, (samples, ...); None for the golden ones.
+        reference: One array per input in, one per output out.
+        labels: The true classes, (samples,), if they are known.
+        targets: As `check_bundle`.
+        limits: As `check_bundle`.
+        time_limit: As `check_bundle`.
+
+    Raises:
+        DataError: if the arrays do not fit the model.
+        EdgecnnError: as `check_bundle`.
+    """
+    trial = golden_trial(bundle, reference) if inputs is None else array_trial(bundle, inputs, reference, labels)
+    return _report(bundle, find(bundle, targets, time_limit), [trial], limits, None)
+
+
+def _report(
+    bundle: Bundle, found: Found, trials: Sequence[Trial], limits: Limits, progress: Progress | None
+) -> CheckReport:
+    _check_precisions(bundle, limits)
+    jobs, notes = jobs_of(bundle, found.targets)
+    if not jobs and not found.failures:
+        raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
+    done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress))
+    idle = [_idle(name) for name in limits.unmeasured(pair for d in done for pair in d.held)]
+    lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
+    lost += [u for d in done for u in d.unjudged]
+    told = [*found.notes, *notes, *(n for d in done for n in d.notes)]
+    return CheckReport(
+        verdicts=tuple(v for d in done for v in d.verdicts),
+        unjudged=(*lost, *(idle if limits.demanded else ())),
+        notes=(*told, *(u.error.message for u in idle if not limits.demanded)),
+        kept={key: kept for d in done for key, kept in d.kept.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +135,12 @@ class _Done:
     kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict)
 
 
-def _all_done(jobs: Sequence[_Job], run: Callable[[_Job], _Done]) -> list[_Done]:
+def _all_done(jobs: Sequence[Job], run: Callable[[Job], _Done]) -> list[_Done]:
     """What came of each job: hosts at once; here as many at once as there are cores, on other hosts one by one."""
     hosts = list(dict.fromkeys(job.target.host.name for job in jobs))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def one_host(host: str) -> list[tuple[_Job, _Done]]:
+    def one_host(host: str) -> list[tuple[Job, _Done]]:
         own = [job for job in jobs if job.target.host.name == host]
         side_by_side = cores if isinstance(own[0].target.host, LocalHost) else 1
         return list(zip(own, at_once(run, own, workers=side_by_side), strict=True))
@@ -125,68 +150,14 @@ def _all_done(jobs: Sequence[_Job], run: Callable[[_Job], _Done]) -> list[_Done]
     return [done[job] for job in jobs]
 
 
-def _found(bundle: Bundle, targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
-    if targets is None:
-        here = installed_targets(time_limit=time_limit)
-        for artifact in bundle.artifacts:
-            _check_runs_here(artifact, here)
-        return Found(targets=tuple(here))
-    if not targets:
-        raise UsageError("no target is given", hint="litert, onnxruntime@pi4, ...")
-    names = [t for t in targets if isinstance(t, str)]
-    found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
-    return replace(found, targets=(*(t for t in targets if isinstance(t, Target)), *found.targets))
-
-
-def _check_runs_here(artifact: Artifact, here: Sequence[Target]) -> None:
-    rows = runtimes_for(artifact.format)
-    if rows and not {row.name for row in rows} & {target.runtime for target in here}:
-        raise TargetError(
-            f"no runtime here runs {artifact.path.name}",
-            hint=f"python -m pip install {rows[0].distribution}\nor --target for another place: edgecnn targets",
-        )
-
-
-def _jobs(bundle: Bundle, targets: Sequence[Target]) -> tuple[list[_Job], list[str]]:
-    """What runs where, by artifacts; and what a runtime cannot run, with the reason."""
-    for target in targets:
-        _check_has_work(bundle, target)
-    jobs, notes = [], []
-    for artifact in bundle.artifacts:
-        for target in targets:
-            row = RUNTIMES[target.runtime]
-            if artifact.format not in row.formats:
-                continue  # among them C source: it is the int8 TFLite file, which is checked itself
-            if artifact.precision in row.lacks:
-                notes.append(f"{artifact.path.name} is left out on {target.name}: {row.lacks[artifact.precision]}")
-            else:
-                jobs.append(_Job(artifact, target))
-    return jobs, notes
-
-
-def _check_has_work(bundle: Bundle, target: Target) -> None:
-    row = RUNTIMES[target.runtime]
-    runs = [a for a in bundle.artifacts if a.format in row.formats]
-    if target.asked_for and not [a for a in runs if a.precision not in row.lacks]:
-        reasons = [f"{a.path.name}: {row.lacks[a.precision]}" for a in runs]
-        files = ", ".join(a.path.name for a in bundle.artifacts)
-        formats = ",".join(row.formats)
-        raise UsageError(
-            f"{target.name} has nothing to run",
-            where=str(bundle.directory),
-            why="\n".join(reasons) or f"{target.runtime} runs {formats}, and the bundle has {files}",
-            hint="another target, or export with " + ("other --precisions" if reasons else f"--formats {formats}"),
-        )
-
-
-def _run(bundle: Bundle, job: _Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
+def _run(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
     try:
         return _judged(bundle, job, trials, limits, progress)
     except TargetError as error:
         return _Done(unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
 
 
-def _judged(bundle: Bundle, job: _Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
+def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
     artifact, target = job.artifact, job.target
     verdicts, kept, held = [], {}, []
     with target.open(artifact.read(), artifact.path.name) as session:

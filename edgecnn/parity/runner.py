@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
-from edgecnn.parity.ahead import in_background
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.trials import Batch, Trial
 from edgecnn.targets.hosts.connection import Session
@@ -67,14 +66,12 @@ class Runner:
         return self._given(self._infer(self._stored(inputs)))
 
     def infer_each(self, batches: Iterable[Sequence[Array]]) -> Iterator[list[Array]]:
-        """As `infer` for one batch after the other: while the runtime works, the next is prepared, the last handed out.
+        """As `infer` for one batch after the other: while the runtime works on one, the next is prepared and sent.
 
         Args:
-            batches: The inputs of each.
+            batches: The inputs of each; single samples where the model fixes its batch.
         """
-        stored = map(self._stored, batches)
-        for outputs in in_background(self._infer, stored):
-            yield self._given(outputs)
+        return map(self._given, self._session.infer_each(map(self._stored, batches)))
 
     def _stored(self, inputs: Sequence[Array]) -> list[Array]:
         return stored_inputs(self._manifest, self._artifact, inputs)

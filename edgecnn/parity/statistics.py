@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """The chance of a decision that a number of samples is recommended for."""
 REPLICATES = 1000
+"""Of the bootstrap: the ends of an interval are then within a twentieth of its width."""
 _MOST = 10**7
 """Samples beyond which no number is recommended: the limit is too near."""
 _CHUNK = 1024
@@ -87,35 +88,43 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2 * binomial_tail(max(lost, gained), lost + gained))
 
 
-def score_statistic(lost: int, gained: int, samples: int, drop: float) -> float:
+def score_statistic(lost: int, gained: int, samples: int, drop: float, *, less: float = 0.0) -> float:
     """Tango's score statistic for a true loss of ``drop``: standard normal if it is that; above 0 if it is more.
 
-    At ``drop`` 0 it is McNemar's. For unchanging rates it grows with the root of the number of samples.
+    At ``drop`` 0 it is McNemar's. For unchanging rates it grows with the root of the number of samples. So many samples
+    ``less`` are counted as lost: a correction for continuity.
     """
     a = 2 * samples
     b = -lost - gained + (2 * samples - lost + gained) * drop
     c = -gained * drop * (1 - drop)
     rate = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
     variance = samples * (2 * rate + drop * (1 - drop))
-    apart = lost - gained - samples * drop
+    apart = lost - gained - less - samples * drop
     if variance <= 0:
         return 0.0 if apart == 0 else math.copysign(math.inf, apart)
     return apart / math.sqrt(variance)
 
 
-def paired_drop(lost: int, gained: int, samples: int, confidence: float = CONFIDENCE) -> Estimate:
+def paired_drop(
+    lost: int, gained: int, samples: int, confidence: float = CONFIDENCE, *, corrected: bool = True
+) -> Estimate:
     """How much the share of right answers falls from the first to the second, with Tango's score bounds.
+
+    Few losses have a skewed distribution, and the bound on the side of 0 would hold less often than it says (simulated:
+    3 losses expected of 600 samples, 92.4 %): there the difference is counted half a sample smaller.
 
     Args:
         lost: Samples that only the first is right about.
         gained: Samples that only the second is right about.
         samples: All, at least 1.
         confidence: Of each bound by itself.
+        corrected: Whether to do so; without it the bounds are Tango's own.
     """
     z = NORMAL.inv_cdf(confidence)
     value = (lost - gained) / samples
-    low = _crossing(lambda d: score_statistic(lost, gained, samples, d) - z, -1.0, value)
-    high = _crossing(lambda d: score_statistic(lost, gained, samples, d) + z, value, 1.0)
+    below, above = (0.5 * (lost > gained), -0.5 * (gained > lost)) if corrected else (0.0, 0.0)
+    low = _crossing(lambda d: score_statistic(lost, gained, samples, d, less=below) - z, -1.0, value)
+    high = _crossing(lambda d: score_statistic(lost, gained, samples, d, less=above) + z, value, 1.0)
     return Estimate(value=value, low=low, high=high)
 
 
@@ -162,7 +171,7 @@ def bootstrap_drop(
     sums = np.zeros((REPLICATES, both.shape[1]))
     for start in range(0, len(both), _CHUNK):
         part = both[start : start + _CHUNK]
-        sums += rng.poisson(1.0, (REPLICATES, len(part))) @ part
+        sums += rng.poisson(1.0, (REPLICATES, len(part))).astype(np.float64) @ part
     counts = reference.shape[1]
     drops = score(sums[:, :counts]) - score(sums[:, counts:])
     total = both.sum(0)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from edgecnn.bundle import REFERENCE, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, ModelError
 from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.spool import Spool
 from edgecnn.tasks import Classes, task_of
 
 Array = npt.NDArray[Any]
@@ -27,8 +26,8 @@ GEMMLOWP = "int8-gemmlowp"
 """The golden outputs that TFLite's reference rounding gives."""
 MOST = 256
 """Samples in one request, at most."""
-BYTES = 2**20
-"""Of one request's inputs, about."""
+BYTES = 2**20 - 2**12
+"""Of one request's inputs: with its header it fits a pipe, and so lies ready before it is asked for."""
 _RECENT = 4
 """Batches that are kept, for artifacts that run side by side."""
 
@@ -75,21 +74,29 @@ class Trial:
     scores: Callable[[], SceneScores | None] = lambda: None
 
 
-def batch_size(shapes: Sequence[Sequence[int]]) -> int:
-    """Samples in one request for inputs of these shapes: so many that messages do not matter, in little memory.
+def batch_size(bundle: Bundle) -> int:
+    """Samples in one request: so many that messages do not matter, in little memory; 1 where the model fixes that.
 
     Always the same for the same model, since float sums may differ in the last bit from batch to batch.
     """
-    sample = sum(4 * int(np.prod(shape[1:])) for shape in shapes)
+    if not bundle.manifest.batch_resizable:
+        return 1
+    sample = sum(4 * int(np.prod(i.shape[1:])) for i in bundle.manifest.inputs)
     return max(1, min(MOST, BYTES // max(sample, 1)))
 
 
-def golden_trial(bundle: Bundle) -> Trial:
-    """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export."""
+def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
+    """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export.
+
+    Args:
+        bundle: The bundle.
+        reference: Asked instead of what the torch model said at export.
+    """
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
     names = [o.name for o in bundle.manifest.outputs]
-    size = batch_size([i.shape for i in bundle.manifest.inputs])
+    said = [golden.outputs[REFERENCE][n] for n in names] if reference is None else reference(inputs)
+    size = batch_size(bundle)
 
     def batches(precision: str, rounding: str) -> Iterator[Batch]:
         own = golden.outputs.get(precision) if precision != REFERENCE else None
@@ -100,7 +107,7 @@ def golden_trial(bundle: Bundle) -> Trial:
             yield Batch(
                 start=start,
                 inputs=[a[part] for a in inputs],
-                expected=[golden.outputs[REFERENCE][n][part] for n in names],
+                expected=[a[part] for a in said],
                 labels=None if golden.labels is None else golden.labels[part],
                 own=None if own is None else [own[n][part] for n in names],
             )
@@ -123,6 +130,42 @@ def _digest(arrays: Sequence[Array]) -> str:
     return found.hexdigest()
 
 
+def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None) -> Trial:
+    """Arrays in memory, one per input.
+
+    Args:
+        bundle: The bundle.
+        inputs: Each (samples, ...), as the model takes them.
+        reference: Asked once, for all samples.
+        labels: The true classes, (samples,).
+
+    Raises:
+        DataError: if their shapes are not those of the model's inputs.
+    """
+    wanted = [tuple(i.shape[1:]) for i in bundle.manifest.inputs]
+    counts = {len(a) for a in [*inputs, *([] if labels is None else [labels])] if a.ndim}
+    if [a.shape[1:] for a in inputs] != wanted or len(counts) != 1:
+        raise DataError(
+            f"inputs of {' and '.join('x'.join(map(str, a.shape)) for a in inputs)} do not fit {bundle.manifest.name}",
+            hint=f"as many samples for each of {' and '.join('Nx' + 'x'.join(map(str, s)) for s in wanted)}",
+        )
+    said, size, total = reference(inputs), batch_size(bundle), counts.pop()
+
+    def batches(_precision: str, _rounding: str) -> Iterator[Batch]:
+        for start in range(0, total, size):
+            part = slice(start, start + size)
+            yield Batch(
+                start=start,
+                inputs=[a[part] for a in inputs],
+                expected=[a[part] for a in said],
+                labels=None if labels is None else labels[part],
+            )
+
+    digest = _digest(inputs)
+    name = f"{total} sample{'s' * (total != 1)}"
+    return Trial(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
+
+
 @contextmanager
 def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[Trial]:
     """A data set, streamed: the reference is asked once for each batch, and what it says waits in a temporary file.
@@ -133,7 +176,7 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
         reference: One array per input in, one per output out.
         name: What that is.
     """
-    shared = _Shared(data, batch_size([i.shape for i in bundle.manifest.inputs]), reference)
+    shared = _Shared(data, batch_size(bundle), reference)
     output = bundle.manifest.outputs[0].shape
 
     def scores() -> SceneScores | None:
@@ -215,54 +258,3 @@ class _Shared:
             self._seen = stop
         labels = None if self._data.labels is None else self._data.labels[start:stop]
         return Batch(start=start, inputs=[images], expected=self._answers.read(start, stop), labels=labels)
-
-
-class Spool:
-    """Arrays of many rows, in temporary files that have no name and vanish with the process."""
-
-    def __init__(self) -> None:
-        self._files: list[BinaryIO] = []
-        self._rows: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
-
-    def append(self, arrays: Sequence[Array]) -> None:
-        """Add rows to each array.
-
-        Raises:
-            DataError: if there is no room for them.
-        """
-        try:
-            if not self._files:
-                self._files = [tempfile.TemporaryFile() for _ in arrays]  # noqa: SIM115  (they live as long as this)
-                self._rows = [(a.dtype, a.shape[1:]) for a in arrays]
-            for file, array in zip(self._files, arrays, strict=True):
-                file.write(np.ascontiguousarray(array).data)
-                file.flush()
-        except OSError as error:
-            raise DataError(
-                "the reference's answers cannot be kept in a temporary file",
-                where=tempfile.gettempdir(),
-                why=error.strerror or str(error),
-                hint="TMPDIR=/another/folder, or less data",
-            ) from error
-
-    def read(self, start: int, stop: int) -> list[Array]:
-        """Rows from ``start`` to before ``stop`` of each array."""
-        return [self._read(file, row, start, stop) for file, row in zip(self._files, self._rows, strict=True)]
-
-    def close(self) -> None:
-        """Give up the files."""
-        for file in self._files:
-            file.close()
-
-    @staticmethod
-    def _read(file: BinaryIO, row: tuple[np.dtype[Any], tuple[int, ...]], start: int, stop: int) -> Array:
-        dtype, shape = row
-        size = dtype.itemsize * int(np.prod(shape))
-        data = bytearray(size * (stop - start))
-        view, place = memoryview(data), size * start
-        while view:
-            count = os.preadv(file.fileno(), [view], place)
-            if not count:
-                raise OSError("a temporary file is shorter than what was written to it")
-            view, place = view[count:], place + count
-        return np.frombuffer(data, dtype).reshape(stop - start, *shape)

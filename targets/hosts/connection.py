@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar
@@ -20,6 +20,7 @@ from edgecnn.targets.hosts import replies, timing
 from edgecnn.targets.hosts.process import Child
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
+IN_FLIGHT = 2  # requests of `ask_each` that an agent owes answers to, at most
 _GOODBYE = 2.0  # seconds for an agent to end by itself
 
 T = TypeVar("T")
@@ -228,6 +229,54 @@ class Connection:
             raise self._refusal(subject, str(fields.get("runtime", "")), answer)
         return answer
 
+    def ask_each(
+        self,
+        subject: str,
+        kind: str,
+        parse: Callable[[agent.Message], T],
+        requests: Iterable[tuple[Mapping[str, Any], Sequence[NDArray[Any]]]],
+        *,
+        time_limit: float | None = None,
+    ) -> Iterator[T]:
+        """As `ask` for one request after the other, each sent while the agent is still busy with the one before.
+
+        A generator that is given up before its end ends the agent: an answer would still be on its way.
+
+        Args:
+            subject: As `ask`.
+            kind: As `ask`.
+            parse: As `ask`.
+            requests: Fields and arrays of each.
+            time_limit: As `ask`.
+
+        Raises:
+            TargetError: As `ask`; the agent has been ended then.
+        """
+        seconds = self.time_limit if time_limit is None else time_limit
+        waiting = 0
+        try:
+            for fields, arrays in requests:
+                self._send_request(subject, kind, fields, arrays, seconds)
+                waiting += 1
+                if waiting == IN_FLIGHT:
+                    answer = self._answer(subject, kind, parse, seconds)
+                    waiting -= 1
+                    yield answer
+            while waiting:
+                answer = self._answer(subject, kind, parse, seconds)
+                waiting -= 1
+                yield answer
+        finally:
+            if waiting:
+                self._failure = self._failure or f"{subject}: given up"
+                self._child.kill()
+
+    def _answer(self, subject: str, kind: str, parse: Callable[[agent.Message], T], seconds: float) -> T:
+        answer = self._parsed(subject, kind, parse, self._receive(subject, seconds))
+        if isinstance(answer, replies.Refused):
+            raise self._refusal(subject, "", answer)
+        return answer
+
     def _try(
         self,
         subject: str,
@@ -237,24 +286,43 @@ class Connection:
         arrays: Sequence[NDArray[Any]],
         time_limit: float | None,
     ) -> T | replies.Refused:
-        if not self.alive:
-            raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
         seconds = self.time_limit if time_limit is None else time_limit
-        try:
-            request = agent.encode_message(kind, {**fields, "limit": min(seconds, agent.MAX_LIMIT)}, arrays)
-        except agent.ProtocolError as error:
-            raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
-        reply = self._exchange(subject, request, seconds)
+        self._send_request(subject, kind, fields, arrays, seconds)
+        return self._parsed(subject, kind, parse, self._receive(subject, seconds, anew=False))
+
+    def _parsed(
+        self, subject: str, kind: str, parse: Callable[[agent.Message], T], reply: agent.Message
+    ) -> T | replies.Refused:
         try:
             return parse(reply) if reply.kind == kind else replies.parse_refused(reply)
         except agent.ProtocolError as error:
             self._malformed(subject, error)
 
-    def _exchange(self, subject: str, request: Sequence[Any], seconds: float) -> agent.Message:
-        self._child.limit(seconds)
+    def _send_request(
+        self, subject: str, kind: str, fields: Mapping[str, Any], arrays: Sequence[NDArray[Any]], seconds: float
+    ) -> None:
+        if not self.alive:
+            raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
         try:
-            self._send(request)
-            reply = agent.read_message(self._child)
+            request = agent.encode_message(kind, {**fields, "limit": min(seconds, agent.MAX_LIMIT)}, arrays)
+        except agent.ProtocolError as error:
+            raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
+        self._child.limit(seconds)
+        self._on_the_line(subject, lambda: self._send(request), seconds)
+
+    def _receive(self, subject: str, seconds: float, *, anew: bool = True) -> agent.Message:
+        """The next message within so many seconds: from now on, or from when the request was sent."""
+        if anew:
+            self._child.limit(seconds)
+        reply = self._on_the_line(subject, lambda: agent.read_message(self._child), seconds)
+        if reply is None:
+            self._ended(subject, "")
+        return reply
+
+    def _on_the_line(self, subject: str, what: Callable[[], T], seconds: float) -> T:
+        """Send or receive; what goes wrong on the way ends the agent, and is told."""
+        try:
+            return what()
         except TimeoutError:
             self._child.kill()
             self._fail(
@@ -269,9 +337,6 @@ class Connection:
         except BaseException:  # an interrupt in the middle of a message: the line cannot be used again
             self._child.kill()
             raise
-        if reply is None:
-            self._ended(subject, "")
-        return reply
 
     def _send(self, request: Sequence[Any]) -> None:
         # A broken pipe says that the agent has stopped reading; what it said about that, or its end, is read next.
@@ -374,6 +439,20 @@ class Session:
             TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
         """
         return self._run("infer", {}, inputs, time_limit)
+
+    def infer_each(self, batches: Iterable[Arrays], *, time_limit: float | None = None) -> Iterator[list[NDArray[Any]]]:
+        """As `infer` for one batch after the other, each sent while the runtime is still busy with the one before.
+
+        Args:
+            batches: Inputs as `infer` takes them.
+            time_limit: Seconds for each; None for the connection's own.
+
+        Raises:
+            TargetError: As `infer`; the agent has been ended then, as it is where this is given up before its end.
+        """
+        parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
+        requests = map(self._given, batches)
+        return self._connection.ask_each(self._subject, "infer", parse, requests, time_limit=time_limit)
 
     def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:
         """Run the artifact several times, marked for a counter of instructions before the first and after each.

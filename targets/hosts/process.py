@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 ENVIRONMENT: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
 
 _PIPE = 2**16  # bytes moved at once
+_ROOM = 2**20  # bytes that may wait for the program: the next request lies ready while it works on the last
 _LAST_LINES = 40
 _LAST_BYTES = 2**16  # of stderr that are kept
 _LONGEST_POLL = 2.0**31 - 1  # milliseconds
@@ -49,6 +51,9 @@ class Child:
         self._words = _LastWords(self._process.stderr)
         self._end = weakref.finalize(self, _kill_group, self._process, self._words, os.getpid())
         self._stdin, self._stdout = _descriptor(self._process.stdin), _descriptor(self._process.stdout)
+        _widen(self._stdin)
+        self._early = bytearray()  # output that came while there was something to write
+        self._output_ended = False
         self._deadline = time.monotonic()
 
     @property
@@ -71,18 +76,24 @@ class Child:
         Raises:
             TimeoutError: The limit has passed.
         """
+        if self._early:
+            first = bytes(self._early[:size])
+            del self._early[:size]
+            return first
         self._wait(self._stdout, select.POLLIN)
         return os.read(self._stdout, min(size, _PIPE))
 
     def read_now(self) -> bytes:
         """Return what lies in the program's stdout already, for error messages."""
         try:
-            return os.read(self._stdout, _PIPE)
+            return bytes(self._early) + os.read(self._stdout, _PIPE)
         except BlockingIOError:
-            return b""
+            return bytes(self._early)
 
     def write(self, data: Any, /) -> None:
         """Write all of `data` (any buffer) to the program's stdin.
+
+        What the program says meanwhile is taken in for `read`, so that two who write to each other do not both wait.
 
         Raises:
             TimeoutError: The limit has passed.
@@ -90,9 +101,13 @@ class Child:
         """
         rest = memoryview(data)
         while rest:
-            self._wait(self._stdin, select.POLLOUT)
+            if self._output_ended:
+                self._wait(self._stdin, select.POLLOUT)
+            elif self._stdin not in self._wait(self._stdin, select.POLLOUT, self._stdout, select.POLLIN):
+                self._take_early()
+                continue
             with contextlib.suppress(BlockingIOError):
-                rest = rest[os.write(self._stdin, rest[:_PIPE]) :]
+                rest = rest[os.write(self._stdin, rest[:_ROOM]) :]
 
     def flush(self) -> None:
         """Do nothing: `write` keeps nothing back."""
@@ -125,12 +140,22 @@ class Child:
         """Return the last lines of stderr; all of them are in once the program has been killed."""
         return self._words.text()
 
-    def _wait(self, descriptor: int, event: int) -> None:
+    def _take_early(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(self._stdout, _PIPE)
+            self._early += chunk
+            self._output_ended = not chunk
+
+    def _wait(self, *descriptors_and_events: int) -> set[int]:
+        """The descriptors that are ready, of pairs with the event that is awaited."""
         poll = select.poll()
-        poll.register(descriptor, event)
+        for descriptor, event in zip(descriptors_and_events[::2], descriptors_and_events[1::2], strict=True):
+            poll.register(descriptor, event)
         remaining = max(0.0, self._deadline - time.monotonic())
-        if not poll.poll(min(remaining * 1000, _LONGEST_POLL)):
+        ready = {descriptor for descriptor, _ in poll.poll(min(remaining * 1000, _LONGEST_POLL))}
+        if not ready:
             raise TimeoutError
+        return ready
 
     def _ended_within(self, seconds: float) -> bool:
         # WNOWAIT leaves the ended process unreaped, so that its group's id cannot pass to a stranger before the kill.
@@ -175,6 +200,13 @@ def _kill_group(process: subprocess.Popen[bytes], words: _LastWords, owner: int)
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
+
+
+def _widen(descriptor: int) -> None:
+    """Make room in a pipe, where the system knows how to and lets its user."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _ROOM)
 
 
 def _descriptor(pipe: Any) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -68,6 +69,31 @@ class SteadySession:
         """
         return self._repeat(lambda: self._opened().infer(inputs, time_limit=time_limit))
 
+    def infer_each(self, batches: Iterable[Arrays]) -> Iterator[list[NDArray[Any]]]:
+        """As `infer` for one batch after the other; see `Session.infer_each`.
+
+        Raises:
+            LostError: The line was cut for the second time.
+            TargetError: As `Session.infer_each`.
+        """
+        rest, unanswered = iter(batches), deque[Arrays]()
+
+        def asked() -> Iterator[Arrays]:
+            yield from tuple(unanswered)  # those that the cut line has swallowed
+            for batch in rest:
+                unanswered.append(batch)
+                yield batch
+
+        while True:
+            try:
+                for outputs in self._opened().infer_each(asked()):
+                    unanswered.popleft()
+                    yield outputs
+            except LostError as error:
+                self._start_over(error)
+            else:
+                return
+
     def close(self) -> None:
         """End the agent. Doing it twice does no harm."""
         if self._connection is not None:
@@ -82,14 +108,18 @@ class SteadySession:
         try:
             return what()
         except LostError as error:
-            if self._notes:
-                raise self._twice(error) from error
-            self._notes = (f"{error.message}; started over",)
-            self._session = None
+            self._start_over(error)
         try:
             return what()
         except LostError as error:
             raise self._twice(error) from error
+
+    def _start_over(self, error: LostError) -> None:
+        """Forget the connection that was lost, if it is the first one."""
+        if self._notes:
+            raise self._twice(error) from error
+        self._notes = (f"{error.message}; started over",)
+        self._session = None
 
     @staticmethod
     def _twice(error: LostError) -> LostError:
