@@ -103,14 +103,14 @@ def export_request(
     model = load_module(
         request.model, arguments=request.arguments, weights=request.weights, folder=request.folder or Path()
     )
-    data, shapes = _data_and_shapes(model, request)
+    data, shapes = data_and_shapes(model, request)
     bundle = export_model(
         model.program or model.module,
-        None if model.program else _zeros(shapes),
+        None if model.program else example_zeros(shapes),
         directory,
         formats=request.formats,
         precisions=request.precisions,
-        calibration=request.calibration if data is None else _calibration(data, shapes, request),
+        calibration=request.calibration if data is None else data_calibration(data, shapes, request),
         calibration_samples=request.calibration_samples if data is None else None,
         recipe=request.recipe,
         io=request.io,
@@ -213,7 +213,8 @@ def load_data(
     return load_dataset(spec, input_shape=shape, split=split, scale=scale, mean=mean, std=std, folder=folder or Path())
 
 
-def _data_and_shapes(model: LoadedModel, request: ExportRequest) -> tuple[Dataset | None, tuple[Shape, ...]]:
+def data_and_shapes(model: LoadedModel, request: ExportRequest) -> tuple[Dataset | None, tuple[Shape, ...]]:
+    """The data set that is named, if any, and the shapes of the model's inputs."""
     choice = request.data
     if choice is None:
         return None, input_shapes(model, request.shapes)
@@ -230,13 +231,14 @@ def _data_and_shapes(model: LoadedModel, request: ExportRequest) -> tuple[Datase
     return data, known or (data.input_shape,)
 
 
-def _zeros(shapes: Sequence[Shape]) -> tuple[Any, ...]:
+def example_zeros(shapes: Sequence[Shape]) -> tuple[Any, ...]:
+    """Inputs to trace a model with."""
     import torch
 
     return tuple(torch.zeros(1, *shape) for shape in shapes)
 
 
-def _calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequest) -> Calibration:
+def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequest) -> Calibration:
     """Golden inputs from the data as asked for; ranges from the training part where shipped data is asked for whole."""
     from edgecnn.data.shipped import SHIPPED
     from edgecnn.samples import BATCH, CALIBRATION, GOLDEN, Calibration, Samples
