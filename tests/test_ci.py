@@ -85,9 +85,6 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
-        monkeypatch.delenv(name, raising=False)
-
     def run(*arguments: object, code: int = 0) -> Result:
         monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
         capfd.readouterr()
@@ -225,9 +222,11 @@ limits.relative_error = 1e-12
 
 
 def test_a_report_of_yesterday_is_not_taken_for_today_s(ci, run, work, monkeypatch) -> None:
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     written = ci("targts = []\n" + SMALL, code=2)
     assert written.value["outcomes"][0]["message"] == "edgecnn.toml has no key 'targts'"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    said = run("ci", "--config", "project/edgecnn.toml", code=2).stdout
+    assert said.startswith("::error file=project/edgecnn.toml,line=1,title=edgecnn read%3A edgecnn.toml could not be")
     files = [work / "check.json", work / "check.xml"]
     files[0].write_text('{"passed": true}')
     result = run("check", work / "none", "--json", files[0], "--junit", files[1], code=2)
