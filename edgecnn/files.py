@@ -40,7 +40,7 @@ def write_whole(path: Path, data: bytes, *, new: bool = False) -> None:
     """
     target = path.resolve()
     try:
-        if _is_device(path):  # a pipe, /dev/stdout: nothing to put in place
+        if _is_device(path):
             with path.open("wb") as file:
                 file.write(data)
             return
@@ -79,4 +79,6 @@ def make_folder_of(path: Path) -> None:
 
 
 def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+    """A pipe, say, or what the shell has redirected, which must not be put another file in place of."""
+    there = path.exists() and not path.is_dir()
+    return there and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc"))

@@ -30,6 +30,10 @@ settings.register_profile("search", deadline=None)
 SEARCH = bool(os.environ.get("EDGECNN_SEARCH"))
 settings.load_profile("search" if SEARCH else "repeatable")
 
+# What is tested here is not what the job that tests it should say of itself.
+for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+    os.environ.pop(name, None)
+
 # In a shell's background Ctrl-C is ignored, and would be in every program that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

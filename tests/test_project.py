@@ -14,6 +14,7 @@ from edgecnn.project.reading import parse_project
 from edgecnn.project.template import Answers, project_text
 from edgecnn.tomlfile import Lines
 
+ROOT = Path(__file__).parent.parent
 WHOLE = """
 targets = ["litert", "onnxruntime@pi4"]
 time_limit = 30
@@ -275,6 +276,14 @@ def test_what_a_new_file_leaves_out_can_be_taken_in(tmp_path) -> None:
     assert plan.gates.baseline is not None
     assert {b.item for b in plan.gates.budgets} == {"size_kb", "instructions_m"}
     assert plan.request.weights == tmp_path / "net.pt"
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the checkout, not an installed wheel")
+def test_the_example_in_the_docs(tmp_path) -> None:
+    text = (ROOT / "docs" / "ci.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    pool, door = parse_project(tmp_path / "edgecnn.toml", text).models
+    assert (pool.name, door.request.io, door.targets) == ("conv_pool", "uint8", ("@kitchen",))
+    assert {b.limit for b in door.gates.budgets if b.item == "size_kb"} == {90}
 
 
 def test_the_workflow(run, tmp_path) -> None:

@@ -73,7 +73,7 @@ def test_junit() -> None:
     assert failure is not None
     assert failure.attrib == {"message": BAD.message, "type": "lsb_max"}
     assert failure.text is not None
-    for part in ("lsb_max: 7.25, limit 0", "layer: features.3", "cause: the layer rounds", "size: 54,192 bytes"):
+    for part in ("lsb_max: 7.25, limit 0", "layer: features.3", "cause: the layer rounds", "file: 54,192 bytes"):
         assert part in failure.text
     cases = [case.attrib["name"] for case in root.findall(".//testcase")]
     assert cases[1] == "net.int8.tflite on litert@pi4, digits, output"
@@ -103,7 +103,7 @@ def test_markdown_names_what_is_wrong_first() -> None:
     assert "  - try: is it on?" in lines
     assert "- note: a \\*note\\*" in lines
     rows = [line for line in lines if line.startswith("| ")]
-    assert rows[0] == "| result | artifact | target | what | measured | limit | size |"
+    assert rows[0] == "| result | artifact | target | what | measured | limit | file |"
     assert (
         rows[3]
         == "| FAILED | net.int8.tflite | litert@pi4 | check, digits, output, lsb\\_max | 7.25 | 0 | 54,192 bytes |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,19 +101,27 @@ def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, Place]:
     """Where annotations point to: the models' tables, by the path within the repository."""
     from edgecnn.report.github import Place
 
-    root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
-    path = project.path.resolve()
-    file = str(path.relative_to(root)) if path.is_relative_to(root) else project.path.name
+    file = _in_repository(project.path)
     return {plan.name: Place(file, plan.line) for plan in plans}
+
+
+def _in_repository(path: Path) -> str:
+    root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
+    whole = path.resolve()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else path.name
 
 
 def _publish_error(reports: Reports, error: EdgecnnError) -> None:
     """What keeps everything from running is in the reports too, so that none from yesterday is taken for today's."""
+    from edgecnn.project.project import FILE
     from edgecnn.project.run import ProjectReport
+    from edgecnn.report.github import Place
     from edgecnn.report.outcome import error_outcome
 
-    report = ProjectReport(outcomes=(error_outcome(error, "edgecnn.toml", "read"),))
-    reports.publish(report.outcomes, report.as_json())
+    report = ProjectReport(outcomes=(error_outcome(error, FILE, "read"),))
+    line = re.fullmatch(r"(.+), line ([0-9]+)", error.where)
+    places = {FILE: Place(_in_repository(Path(line[1])), int(line[2]))} if line else None
+    reports.publish(report.outcomes, report.as_json(), places=places)
 
 
 def _print_plans(project: Project, plans: tuple[ModelPlan, ...]) -> None:

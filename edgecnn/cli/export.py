@@ -11,12 +11,12 @@ from edgecnn.cli.files import STDOUT, put_json
 from edgecnn.cli.options import (
     MODEL_HELP,
     Names,
+    data_choice,
     data_options,
     json_option,
     model_options,
     parse_shapes,
     prints_to_stderr,
-    refuse_without_data,
 )
 from edgecnn.cli.state import common_options
 from edgecnn.formats import FORMATS, PRECISIONS
@@ -85,20 +85,17 @@ def export_command(
 
 
 def _request(model: str, weights: Path | None, name: str | None, given: dict[str, Any]) -> ExportRequest:
-    from edgecnn.exporting import DataChoice, ExportRequest
+    from edgecnn.exporting import ExportRequest
     from edgecnn.formats import check_choice
     from edgecnn.loading import parse_argument
 
-    how = {key: given[key] for key in ("split", "scale", "mean", "std")}
-    if given["data"] is None:
-        refuse_without_data(how)
     options = ("calibration", "calibration_samples", "recipe", "io", "c_array", "opset", "force")
     return ExportRequest(
         model=model,
         weights=weights,
         arguments=dict(parse_argument(a) for a in given["arguments"]),
         shapes=parse_shapes(given["shapes"]),
-        data=None if given["data"] is None else DataChoice(spec=given["data"], **how),
+        data=data_choice(given),
         name=name,
         formats=check_choice("--formats", given["formats"], FORMATS),
         precisions=check_choice("--precisions", given["precisions"], PRECISIONS),

@@ -93,7 +93,7 @@ def put_text(file: Path | None, text: str) -> None:
     if file == STDOUT:
         click.echo(text, nl=False)
     elif file is not None:
-        write_whole(file, text.encode())
+        write_whole(file, text.encode(errors="backslashreplace"))
 
 
 def put_json(file: Path | None, value: Any) -> bool:

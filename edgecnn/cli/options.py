@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from edgecnn.errors import UsageError
 from edgecnn.exporting import input_shapes, load_data
 
 if TYPE_CHECKING:
+    from edgecnn.exporting import DataChoice
     from edgecnn.loading import LoadedModel
 
 __all__ = ["input_shapes", "load_data"]
@@ -113,6 +114,21 @@ def time_limit_option(command: F) -> F:
     """``--time-limit``."""
     text = "Seconds for one answer of a runtime.  [default: 60; on emulated boards 600]"
     return click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help=text)(command)
+
+
+def data_choice(given: Mapping[str, Any]) -> DataChoice | None:
+    """What ``--data`` and its options say.
+
+    Raises:
+        UsageError: if there are options of the data, and no data.
+    """
+    from edgecnn.exporting import DataChoice
+
+    how = {key: given[key] for key in ("split", "scale", "mean", "std")}
+    if given["data"] is None:
+        refuse_without_data(how)
+        return None
+    return DataChoice(spec=given["data"], **how)
 
 
 def prints_to_stderr() -> contextlib.redirect_stdout[Any]:

@@ -67,7 +67,7 @@ def add_summary(file: Path, text: str) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
-    data = text.encode()
+    data = text.encode(errors="backslashreplace")
     if len(data) > MOST_BYTES:
         end = "\n\nThe rest does not fit GitHub's summary.\n"
         data = data[: MOST_BYTES - len(end)].rpartition(b"\n")[0] + end.encode()

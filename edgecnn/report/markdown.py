@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from edgecnn.report.outcome import Outcome, number, sized, summary
 
-_HEADINGS = ("result", "artifact", "target", "what", "measured", "limit", "size")
-_RIGHT = ("measured", "limit", "size")
+_HEADINGS = ("result", "artifact", "target", "what", "measured", "limit", "file")
+_RIGHT = ("measured", "limit", "file")
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 

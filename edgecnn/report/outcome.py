@@ -72,8 +72,8 @@ class Outcome:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """Where it goes wrong, why and how large the file is, a line each."""
-        found = (("layer", self.layer), ("cause", self.cause), ("size", sized(self.size)))
+        """Where it goes wrong, why, and how large the file is, a line each."""
+        found = (("layer", self.layer), ("cause", self.cause), ("file", sized(self.size)))
         return (*(f"{label}: {text}" for label, text in found if text), *self.lines)
 
     @property
