@@ -2,10 +2,10 @@
 
 ``python benchmarks/operators_on_runtimes.py [--boards B,...] [--each N] [--write]`` takes the operators of all cases of
 the tests (tests/cases.py), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
-not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own rule, in
-float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is named.
-``--write`` puts the table into docs/runtimes.md; without it, it is printed. Interrupted, it shows the places that are
-done. Boards must have been built (``edgecnn targets emulate``); runtimes that are missing are said.
+not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
+rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
+named. ``--write`` puts the table into docs/runtimes.md; without it, it is printed. Interrupted, it shows the places
+that are done. Boards must have been built (``edgecnn targets emulate``); runtimes that are missing are said.
 """
 
 from __future__ import annotations
