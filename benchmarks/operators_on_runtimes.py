@@ -1,10 +1,11 @@
 """Every operator on every runtime and emulated board, float and int8: the table in docs/operators.md.
 
-``python benchmarks/operators_on_runtimes.py [--boards B,...] [--write]`` takes the operators of all cases of the tests
-(tests/cases.py), each with its settings and shapes once, and runs them side by side in files of forty: in int8 on the
-golden executor's integers by the runtime's own rule, in float on random values, against torch. A file that a runtime
-refuses is taken apart, so that the operator is named. ``--write`` puts the table into docs/runtimes.md; without it, it
-is printed. Boards must have been built (``edgecnn targets emulate``); runtimes that are missing are said.
+``python benchmarks/operators_on_runtimes.py [--boards B,...] [--each N] [--write]`` takes the operators of all cases of
+the tests (tests/cases.py), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
+not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
+rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
+named. ``--write`` puts the table into docs/runtimes.md; without it, it is printed. Interrupted, it shows the places
+that are done. Boards must have been built (``edgecnn targets emulate``); runtimes that are missing are said.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -108,6 +109,14 @@ def float_parts() -> Iterator[Part]:
         for node in new:
             reads = {"float": {i: values[i] for i in node.inputs if i not in graph.constants}}
             yield Part(graph, node, reads, {"float": values[node.name]})
+
+
+def chosen(parts: Iterator[Part], each: int | None) -> list[Part]:
+    """So many of each kind, spread evenly; all without a number."""
+    kinds: dict[str, list[Part]] = defaultdict(list)
+    for part in parts:
+        kinds[part.kind].append(part)
+    return [p for own in kinds.values() for p in own[:: max(1, -(-len(own) // each)) if each else 1]]
 
 
 def together(parts: Sequence[Part], rule: str) -> tuple[Graph, QuantizedGraph | None, list[np.ndarray]]:
@@ -236,18 +245,20 @@ def table(found: dict[str, dict[tuple[str, str], Cell]], precision: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--boards", default="pi2,pi3,pi4,pi5")
+    parser.add_argument("--each", type=int, help="operators of each kind; all if not given")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     rules = sorted({x.rounding for x in ALL.values()} | set(RULES.values()))
-    parts = {"fp32": list(float_parts()), "int8": list(int8_parts(rules))}
+    parts = {"fp32": chosen(float_parts(), arguments.each), "int8": chosen(int8_parts(rules), arguments.each)}
     print(", ".join(f"{len(v)} operators in {p}" for p, v in parts.items()), file=sys.stderr)
     found: dict[str, dict[tuple[str, str], Cell]] = {}
     boards = [b for b in arguments.boards.split(",") if b]
-    with ExitStack() as stack:
+    with ExitStack() as stack, suppress(KeyboardInterrupt):
         for name, executor, agent in places(boards, stack):
-            cells = found.setdefault(name, {})
+            cells: dict[tuple[str, str], Cell] = {}
             for precision, every in parts.items():
                 survey(agent, executor, [p for p in every if writable(p, executor.form)], cells, precision)
+            found[name] = cells
             print(f"{name}: done", file=sys.stderr, flush=True)
     text = "\n\n".join(f"### {p}\n\n{table(found, p)}" for p in parts)
     if not arguments.write:
