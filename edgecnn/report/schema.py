@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edgecnn.locate.location import Location
 from edgecnn.parity.verdict import SCHEMA, WHEN_LOCATED, Verdict
 from edgecnn.report.outcome import Outcome
 
@@ -33,7 +34,9 @@ _NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}
 def check_schema() -> dict[str, Any]:
     """Of ``edgecnn check --json``."""
     verdict, defs = _object(Verdict)
-    return _document("edgecnn check --json", SCHEMA, {"verdicts": _list(verdict), "unjudged": _list(_error())}, defs)
+    location, more = _object(Location)
+    lists = {"verdicts": _list(verdict), "unjudged": _list(_error()), "locations": _list(location)}
+    return _document("edgecnn check --json", SCHEMA, lists, {**defs, **more})
 
 
 def ci_schema() -> dict[str, Any]:
