@@ -35,6 +35,11 @@ class SharedHost(LocalHost):
         super().__init__()
         object.__setattr__(self, "_kept", _Kept(connection))
 
+    @property
+    def kind(self) -> str:
+        """Not ``local``, where a check starts an agent for each core: there is only this one."""
+        return "shared"
+
     def start(self, environment: str = "", *, time_limit: float = 0) -> Any:
         """The connection."""
         return self._kept

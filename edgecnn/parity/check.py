@@ -22,7 +22,6 @@ from edgecnn.parity.runner import Progress, Runner
 from edgecnn.parity.saturation import saturation_reason
 from edgecnn.parity.trials import Reference, Trial, array_trial, check_fits, data_trial, golden_trial
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
-from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Found, Target, installed_targets
@@ -142,7 +141,7 @@ def _all_done(jobs: Sequence[Job], run: Callable[[Job], _Done]) -> list[_Done]:
 
     def one_host(host: str) -> list[tuple[Job, _Done]]:
         own = [job for job in jobs if job.target.host.name == host]
-        side_by_side = cores if isinstance(own[0].target.host, LocalHost) else 1
+        side_by_side = cores if own[0].target.host.kind == "local" else 1
         return list(zip(own, at_once(run, own, workers=side_by_side), strict=True))
 
     # Emulated boards compute here, others only wait.
