@@ -19,7 +19,7 @@ import edgecnn
 from edgecnn.cli import main
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.parity import check as checks
+from edgecnn.parity import jobs
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.saturation import explained, saturates
 from edgecnn.targets import config, environments
@@ -400,7 +400,7 @@ def test_a_host_that_crashes_does_not_lose_the_others(bundle) -> None:
 def test_hosts_that_are_not_reached_are_in_the_report(bundle, monkeypatch) -> None:
     lost = TargetFailure(target="down", error=TargetError("down: no answer"))
     found = Found(targets=tuple(installed_targets()), failures=(lost,))
-    monkeypatch.setattr(checks, "find_targets", lambda *_, **__: found)
+    monkeypatch.setattr(jobs, "find_targets", lambda *_, **__: found)
     report = edgecnn.check_bundle(bundle, targets=["@local", "@down"])
     assert len(report.verdicts) == 2
     assert report.as_json()["unjudged"][0]["message"] == "down: no answer"

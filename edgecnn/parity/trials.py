@@ -259,8 +259,8 @@ class _Shared:
         stop = min(start + self._size, len(self._data))
         images = self._data.batch(np.arange(start, stop))
         if start == self._seen:  # whoever comes first is the first for every batch, for all go in order
-            self._hash.update(np.ascontiguousarray(images).data)
             self._answers.append(self._reference([images]))
+            self._hash.update(np.ascontiguousarray(images).data)
             self._seen = stop
         labels = None if self._data.labels is None else self._data.labels[start:stop]
         return Batch(start=start, inputs=[images], expected=self._answers.read(start, stop), labels=labels)
