@@ -106,6 +106,7 @@ class OneAgent:
     """This machine, with one agent for all tests: most of a short test is starting one."""
 
     name = "local"
+    kind = "shared"  # there is only this one agent, not one for each core
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
