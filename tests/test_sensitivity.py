@@ -31,6 +31,7 @@ from edgecnn.locate.report import locate_failures
 from edgecnn.locate.sensitivity import as_glob, layers_of, sensitivity, spare
 from edgecnn.locate.suggest import advise, with_floats
 from edgecnn.parity.check import check_bundle
+from edgecnn.parity.statistics import paired_drop
 from edgecnn.quantize.program import observe_graph
 from edgecnn.quantize.quantize import float_nodes
 from edgecnn.quantize.recipe import INT8, Override, Recipe, load_recipe, settings_of
@@ -184,13 +185,13 @@ def test_paired_interval(gained: int, lost: int, both: int, neither: int) -> Non
     assert more.high - more.low < change.high - change.low
 
 
-def test_paired_interval_is_that_of_the_paper() -> None:
-    """Bonett and Price, adjusted Wald: n = 50, 3 gained, 9 lost."""
+def test_paired_interval_is_that_of_the_check() -> None:
+    """3 gained and 9 lost of 50, each bound with 97.5 %."""
     new = np.array([True] * 3 + [False] * 9 + [True] * 38)
     old = np.array([False] * 3 + [True] * 9 + [True] * 38)
-    change = paired_change(new, old)
-    half = 1.959964 * math.sqrt((4 / 52 + 10 / 52 - (6 / 52) ** 2) / 52)
-    assert (change.low, change.high) == pytest.approx((-6 / 52 - half, -6 / 52 + half))
+    change, drop = paired_change(new, old), paired_drop(9, 3, 50, 0.975)
+    assert (change.value, change.low, change.high) == (-drop.value, -drop.high, -drop.low)
+    assert change.low < -0.12 < change.high
 
 
 @pytest.mark.parametrize("path", ["conv1", "a[0].b", "x*y", 'quo"te', "tab\t"])

@@ -14,6 +14,7 @@ from edgecnn.graph.analysis import macs
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
+from edgecnn.parity.statistics import paired_drop
 from edgecnn.quantize.quantize import QuantizedGraph, float_nodes
 
 Array = npt.NDArray[Any]
@@ -23,8 +24,8 @@ CHUNK = 32
 """Samples at once: what every value of a graph is kept for."""
 ROOM = 1 << 28
 """Bytes of values that are kept, so that they need not be computed again."""
-_Z = 1.959964
-"""Quantile of the normal distribution for 95 %."""
+BOUND = 0.975
+"""Confidence of each end of an interval of 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,9 @@ class Quality:
 
 
 def paired_change(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Change:
-    """Difference of two shares of right answers to the same questions.
-
-    The interval is Wald's with half an answer added to each of the four cells (Bonett and Price, "Adjusted Wald
-    confidence interval for a difference of binomial proportions based on paired data", 2012): it keeps its 95 % for
-    few samples and for shares near 1.
-    """
-    n = len(new)
-    gained, lost = int((new & ~old).sum()), int((old & ~new).sum())
-    more, less = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = _Z * math.sqrt((more + less - (more - less) ** 2) / (n + 2))
-    return Change(value=(gained - lost) / n, low=max(more - less - half, -1.0), high=min(more - less + half, 1.0))
+    """Difference of two shares of right answers to the same questions; the interval is Tango's (`paired_drop`)."""
+    found = paired_drop(int((old & ~new).sum()), int((new & ~old).sum()), len(new), BOUND)
+    return Change(value=0 - found.value, low=0 - found.high, high=0 - found.low)
 
 
 class Evaluator:
