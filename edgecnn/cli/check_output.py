@@ -156,7 +156,8 @@ def _footers(verdicts: Sequence[Verdict]) -> list[str]:
             held.setdefault(f"{metric} {sign} {limit:g}", {})[v.precision] = None
     if held:
         lines.append("limits: " + "; ".join(f"{', '.join(names)} {text}" for text, names in held.items()))
-    if any(v.drop is not None for v in verdicts):
+    golden = {v.samples_from for v in verdicts if v.lsb_max is not None}
+    if any(v.drop is not None and v.samples_from not in golden for v in verdicts):
         lines.append("drop: what is lost against the reference, in points, and its lower and upper 95 % bounds")
     versions = sorted({f"{v.runtime} {v.runtime_version}" for v in verdicts})
     if versions:
