@@ -71,7 +71,7 @@ def openings() -> Openings:
 class Reused:
     """This machine with one agent for all, started anew where it has ended; it is `Host` and `Connection` in one."""
 
-    name, kind, environments = "local", "local", ("",)
+    name, kind, environments = "local", "shared", ("",)
 
     def __init__(self) -> None:
         self._connection: Connection | None = None

@@ -459,8 +459,8 @@ def test_the_same_on_an_emulated_board(run, bundle, right, monkeypatch) -> None:
         ("onnxruntime", {"graph_optimization": "basic"}, "half_even_fp32", False),
         ("litert", {"xnnpack": True}, "xnnpack", True),
         ("litert", {"xnnpack": False, "reference_kernels": True}, "litert_reference", True),
-        ("litert", {"xnnpack": False}, "gemmlowp", False),
-        ("tflite-runtime", {"xnnpack": True}, "gemmlowp", False),
+        ("litert", {"xnnpack": False}, "tflite_runtime_reference", False),
+        ("tflite-runtime", {"xnnpack": True}, "tflite_runtime_reference", False),
         ("tflite-micro", {}, "gemmlowp", True),
     ],
 )
@@ -534,11 +534,11 @@ def test_another_best_class_fails_where_rounding_differs(quantized) -> None:
 
     artifact = quantized.artifact("tflite", "int8")
     place = Place(
-        target="tflite-micro@x",
-        runtime="tflite-micro",
+        target="tflite-runtime@x",
+        runtime="tflite-runtime",
         version="1",
         options={},
-        rounding=rounding_of("tflite-micro", {}),
+        rounding=rounding_of("tflite-runtime", {}),
     )
     for own, passed in (([[10, 9, 0]], True), ([[12, 9, 0]], False)):
         found = Measured(scores=True)

@@ -143,6 +143,9 @@ class _BrokenSession:
     def infer(self, inputs: Any, **how: Any) -> Any:
         return [output + 1 for output in self._session.infer(inputs, **how)]
 
+    def infer_each(self, requests: Any, **how: Any) -> Any:
+        return ([output + 1 for output in outputs] for outputs in self._session.infer_each(requests, **how))
+
 
 def test_a_layer_with_two_inputs(bundle, agent, tmp_path: Path) -> None:
     """The sum is at fault: its part reads both branches."""

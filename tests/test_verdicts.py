@@ -392,8 +392,10 @@ def test_the_command_with_limits_and_a_baseline(bundle, tmp_path, monkeypatch, c
     assert saved.exists()
     assert all(len(line) <= 100 for line in out.splitlines() if not line.startswith(("undecided", "failed")))
     assert "limits: fp32 relative_error <= 1e-05" in out
-    limits = ("--limit", "int8:rmse=1e-9", "--limit", "fp32:accuracy_drop=0.0001", "--undecided", "fail")
-    code, out, _ = run(monkeypatch, capsys, "check", bundle.directory, *data, "--baseline", saved, *limits, "--json")
+    limits = ("--limit", "int8:rmse=1e-9", "--limit", "fp32:accuracy_drop=0.0001", "--undecided", "fail", "--json", "-")
+    code, out, _ = run(
+        monkeypatch, capsys, "check", bundle.directory, *data, "--baseline", saved, *limits, "--json", "-"
+    )
     told = json.loads(out)
     assert code == 1
     assert told["schema"] == 2

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecnn.export.tflite.int8 import LOWERINGS_INT8, Int8Writer
 from edgecnn.export.tflite.lower import LOWERINGS as PLAIN
+from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
@@ -94,7 +95,7 @@ class MixedInt8Writer(Int8Writer):
 
     def _output_tensor(self, value: ValueName) -> Tensor:
         if value in self._skipped:
-            return super(Int8Writer, self)._output_tensor(value)
+            return super(QuantizedWriter, self)._output_tensor(value)
         return super()._output_tensor(value)
 
     def _type_value(self, index: int, value: ValueName) -> None:
