@@ -11,6 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import SEARCH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts import replies
 
-MANY = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
-SOME = settings(MANY, max_examples=300)
+MANY = settings(max_examples=5000 if SEARCH else 500, deadline=None, suppress_health_check=list(HealthCheck))
+SOME = settings(MANY, max_examples=100)
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=8)
 values = st.recursive(
@@ -204,7 +205,7 @@ def test_changed_header_in_a_right_frame(original, place, inserted):
     outcome(framed(bytes(header), original[start + length :]))
 
 
-@settings(max_examples=500, deadline=None)
+@SOME
 @given(st.binary(max_size=200))
 def test_random_bytes(data):
     outcome(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from cases import CASES, Case
@@ -36,6 +37,9 @@ def test_case(case: Case, infer) -> None:
     if "tflite" in written:
         assert written["tflite"].operators.get("TRANSPOSE", 0) == case.transposes
         assert bool(written["tflite"].notes) == bool(case.transposes)
+    if "onnx" in written:
+        model = onnx.load_from_string(written["onnx"].data).graph
+        assert {i.name for i in model.initializer} <= {i for n in model.node for i in n.input}
     for samples in (1, 3) if case.batch_free else (1,):
         inputs = case.inputs(samples)
         reference = _reference(module, inputs)
