@@ -67,6 +67,7 @@ def device(tmp_path_factory):
         "XDG_CACHE_HOME": "/home/pi/.cache",
         "PYTHONPATH": "/opt/site",
         "PATH": "/usr/bin:/bin",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's own threads have no work here, and QEMU has the less to emulate
     }
     with sshd(prefix, shell="/bin/dash", variables=variables) as server:
         yield server
