@@ -33,6 +33,10 @@ runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 		$$($(BIN)/python -c 'from edgecnn.targets.environments import RECIPES; print(*RECIPES["$*"].requirements)')
 	@touch $@
 
+# The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.
+boards: $(VENV)/.installed
+	$(BIN)/edgecnn targets emulate pi4 pi5 pi2 x86-64-v3
+
 # The agent must run under every Python that a device may have: a venv for each that is here, from PATH or from pyenv.
 pythons:
 	@for version in 3.9 3.10 3.12 3.13; do \

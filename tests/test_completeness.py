@@ -136,3 +136,13 @@ def test_symlinks(name: str) -> None:
     link = ROOT / "edgecnn" / name
     assert link.is_symlink()
     assert link.resolve() == ROOT / name
+
+
+@pytest.mark.skipif(not IN_CHECKOUT, reason="needs the checkout, not an installed wheel")
+def test_every_phony_target_of_the_makefile_has_a_rule() -> None:
+    """Without one ``make`` says that nothing is to be done, and succeeds."""
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    (names,) = [line.split(":")[1].split() for line in lines if line.startswith(".PHONY:")]
+    assert names
+    for name in names:
+        assert any(line.startswith(f"{name}:") for line in lines), name
