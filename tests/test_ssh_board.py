@@ -84,7 +84,7 @@ def bundle(tmp_path_factory):
     images = np.random.default_rng(0).normal(size=(64, 1, 8, 8)).astype(np.float32)
     folder = tmp_path_factory.mktemp("bundle") / "b"
     return edgecnn.export_model(
-        module.eval(), torch.zeros(1, 1, 8, 8), folder, name="net", precisions=["fp32", "int8"], calibration=images
+        module.eval(), torch.zeros(1, 1, 8, 8), folder, name="net", precisions=["int8"], calibration=images
     )
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_model_is_refused_and_the_board_goes_on(device, bundle) -> No
     with kitchen(device).start(time_limit=SLOW) as connection:
         with pytest.raises(TargetError, match="junk"):
             connection.open("onnxruntime", b"no model at all", "junk.onnx")
-        connection.open("onnxruntime", bundle.artifact("onnx", "fp32").path.read_bytes(), "net.onnx")
+        connection.open("onnxruntime", bundle.artifact("onnx", "int8").path.read_bytes(), "net.onnx")
 
 
 @pytest.fixture

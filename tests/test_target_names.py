@@ -90,13 +90,13 @@ def names(draw) -> TargetName:
     return TargetName(runtime=runtime.name, host=host, options=options)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(names())
 def test_what_is_written_is_read_back(name: TargetName) -> None:
     assert parse_target(str(name)) == name
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[a-z*@\[\]=,:/-]{0,30}"))
 def test_any_text_is_a_name_or_an_error(text: str) -> None:
     try:

@@ -124,7 +124,7 @@ def _windows(size: int, kernel: int, stride: int, before: int, count: int) -> li
     return [(max(i * stride - before, 0), min(i * stride - before + kernel, size) - 1) for i in range(count)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     size=st.integers(1, 20),
     kernel=st.integers(1, 7),

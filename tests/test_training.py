@@ -141,7 +141,7 @@ def test_labels_are_needed():
         evaluate_model(small_net(), dataclasses.replace(test, labels=None))
 
 
-def scenes(size=48, train=48, test=16):
+def scenes(size=48, train=24, test=8):
     parts = [load_dataset("scenes", input_shape=(1, size, size), split=split) for split in ("train", "test")]
     return [part.take(part.spread(count)) for part, count in zip(parts, (train, test), strict=True)]
 
