@@ -17,6 +17,17 @@ T = TypeVar("T")
 _CLOSES = re.compile(r"[\]}]|\"\"\"|'''")
 
 
+def nearest(name: str, folder: Path | None = None) -> Path | None:
+    """The file of that name in the folder or the nearest of its parents, up to one with ``.git``; None without one."""
+    here = (folder or Path.cwd()).resolve()
+    for place in (here, *here.parents):
+        if (place / name).is_file():
+            return place / name
+        if (place / ".git").exists():
+            break
+    return None
+
+
 def read_text(path: Path) -> str:
     """The text of a TOML file.
 

@@ -22,6 +22,7 @@ from edgecnn.targets.config_file import FILE, SSH_KEYS, HostTable, check_host_na
 from edgecnn.targets.hosts.host import Host
 from edgecnn.targets.names import LOCAL
 from edgecnn.targets.runtimes import OptionValue
+from edgecnn.tomlfile import nearest
 
 SHIPPED = "edgecnn"
 """The origin of what the package ships."""
@@ -98,13 +99,7 @@ def user_file() -> Path:
 
 def project_file(folder: Path | None = None) -> Path | None:
     """The nearest ``targets.toml`` of the folder and its parents, up to one with ``.git``; None if there is none."""
-    here = (folder or Path.cwd()).resolve()
-    for place in (here, *here.parents):
-        if (place / FILE).is_file():
-            return place / FILE
-        if (place / ".git").exists():
-            break
-    return None
+    return nearest(FILE, folder)
 
 
 def new_project_file(folder: Path | None = None) -> Path:

@@ -142,6 +142,7 @@ def _check(
 ) -> tuple[Bundle, Dataset | None, CheckReport]:
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
+    from edgecnn.files import check_writable
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.check import check_bundle
@@ -149,6 +150,8 @@ def _check(
 
     if model is None and (given["weights"] or given["arguments"]):
         raise UsageError("--weights and --arg belong to --model", hint="--model MODEL, or leave them out")
+    if given["save_baseline"] is not None:
+        check_writable(given["save_baseline"])
     limits = Limits.parse(given["limits"], undecided=given["undecided"])
     baseline = None if given["baseline"] is None else load_baseline(given["baseline"])
     loaded = load_bundle(bundle)

@@ -55,8 +55,8 @@ def export_command(
 ) -> int:
     """Export MODEL to ONNX and TFLite, and check both against torch.
 
-    DIR becomes a bundle: NAME.fp32.onnx, NAME.fp32.tflite, manifest.json, and golden.npz with inputs and the torch
-    model's outputs, so that a device can check itself.
+    DIR becomes a bundle: NAME.fp32.onnx, NAME.fp32.tflite, manifest.json, golden.npz with inputs and the torch
+    model's outputs, so that a device can check itself, and program.npz, by which failures are located.
 
     \b
     Examples:

@@ -11,6 +11,7 @@ from edgecnn.errors import UsageError, near
 from edgecnn.exporting import ExportRequest
 from edgecnn.parity.limits import Limits
 from edgecnn.project.tables import BenchTable
+from edgecnn.tomlfile import nearest
 
 FILE = "edgecnn.toml"
 
@@ -89,13 +90,7 @@ class Project:
 
 def find_project(folder: Path | None = None) -> Path | None:
     """The nearest ``edgecnn.toml`` of the folder and its parents, up to one with ``.git``; None if there is none."""
-    here = (folder or Path.cwd()).resolve()
-    for place in (here, *here.parents):
-        if (place / FILE).is_file():
-            return place / FILE
-        if (place / ".git").exists():
-            break
-    return None
+    return nearest(FILE, folder)
 
 
 def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, ...]:

@@ -57,32 +57,29 @@ class BaselinesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bench: str | None = None
 
 
-class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the file says for all models, and a model's table differently for it."""
+
+    targets: tuple[str, ...] | None = None
+    time_limit: Positive | None = None
+    data: str | dict[str, Any] = {}
+    export: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    baselines: dict[str, Any] = {}
+    bench: dict[str, Any] | None = None
+    budget: dict[str, Any] = {}
+
+
+class ModelTable(_Shared, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[model.NAME]``: the model, and tables with what is different for it."""
 
     model: str | None = None
     weights: str | None = None
     arguments: dict[str, Any] = {}
     input_shape: str | tuple[str, ...] | None = None
-    targets: tuple[str, ...] | None = None
-    time_limit: Positive | None = None
-    data: str | dict[str, Any] = {}
-    export: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
-    baselines: dict[str, Any] = {}
-    bench: dict[str, Any] | None = None
-    budget: dict[str, Any] = {}
 
 
-class ProjectTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProjectTable(_Shared, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file: models, and what holds for each of them unless its own table says otherwise."""
 
     model: dict[str, dict[str, Any]] = {}
-    targets: tuple[str, ...] | None = None
-    time_limit: Positive | None = None
-    data: str | dict[str, Any] = {}
-    export: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
-    baselines: dict[str, Any] = {}
-    bench: dict[str, Any] | None = None
-    budget: dict[str, Any] = {}
