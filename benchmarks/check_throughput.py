@@ -28,7 +28,7 @@ from edgecnn.parity.trials import data_trial
 from edgecnn.targets.agent import agent
 from edgecnn.targets.target import installed_targets
 
-BATCHES = (8, 16, 32, 64, 128, 256)
+BATCHES = (1, 4, 8, 16, 32, 64, 128, 256)
 LIMIT = 0.9
 
 

@@ -64,8 +64,8 @@ def read(data):
 class Drip(io.BytesIO):
     """A stream whose reads are short, as a pipe's are."""
 
-    def read(self, size=-1, /):
-        return super().read(min(size, 3))
+    def readinto(self, buffer, /):
+        return super().readinto(memoryview(buffer)[:3])
 
 
 @settings(deadline=None)
@@ -261,10 +261,16 @@ class TestServe:
     """The agent's loop, on streams in memory."""
 
     def serve(self, *requests):
-        out = io.BytesIO()
-        code = agent.serve(io.BytesIO(b"".join(requests)), out)
-        out.seek(0)
-        return code, list(iter(lambda: agent.read_message(out), None))
+        found = []
+        for ahead in (False, True):
+            out = io.BytesIO()
+            code = agent.serve(io.BytesIO(b"".join(requests)), out, ahead=ahead)
+            out.seek(0)
+            found.append((code, list(iter(lambda out=out: agent.read_message(out), None))))
+        assert [(code, [a.kind for a in answers]) for code, answers in found] == [
+            (code, [a.kind for a in answers]) for code, answers in found[:1] * 2
+        ]
+        return found[0]
 
     def test_ends_with_its_input(self):
         assert self.serve() == (0, [])
@@ -311,6 +317,40 @@ class TestServe:
         code, (answer,) = self.serve(message(kind, fields, sent))
         assert code == 0
         assert answer.kind in ("error", "hello")
+
+
+class FakeSession:
+    """Doubles its input, and remembers how many samples it got at a time."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def infer(self, arrays):
+        self.sizes.append(len(arrays[0]))
+        return [2 * arrays[0], arrays[-1] + 1]
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
+def test_a_runtime_gets_so_many_samples_at_a_time(batch, sizes):
+    session, x, y = FakeSession(), np.arange(14).reshape(7, 2), np.arange(7)
+    doubled, next_ = agent._infer_by(batch, session, [x, y])
+    assert session.sizes == sizes
+    np.testing.assert_array_equal(doubled, 2 * x)
+    np.testing.assert_array_equal(next_, y + 1)
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(agent.RefusalError, match="1 sample or more, not 0"):
+        agent._infer_by(0, FakeSession(), [np.zeros(3)])
+
+
+def test_what_breaks_while_reading_ahead_is_raised():
+    class Broken(io.BytesIO):
+        def readinto(self, buffer, /):
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        agent.serve(Broken(), io.BytesIO(), ahead=True)
 
 
 OPENED = {

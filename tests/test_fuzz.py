@@ -245,7 +245,7 @@ class Scripted:
 
     def __init__(self, command, environment):
         self.alive, self._stream = True, io.BytesIO(self.output)
-        self.read, self.read_now = self._stream.read, self._stream.read
+        self.readinto, self.read_now = self._stream.readinto, self._stream.read
 
     def write(self, data):
         pass

@@ -81,7 +81,7 @@ class Fake:
         self._net = net
         self.batches: list[int] = []
 
-    def infer_each(self, batches):
+    def infer_each(self, batches, *, batch=None):
         for (images,) in batches:
             self.batches.append(len(images))
             yield says(self._net, [images])
@@ -199,6 +199,7 @@ def test_requests_overlap_and_answers_come_in_order(agent, bundle) -> None:
         rest = [a[0] for a in answers]
         assert np.allclose(np.concatenate(rest), whole[1:])
         assert np.allclose(session.infer([images])[0], whole)  # the line is in step still
+        assert np.allclose(session.infer([images], batch=4)[0], whole)
 
 
 def test_giving_up_half_way_ends_the_agent(bundle) -> None:
@@ -261,7 +262,7 @@ class Cut:
 
     def close(self) -> None: ...
 
-    def infer_each(self, batches):
+    def infer_each(self, batches, *, batch=None):
         ahead = []
         for batch in batches:
             ahead.append(batch)

@@ -17,6 +17,8 @@ from edgecnn.targets.hosts.connection import Session
 from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]
+AT_ONCE = 64
+"""Samples that a runtime gets at a time: with more or less, a sample takes longer (benchmarks/check_throughput.py)."""
 Progress = Callable[[str, int, int], None]
 """Called with what runs, the samples done and the samples in all."""
 
@@ -71,7 +73,8 @@ class Runner:
         Args:
             batches: The inputs of each; single samples where the model fixes its batch.
         """
-        return map(self._given, self._session.infer_each(map(self._stored, batches)))
+        batch = AT_ONCE if self._manifest.batch_resizable else None
+        return map(self._given, self._session.infer_each(map(self._stored, batches), batch=batch))
 
     def _stored(self, inputs: Sequence[Array]) -> list[Array]:
         return stored_inputs(self._manifest, self._artifact, inputs)
@@ -79,7 +82,7 @@ class Runner:
     def _infer(self, stored: list[Array]) -> list[Array]:
         """Outputs as the artifact gives them, for inputs as it takes them."""
         if self._manifest.batch_resizable or len(stored[0]) == 1:
-            return self._session.infer(stored)
+            return self._session.infer(stored, batch=AT_ONCE)
         rows = [self._session.infer([a[i : i + 1] for a in stored]) for i in range(len(stored[0]))]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 

@@ -17,9 +17,10 @@ the arrays' elements in C order, one array after the other. Every request gets o
 ``error`` with the fields ``kind`` (protocol, input, no-runtime, need-artifact, runtime), ``message`` and ``traceback``.
 After an error the agent goes on, unless the request was so malformed that the place of the next one is not known.
 
-The requests are ``hello``, ``probe``, ``open``, ``infer``, ``close`` and ``shutdown``. Any of them may have the field
-``limit``: seconds after which the host has given up; the agent ends itself soon after, even where native code holds on
-to Python. It also ends when its stdin or stdout hang up, whatever it is doing.
+The requests are ``hello``, ``probe``, ``open``, ``infer``, ``count``, ``bind``, ``bench``, ``profile``, ``close`` and
+``shutdown``. Any of them may have the field ``limit``: seconds after which the host has given up; the agent ends itself
+soon after, even where native code holds on to Python. It also ends when its stdin or stdout hang up, whatever it is
+doing.
 """
 
 # ruff: noqa: B905 - zip has no argument strict in Python 3.9
@@ -38,6 +39,7 @@ import json
 import math
 import os
 import platform
+import queue
 import re
 import select
 import stat
@@ -55,6 +57,7 @@ from typing import (
     BinaryIO,
     Callable,
     Dict,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -62,13 +65,18 @@ from typing import (
     Protocol,
     Sequence,
     Tuple,
+    TypeVar,
     Union,
 )
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 PROTOCOL = 1
 MAGIC = b"ECNN"
@@ -81,7 +89,7 @@ MAX_DIGITS = 20  # of a JSON integer: enough for 64 bits, short enough for int()
 CHUNK = 2**20  # bytes asked for at once, so that memory follows what arrives and not what is announced
 MAX_REPEAT = 1000  # inferences of one ``count``
 MARK = -424242  # the descriptor that marks a point, see ``count``
-NO_WATCHDOG = "--no-watchdog"  # where instructions are counted: those of its thread would be, too, whenever it runs
+NO_THREADS = "--no-threads"  # where instructions are counted: those of another thread would be, too, whenever it runs
 MAX_TEXT = 16_000  # characters of a message or traceback in an error reply
 MAX_LIMIT = 604_800.0  # seconds of a request's ``limit``: a week, which faulthandler can still count
 GRACE = 5.0  # seconds past ``limit``: the host gives up first, and tells its user so
@@ -127,10 +135,10 @@ class Message(NamedTuple):
 
 
 class Readable(Protocol):
-    """What messages are read from: like a binary file; short reads are fine, ``b""`` is the end."""
+    """What messages are read from: like a binary file; short reads are fine, 0 bytes are the end."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill `buffer` from its beginning, and return how many bytes it got."""
 
 
 class Writable(Protocol):
@@ -172,7 +180,7 @@ def encode_message(kind: str, fields: Mapping[str, Any], arrays: Sequence[NDArra
     plain = [_little_endian(array) for array in arrays]
     specs = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in plain]
     try:
-        header = json.dumps({"kind": kind, "fields": fields, "arrays": specs}, allow_nan=False).encode()
+        header = _ENCODER.encode({"kind": kind, "fields": fields, "arrays": specs}).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"{kind}: the fields cannot be written as JSON: {error}") from error
     _parse_header(header)  # the reader's own rules, so that nothing is sent that would be refused
@@ -191,22 +199,24 @@ def read_message(stream: Readable) -> Optional[Message]:
     Raises:
         ProtocolError: What arrives is no message of this protocol version, exceeds a limit, or is cut short.
     """
-    magic = _read_up_to(stream, len(MAGIC))
+    magic = _read_up_to(stream, len(MAGIC)).tobytes()
     if not magic:
         return None
     if magic != MAGIC:
-        raise ProtocolError(f"a message begins with {MAGIC!r}, this with {bytes(magic)!r}")
-    version, reserved, header_length, payload_length = _PREFIX.unpack(_read_exact(stream, _PREFIX.size, "prefix"))
+        raise ProtocolError(f"a message begins with {MAGIC!r}, this with {magic!r}")
+    version, reserved, header_length, payload_length = _PREFIX.unpack(
+        _read_exact(stream, _PREFIX.size, "prefix").tobytes()
+    )
     if version != PROTOCOL:
         raise VersionError(version)
     if reserved:
         raise ProtocolError(f"the reserved field of the prefix is {reserved}, not 0")
     _check_lengths(header_length, payload_length)
-    kind, fields, specs = _parse_header(_read_exact(stream, header_length, "header"))
+    kind, fields, specs = _parse_header(_read_exact(stream, header_length, "header").tobytes())
     described = sum(spec.nbytes for spec in specs)
     if described != payload_length:
         raise ProtocolError(f"{kind}: the arrays take {described} bytes, the payload has {payload_length}")
-    return Message(kind, fields, tuple(_read_array(stream, spec) for spec in specs))
+    return Message(kind, dict(fields), tuple(_read_array(stream, spec) for spec in specs))
 
 
 class _ArraySpec(NamedTuple):
@@ -222,27 +232,30 @@ def _check_lengths(header: int, payload: int) -> None:
         raise ProtocolError(f"a payload of {payload} bytes exceeds the limit of {MAX_PAYLOAD}")
 
 
-def _read_up_to(stream: Readable, size: int) -> bytearray:
-    data = bytearray()
-    while len(data) < size:
-        chunk = stream.read(min(CHUNK, size - len(data)))
-        if not chunk:
+def _read_up_to(stream: Readable, size: int) -> NDArray[np.uint8]:
+    data, done = np.empty(min(size, CHUNK), np.uint8), 0
+    while done < size:
+        if done == len(data):
+            data = np.concatenate([data, np.empty(min(size - done, done), np.uint8)])
+        count = stream.readinto(data[done:])
+        if not count:
             break
-        data += chunk
-    return data
+        done += count
+    return data[:done]
 
 
-def _read_exact(stream: Readable, size: int, what: str) -> bytearray:
+def _read_exact(stream: Readable, size: int, what: str) -> NDArray[np.uint8]:
     data = _read_up_to(stream, size)
     if len(data) != size:
         raise CutShortError(f"the stream ends after {len(data)} of {size} bytes of the {what}")
     return data
 
 
-def _parse_header(raw: Union[bytes, bytearray]) -> Tuple[str, Dict[str, Any], List[_ArraySpec]]:
+@functools.lru_cache(maxsize=8)  # whoever sends many messages sends the same header: what is returned is not changed
+def _parse_header(raw: bytes) -> Tuple[str, Dict[str, Any], List[_ArraySpec]]:
     try:
         text = raw.decode("utf-8")
-        header = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_constant)
+        header = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the header is not JSON: {error}") from error
     if not isinstance(header, dict) or header.keys() != {"kind", "fields", "arrays"}:
@@ -272,6 +285,10 @@ def _parse_float(text: str) -> float:
 
 def _refuse_constant(text: str) -> float:
     raise ProtocolError(f"{text} is not JSON")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)
+_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_constant)
 
 
 def _deeper_than(limit: int, value: Any) -> bool:
@@ -308,11 +325,11 @@ def _product(sizes: Sequence[int]) -> int:
 
 def _read_array(stream: Readable, spec: _ArraySpec) -> NDArray[Any]:
     raw = _read_exact(stream, spec.nbytes, "payload")
-    if not raw:
+    if not len(raw):
         return np.zeros(spec.shape, spec.dtype)
-    if spec.dtype == np.bool_ and np.frombuffer(raw, np.uint8).max() > 1:
+    if spec.dtype == np.bool_ and raw.max() > 1:
         raise ProtocolError("a bool array holds bytes other than 0 and 1")
-    array = np.frombuffer(raw, spec.dtype.newbyteorder("<")).reshape(spec.shape)
+    array = raw.view(spec.dtype.newbyteorder("<")).reshape(spec.shape)
     return array.astype(spec.dtype, copy=False)  # a copy only where the machine is big-endian
 
 
@@ -1122,7 +1139,9 @@ class Agent:
         session = self._session(request)
         arrays = _in_order(request, session.inputs)
         _check_inputs(session.inputs, arrays)
-        return {}, session.infer(arrays)
+        if "batch" not in request.fields:
+            return {}, session.infer(arrays)
+        return {}, _infer_by(_field(request, "batch", int), session, arrays)
 
     def _count(self, request: Message) -> Tuple[Dict[str, Any], List[NDArray[Any]]]:
         """Infer ``repeat`` times, marked before the first and after each, for a counter of instructions to see."""
@@ -1251,6 +1270,17 @@ def _check_inputs(inputs: Sequence[Tensor], arrays: Sequence[NDArray[Any]]) -> N
             raise RefusalError("input", f"input {tensor.name} has the shape ({shape}); {array.shape} is given")
 
 
+def _infer_by(batch: int, session: Session, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
+    """The outputs for all samples, of which the runtime gets so many at a time."""
+    if batch < 1:
+        raise RefusalError("input", f"a batch is 1 sample or more, not {batch}")
+    samples = {array.shape[0] if array.ndim else 0 for array in arrays}
+    if len(samples) != 1 or max(samples) <= batch:
+        return session.infer(arrays)
+    parts = [session.infer([array[i : i + batch] for array in arrays]) for i in range(0, max(samples), batch)]
+    return [np.concatenate(column) for column in zip(*parts)]
+
+
 def error_reply(kind: str, error: BaseException) -> Message:
     """Return the ``error`` reply for an exception; its texts are cut to `MAX_TEXT` characters."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -1258,30 +1288,66 @@ def error_reply(kind: str, error: BaseException) -> Message:
     return Message("error", {"kind": kind, "message": message[:MAX_TEXT], "traceback": text[-MAX_TEXT:]}, ())
 
 
-def serve(requests: Readable, replies: Writable, *, watchdog: bool = False) -> int:
+def serve(requests: Readable, replies: Writable, *, watchdog: bool = False, ahead: bool = False) -> int:
     """Answer requests until ``shutdown`` or the end of the stream.
 
     Args:
         requests: Where from.
         replies: Where to.
         watchdog: Whether to end the process when a request's ``limit`` is long past.
+        ahead: Whether to read a request while the one before is being answered, in a thread.
 
     Returns:
         The exit code: 0, or 2 where a malformed message made the rest of the stream unreadable.
     """
     agent = Agent(watchdog=watchdog)
-    while True:
-        try:
-            request = read_message(requests)
-        except ProtocolError as error:
-            write_message(replies, *error_reply("protocol", error))
+    for request in _read_ahead(_all_of(requests)) if ahead else _all_of(requests):
+        if isinstance(request, ProtocolError):
+            write_message(replies, *error_reply("protocol", request))
             return 2
-        if request is None:
-            return 0
         if request.kind == "shutdown":
             write_message(replies, "shutdown", {})
             return 0
         _reply(replies, agent.answer(request))
+    return 0
+
+
+def _all_of(stream: Readable) -> Iterator[Union[Message, ProtocolError]]:
+    """All messages; the last one is ``shutdown``, or an error, behind which nothing can be read."""
+    while True:
+        try:
+            message = read_message(stream)
+        except ProtocolError as error:
+            yield error
+            return
+        if message is None:
+            return
+        yield message
+        if message.kind == "shutdown":
+            return
+
+
+def _read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same, each taken in a thread while the one before is in use."""
+    ready: queue.Queue[Tuple[str, Any]] = queue.Queue(maxsize=1)
+
+    def take() -> None:
+        try:
+            for item in items:
+                ready.put(("item", item))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the items are asked for
+            ready.put(("error", error))
+        else:
+            ready.put(("end", None))
+
+    threading.Thread(target=take, name="requests", daemon=True).start()
+    while True:
+        what, item = ready.get()
+        if what == "error":
+            raise item
+        if what == "end":
+            return
+        yield item
 
 
 def _reply(replies: Writable, reply: Message) -> None:
@@ -1291,9 +1357,9 @@ def _reply(replies: Writable, reply: Message) -> None:
         write_message(replies, *error_reply("runtime", error))
 
 
-def _take_streams() -> Tuple[BinaryIO, BinaryIO]:
+def _take_streams() -> Tuple[FileIO, BinaryIO]:
     """Keep stdin and stdout for messages alone: what a runtime prints goes to stderr, what it reads is empty."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -1324,7 +1390,8 @@ def main() -> int:
     requests, replies = _take_streams()
     watch_for_hang_up(requests.fileno(), replies.fileno())
     try:
-        return serve(requests, replies, watchdog=NO_WATCHDOG not in sys.argv[1:])
+        threads = NO_THREADS not in sys.argv[1:]
+        return serve(requests, replies, watchdog=threads, ahead=threads)
     except BrokenPipeError:  # the host has gone; there is nobody left to tell
         return 0
 

@@ -424,12 +424,13 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def infer(self, inputs: Arrays, *, time_limit: float | None = None) -> list[NDArray[Any]]:
-        """Run the artifact once.
+    def infer(self, inputs: Arrays, *, batch: int | None = None, time_limit: float | None = None) -> list[NDArray[Any]]:
+        """Run the artifact on inputs.
 
         Args:
             inputs: Arrays in the artifact's order, or by name; exactly the artifact's types. All may have another
                 batch size than the artifact states.
+            batch: The runtime gets at most so many samples at a time; None for all at once.
             time_limit: Seconds; None for the connection's own.
 
         Returns:
@@ -438,20 +439,24 @@ class Session:
         Raises:
             TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
         """
-        return self._run("infer", {}, inputs, time_limit)
+        return self._run("infer", {} if batch is None else {"batch": batch}, inputs, time_limit)
 
-    def infer_each(self, batches: Iterable[Arrays], *, time_limit: float | None = None) -> Iterator[list[NDArray[Any]]]:
+    def infer_each(
+        self, batches: Iterable[Arrays], *, batch: int | None = None, time_limit: float | None = None
+    ) -> Iterator[list[NDArray[Any]]]:
         """As `infer` for one batch after the other, each sent while the runtime is still busy with the one before.
 
         Args:
             batches: Inputs as `infer` takes them.
+            batch: As `infer`.
             time_limit: Seconds for each; None for the connection's own.
 
         Raises:
             TargetError: As `infer`; the agent has been ended then, as it is where this is given up before its end.
         """
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
-        requests = map(self._given, batches)
+        given = {} if batch is None else {"batch": batch}
+        requests = (({**fields, **given}, arrays) for fields, arrays in map(self._given, batches))
         return self._connection.ask_each(self._subject, "infer", parse, requests, time_limit=time_limit)
 
     def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:

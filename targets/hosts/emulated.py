@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent.agent import NO_WATCHDOG
+from edgecnn.targets.agent.agent import NO_THREADS
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.build import board_folder, is_built
 from edgecnn.targets.emulation.cache import cache_folder
@@ -138,7 +138,7 @@ class EmulatedHost:
             program = place_agent(folder / PREFIX)
         if not plugin:
             return python_command(self.board, folder, environment, [program])
-        arguments = [program, NO_WATCHDOG]
+        arguments = [program, NO_THREADS]
         return python_command(self.board, folder, environment, arguments, plugin=plugin, variables=_ONE_THREAD)
 
     def _check(self, environment: str) -> None:

@@ -70,18 +70,24 @@ class Child:
         """Let all reads and writes from now on fail together after so many seconds."""
         self._deadline = time.monotonic() + seconds
 
-    def read(self, size: int, /) -> bytes:
-        """Return 1 to `size` bytes of the program's stdout, or ``b""`` at its end.
+    def readinto(self, buffer: Any, /) -> int:
+        """Put 1 or more bytes of the program's stdout into `buffer`, and return how many; 0 at its end.
 
         Raises:
             TimeoutError: The limit has passed.
         """
         if self._early:
-            first = bytes(self._early[:size])
+            size = min(len(self._early), len(buffer))
+            memoryview(buffer)[:size] = self._early[:size]
             del self._early[:size]
-            return first
+            return size
         self._wait(self._stdout, select.POLLIN)
-        return os.read(self._stdout, min(size, _PIPE))
+        return os.readv(self._stdout, [buffer])
+
+    def read(self, size: int, /) -> bytes:
+        """As `readinto`, and return them: `size` at most."""
+        buffer = bytearray(min(size, _PIPE))
+        return bytes(buffer[: self.readinto(buffer)])
 
     def read_now(self) -> bytes:
         """Return what lies in the program's stdout already, for error messages."""

@@ -60,16 +60,16 @@ class SteadySession:
         """What the user should know though all went well."""
         return (*self._notes, *self._opened().notes)
 
-    def infer(self, inputs: Arrays, *, time_limit: float | None = None) -> list[NDArray[Any]]:
-        """Run the artifact once; see `Session.infer`.
+    def infer(self, inputs: Arrays, *, batch: int | None = None, time_limit: float | None = None) -> list[NDArray[Any]]:
+        """Run the artifact on inputs; see `Session.infer`.
 
         Raises:
             LostError: The line was cut for the second time.
             TargetError: As `Session.infer`.
         """
-        return self._repeat(lambda: self._opened().infer(inputs, time_limit=time_limit))
+        return self._repeat(lambda: self._opened().infer(inputs, batch=batch, time_limit=time_limit))
 
-    def infer_each(self, batches: Iterable[Arrays]) -> Iterator[list[NDArray[Any]]]:
+    def infer_each(self, batches: Iterable[Arrays], *, batch: int | None = None) -> Iterator[list[NDArray[Any]]]:
         """As `infer` for one batch after the other; see `Session.infer_each`.
 
         Raises:
@@ -80,13 +80,13 @@ class SteadySession:
 
         def asked() -> Iterator[Arrays]:
             yield from tuple(unanswered)  # those that the cut line has swallowed
-            for batch in rest:
-                unanswered.append(batch)
-                yield batch
+            for inputs in rest:
+                unanswered.append(inputs)
+                yield inputs
 
         while True:
             try:
-                for outputs in self._opened().infer_each(asked()):
+                for outputs in self._opened().infer_each(asked(), batch=batch):
                     unanswered.popleft()
                     yield outputs
             except LostError as error:
