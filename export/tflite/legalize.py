@@ -14,12 +14,14 @@ from edgecnn.export.legalize import (
     pad_image,
     softplus_in_steps,
 )
+from edgecnn.export.tflite.picking import Alike, pick_by_slices
 from edgecnn.export.transposed import transposed_convolution
 from edgecnn.graph.channels import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import AvgPool2d, Concat, Conv2d, MaxPool2d, Pair, Slice, ValueName
-from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
+from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding, padding_used, window_extent
+from edgecnn.graph.verify import verify
 
 
 def padding_scheme(
@@ -142,3 +144,14 @@ RULES: tuple[Rule, ...] = (
     explicit_padding,
     grouped_convolution,
 )
+
+
+def legalize(graph: Graph, alike: Alike | None = None) -> Graph:
+    """All rewrites above in their order, then choices of channels as slices; the graph verified after each.
+
+    Args:
+        graph: The graph.
+        alike: Whether two values of it are stored alike, as integers with the same parameters; None if all are.
+    """
+    legal = apply_rules(graph, RULES)
+    return verify(pick_by_slices(legal, alike or (lambda _a, _b: True)), after=pick_by_slices.__name__)
