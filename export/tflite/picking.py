@@ -12,8 +12,14 @@ from edgecnn.graph.rewrite import Rewriter, rewrite
 
 Alike = Callable[[ValueName, ValueName], bool]
 """Whether two values are stored alike: with the same parameters, where they are integers."""
-MOST_PIECES = 16
-"""Slices that take a GATHER's place. Measured in LiteRT on 48 channels of 12x12, a GATHER costs as much as 25."""
+FEW_PIECES, MOST_PIECES = 4, 16
+"""Slices that take a GATHER's place in any case, and at most, where they have two channels on average.
+
+Measured in LiteRT on x86 with 48 channels of 12x12: a slice and its part of the concatenation cost as much as two to
+three channels of a GATHER, whatever it is wide; and a GATHER ends one part of XNNPACK's work and begins another.
+"""
+MOST_PARTS = 5
+"""Parts of a CONCATENATION that XNNPACK takes (its delegate in LiteRT 2.3; with more it leaves it to TFLite)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +37,9 @@ Pieces = tuple[Piece, ...]
 def pick_by_slices(graph: Graph, alike: Alike) -> Graph:
     """Write a choice of channels as slices laid side by side.
 
-    Behind a concatenation, what was concatenated is cut, so that a channel is not copied again and again on its way
-    through one choice after the other. Does not apply to choices of more than ``MOST_PIECES`` pieces, nor across
-    operators whose input is stored otherwise than their output.
+    Concatenations of more parts than XNNPACK takes are made in steps. Behind a concatenation, what was concatenated is cut, so that a channel is not copied again and again on its way
+    through one choice after the other. Does not apply to choices of many pieces (``FEW_PIECES``, ``MOST_PIECES``), nor
+    across operators whose input is stored otherwise than their output.
     """
     return rewrite(graph, _Picking(graph, alike).step)
 
@@ -65,7 +71,9 @@ class _Picking:
             case Concat(xs=xs, axis=1):
                 pieces = _merged(p for x in xs for p in self._cut(r, x, 0, r.shape(x)[1]))
                 self._joined[node.name] = pieces
-                return self._side_by_side(r, node, pieces) if not self._chosen.keys().isdisjoint(xs) else None
+                if not self._chosen.keys().isdisjoint(xs) and (made := self._side_by_side(r, node, pieces)):
+                    return made
+                return _concat(r, node, xs) if len(xs) > MOST_PARTS else None
         return None
 
     def _is_alike(self, r: Rewriter, x: ValueName, node: Node) -> bool:
@@ -83,12 +91,13 @@ class _Picking:
         return found
 
     def _side_by_side(self, r: Rewriter, node: Node, pieces: Pieces) -> ValueName | None:
-        if len(pieces) > MOST_PIECES or (len(pieces) == 1 and node.name in self._outputs):
+        most = max(FEW_PIECES, min(MOST_PIECES, node.shape[1] // 2))
+        if len(pieces) > most or (len(pieces) == 1 and node.name in self._outputs):
             return None
         if len(pieces) == 1:
             return self._slice(r, node, pieces[0], "")
         parts = [self._slice(r, node, piece, f"part{i}") for i, piece in enumerate(pieces)]
-        return r.emit(Concat(xs=tuple(parts), axis=1), node)
+        return _concat(r, node, parts)
 
     def _slice(self, r: Rewriter, node: Node, piece: Piece, suffix: str) -> ValueName:
         if (piece.start, piece.stop) == (0, r.shape(piece.value)[1]):
@@ -98,6 +107,18 @@ class _Picking:
             self._slices[piece] = name = r.emit(cut, node, suffix)
             self._chosen[name] = (piece,)
         return self._slices[piece]
+
+
+def _concat(r: Rewriter, node: Node, parts: Sequence[ValueName]) -> ValueName:
+    """A concatenation; of many parts in steps, the narrowest neighbours first, since they are copied twice."""
+    parts, number = list(parts), 0
+    while len(parts) > MOST_PARTS:
+        count = min(len(parts) - MOST_PARTS + 1, MOST_PARTS)
+        widths = [r.shape(x)[1] for x in parts]
+        at = min(range(len(parts) - count + 1), key=lambda i: sum(widths[i : i + count]))
+        joined = r.emit(Concat(xs=tuple(parts[at : at + count]), axis=1), node, f"joined{number}")
+        parts[at : at + count], number = [joined], number + 1
+    return r.emit(Concat(xs=tuple(parts), axis=1), node)
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
