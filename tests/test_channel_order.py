@@ -181,7 +181,9 @@ def test_parts_with_parameters_of_their_own_are_not_joined_past_each_other(agent
 def _same_integers(q, inputs: Sequence[np.ndarray], agent, steps: int) -> None:
     written = export_tflite_int8(q, version="0", io="float32")
     (value,) = (o.value for o in q.graph.outputs)
-    expected = execute_integer(q, [q.activations[i.name].quantize(x) for i, x in zip(q.graph.inputs, inputs, strict=True)])
+    expected = execute_integer(
+        q, [q.activations[i.name].quantize(x) for i, x in zip(q.graph.inputs, inputs, strict=True)]
+    )
     with agent.open("litert", written.data, "int8.tflite") as session:
         (found,) = session.infer([np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in inputs])
     real = q.activations[value].dequantize(expected[value])

@@ -61,8 +61,9 @@ def _is_same(size: int, count: int, kernel: int, stride: int, dilation: int, bef
 def explicit_padding(graph: Graph) -> Graph:
     """Pad the image first where TFLite's SAME and VALID both differ from torch's padding.
 
-    Convolutions and averages are padded with 0, and so are maxima of what is never negative, since XNNPACK takes no other
-    padding; other maxima with the lowest value. Only rows and columns that a window reads are added. Does not apply where a scheme fits; an average that counts its padding fits VALID only.
+    Convolutions and averages are padded with 0, and so are maxima of what is never negative, since XNNPACK takes no
+    other padding; other maxima with the lowest value. Only rows and columns that a window reads are added. Does not
+    apply where a scheme fits; an average that counts its padding fits VALID only.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
