@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from ai_edge_litert.interpreter import Interpreter
 from cases import CASES
 from cases_base import captured
@@ -145,7 +145,7 @@ def test_xnnpack_takes_all_of_shufflenet() -> None:
     assert {"GATHER", "TRANSPOSE", "RESHAPE"}.isdisjoint(written.operators)
     interpreter = Interpreter(model_content=written.data, num_threads=1)
     interpreter.allocate_tensors()
-    parts = [o for o in interpreter._get_ops_details() if o["op_name"] == "DELEGATE"]  # noqa: SLF001 - no public way
+    parts = [o for o in interpreter._get_ops_details() if o["op_name"] == "DELEGATE"]
     assert len(parts) == 1
 
 

@@ -1,4 +1,4 @@
-"""Choices of channels as slices: TFLite's GATHER runs outside XNNPACK, one element at a time, and cuts its work in two."""
+"""Choices of channels as slices: a GATHER runs outside XNNPACK, one element at a time, and cuts its work in two."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ Pieces = tuple[Piece, ...]
 def pick_by_slices(graph: Graph, alike: Alike) -> Graph:
     """Write a choice of channels as slices laid side by side.
 
-    Concatenations of more parts than XNNPACK takes are made in steps. Behind a concatenation, what was concatenated is cut, so that a channel is not copied again and again on its way
-    through one choice after the other. Does not apply to choices of many pieces (``FEW_PIECES``, ``MOST_PIECES``), nor
-    across operators whose input is stored otherwise than their output.
+    Behind a concatenation, what was concatenated is cut, so that a channel is not copied again and again on its way
+    through one choice after the other. Concatenations of more parts than XNNPACK takes are made in steps. Does not
+    apply to choices of many pieces (``FEW_PIECES``, ``MOST_PIECES``), nor across operators whose input is stored
+    otherwise than their output.
     """
     return rewrite(graph, _Picking(graph, alike).step)
 
