@@ -66,6 +66,38 @@ class ShuffleStage(nn.Sequential):
         super().__init__(ShuffleUnit(), ShuffleUnit(), nn.Conv2d(8, 4, 1))
 
 
+class ShuffleStageOfTwo(nn.Module):
+    """As in ShuffleNetV2: a unit of stride 2, two that halve the channels, and a unit of stride 2 again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([_conv_bn(4, 12, 1), _conv_bn(4, 12, 1)])
+        self.branches = nn.ModuleList([_conv_bn(12, 12, 1), _conv_bn(12, 12, 1)])
+        self.last = nn.ModuleList([nn.Conv2d(24, 24, 3, 2, 1, groups=24), nn.Conv2d(24, 4, 1, 2)])
+        self.head = nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.channel_shuffle(torch.cat([d(x) for d in self.down], 1), 2)
+        for branch in self.branches:
+            kept, worked = x.chunk(2, 1)
+            x = F.channel_shuffle(torch.cat([kept, branch(worked)], 1), 2)
+        return self.head(self.last[0](x)) + self.last[1](x)
+
+
+class ShuffledGroups(nn.Module):
+    """As in ShuffleNet: grouped convolutions, a shuffle between them, and the input added or concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(12, 12, 1, groups=3, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False), nn.BatchNorm2d(12))
+        self.second = nn.Conv2d(12, 12, 1, groups=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(self.deep(F.channel_shuffle(self.first(x), 3)))
+        return torch.cat([F.relu(x + y), F.avg_pool2d(x, 3, 1, 1)], 1)
+
+
 class DenseBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -242,6 +274,8 @@ NETS: tuple[Case, ...] = (
     Case("net squeeze and excitation, linear", SqueezeExciteLinear, IMAGE),
     Case("net shuffle unit", ShuffleUnit, ((8, 5, 6),)),
     Case("net shuffle stage", ShuffleStage, ((8, 5, 6),)),
+    Case("net shuffle stage of two", ShuffleStageOfTwo, IMAGE),
+    Case("net shuffled groups", ShuffledGroups, ((12, 5, 6),)),
     Case("net dense block", DenseBlock, IMAGE),
     Case("net fire", Fire, IMAGE),
     Case("net inception", Inception, IMAGE),

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.export import export_tflite
-from edgecnn.export.tflite.legalize import RULES, padding_scheme
+from edgecnn.export.tflite.legalize import legalize, padding_scheme
 from edgecnn.golden.float import execute_float
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.graph.shapes import Padding, window_count
 from edgecnn.models import create_model
 
@@ -112,7 +111,7 @@ def test_channels_last_models_keep_their_input_layout() -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if "pool" in c.name or "conv" in c.name], ids=lambda c: c.name)
 def test_legalization_keeps_the_meaning(case) -> None:
     graph = capture(case.module(), case.inputs())
-    legal = apply_rules(graph, RULES)
+    legal = legalize(graph)
     arrays = [x.numpy() for x in case.inputs(1)]
     before, after = execute_float(graph, arrays), execute_float(legal, arrays)
     for old, new in zip(graph.outputs, legal.outputs, strict=True):

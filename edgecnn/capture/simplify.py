@@ -9,6 +9,7 @@ import numpy as np
 from edgecnn.capture.affine import as_affine, fold_affine, fold_affine_forward, join_affine
 from edgecnn.capture.recognise import recognise_activations, recognise_shuffles
 from edgecnn.capture.signals import activate_before_reshape, signals_as_images
+from edgecnn.graph.carry import carry_channel_order
 from edgecnn.graph.channels import fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
@@ -232,5 +233,7 @@ RULES: tuple[Rule, ...] = (
     activate_before_reshape,
     fuse_activation,
     flatten_into_linear,
+    fold_channel_order,
+    carry_channel_order,
     fold_channel_order,
 )

@@ -1,4 +1,4 @@
-"""The order of channels: shuffles, and how convolutions take an order into their weights."""
+"""The order of channels: shuffles, and how convolutions give their channels in another order."""
 
 from __future__ import annotations
 
@@ -36,41 +36,18 @@ def blocks_first(graph: Graph) -> Graph:
 
 
 def fold_channel_order(graph: Graph) -> Graph:
-    """Take an order of channels into the weights of the convolution behind it, or of the one before it.
+    """Take an order or choice of channels into the weights of the convolution before it.
 
-    Depthwise convolutions let it pass through to what follows. Does not apply where something else reads the value in
-    between, to a choice that is no order (some channels twice, or not at all) before a convolution, nor to grouped
-    convolutions.
+    Does not apply where something else reads the value in between, nor to grouped convolutions.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
-            case Conv2d() as conv if (before := r.producer(conv.x)) and isinstance(before.op, Gather):
-                return _into_reader(r, node, conv, before.op)
             case Gather(axis=1) as gather if (before := r.producer(gather.x)) and isinstance(before.op, Conv2d):
                 return _into_producer(r, before, before.op, gather)
         return None
 
     return rewrite(graph, step)
-
-
-def _into_reader(r: Rewriter, node: Node, conv: Conv2d, gather: Gather) -> ValueName | None:
-    weight = r.constant(conv.weight)
-    order, channels = np.array(gather.indices), r.shape(gather.x)[1]
-    if gather.axis != 1 or weight is None or not r.sole_use(conv.x) or sorted(order) != list(range(channels)):
-        return None
-    if conv.groups == 1:
-        turned = weight[:, np.argsort(order)]
-        name = r.add_constant(f"{node.name}.weight", turned, instead=conv.weight)
-        return r.emit(replace(conv, x=gather.x, weight=name), node)
-    if conv.groups != channels:
-        return None
-    per = len(weight) // channels
-    rows = (np.argsort(order)[:, None] * per + np.arange(per)).reshape(-1)
-    new = replace(_with_rows(r, conv, node.name, rows), x=gather.x)
-    behind = (order[:, None] * per + np.arange(per)).reshape(-1)
-    moved = r.emit(new, node, "unordered")
-    return r.emit(Gather(x=moved, axis=1, indices=tuple(int(i) for i in behind)), node)
 
 
 def _into_producer(r: Rewriter, before: Node, conv: Conv2d, gather: Gather) -> ValueName | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgecnn.bundle import Artifact, Program
 from edgecnn.errors import EdgecnnError
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
+from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.quantize import QuantizedGraph, follow
 
@@ -53,7 +55,7 @@ def make_twin(artifact: Artifact, program: Program, data: bytes, *, version: str
         raise EdgecnnError("the bundle holds no int8 program", hint="export the model again")
     quantized, graph = None, program.graph
     if precision == "int8" and program.quantized is not None:
-        graph = _legal(program.quantized.graph, form)
+        graph = _legal(program.quantized.graph, form, program.quantized.alike)
         quantized = follow(program.quantized, graph)
     elif precision == "fp16":
         from edgecnn.quantize.half import half_weights
@@ -65,12 +67,14 @@ def make_twin(artifact: Artifact, program: Program, data: bytes, *, version: str
     return Twin(form=form, precision=precision, graph=graph, quantized=quantized, written=written)
 
 
-def _legal(graph: Graph, form: str) -> Graph:
+def _legal(graph: Graph, form: str, alike: Callable[[ValueName, ValueName], bool] | None = None) -> Graph:
     if form == "onnx":
         from edgecnn.export.onnx.legalize import RULES
-    else:
-        from edgecnn.export.tflite.legalize import RULES
-    return apply_rules(graph, RULES)
+
+        return apply_rules(graph, RULES)
+    from edgecnn.export.tflite.legalize import legalize
+
+    return legalize(graph, alike)
 
 
 def _write(artifact: Artifact, program: Program, version: str, opset: int) -> Written:

@@ -95,6 +95,10 @@ class QuantizedGraph16:
     weights: Mapping[ValueName, QWeights]
     biases: Mapping[ValueName, npt.NDArray[np.int64]]
 
+    def alike(self, a: ValueName, b: ValueName) -> bool:
+        """Whether two values have the same scale."""
+        return a in self.activations and self.activations[a] == self.activations.get(b)
+
 
 def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> QuantizedGraph16:
     """Quantize a graph to int16 activations and int8 weights by what was observed on calibration data.

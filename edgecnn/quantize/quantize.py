@@ -129,6 +129,12 @@ class QuantizedGraph:
     weight_limit: int = WEIGHT_MAX
     notes: tuple[str, ...] = ()
 
+    def alike(self, a: ValueName, b: ValueName) -> bool:
+        """Whether two values are stored alike: both in float, or as integers with the same parameters."""
+        if a in self.skipped or b in self.skipped:
+            return a in self.skipped and b in self.skipped
+        return a in self.activations and self.activations[a] == self.activations.get(b)
+
 
 def quantize(
     graph: Graph,

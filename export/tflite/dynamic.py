@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.tflite.legalize import RULES
+from edgecnn.export.tflite.legalize import legalize
 from edgecnn.export.tflite.lower import LOWERINGS
 from edgecnn.export.tflite.write import Arrange, TfliteWriter, symmetric
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.half import weighted_nodes
 from edgecnn.quantize.weights import quantize_weights, quantize_whole
 
@@ -48,7 +47,7 @@ def export_tflite_int8_dynamic(graph: Graph, *, version: str, per_channel_linear
         QuantizationError: if a layer's weights are too small to be quantized.
         LoweringError: if TFLite cannot express the graph.
     """
-    graph = apply_rules(graph, RULES)
+    graph = legalize(graph)
     writer = DynamicWriter(graph, per_channel_linear=per_channel_linear)
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.tflite.legalize import RULES
+from edgecnn.export.tflite.legalize import legalize
 from edgecnn.export.tflite.lower import LOWERINGS
 from edgecnn.export.tflite.mixed import LOWERINGS as MIXED
 from edgecnn.export.tflite.mixed import MixedInt8Writer
 from edgecnn.export.tflite.write import TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.quantize import QuantizedGraph, follow
 
 
@@ -24,7 +23,7 @@ def export_tflite(graph: Graph, *, version: str) -> Written:
     Raises:
         LoweringError: if TFLite cannot express the graph.
     """
-    graph = apply_rules(graph, RULES)
+    graph = legalize(graph)
     writer = TfliteWriter(graph)
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)
@@ -35,7 +34,7 @@ def export_tflite_int8(quantized: QuantizedGraph, *, version: str, io: str = "fl
 
     Inputs and outputs are ``io``: float32, int8 (the integers themselves), or uint8 (those plus 128).
     """
-    graph = apply_rules(quantized.graph, RULES)
+    graph = legalize(quantized.graph, quantized.alike)
     writer = MixedInt8Writer(graph, follow(quantized, graph), io)
     lower_all(graph, writer, MIXED, "TFLite")
     return writer.finish(version=version)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.tflite.legalize import RULES
+from edgecnn.export.tflite.legalize import legalize
 from edgecnn.export.tflite.lower import LOWERINGS
 from edgecnn.export.tflite.write import Arrange, TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.half import half_notes, to_half, weighted_nodes
 
 DEQUANTIZE_VERSION = 3
@@ -32,7 +31,7 @@ def export_tflite_fp16(graph: Graph, *, version: str) -> Written:
     Raises:
         QuantizationError: if a weight does not fit float16.
     """
-    graph = apply_rules(graph, RULES)
+    graph = legalize(graph)
     writer = Fp16Writer(graph)
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.tflite.legalize import RULES
+from edgecnn.export.tflite.legalize import legalize
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds, lower_clamp
 from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, TfliteWriter, symmetric
@@ -23,7 +23,6 @@ from edgecnn.export.written import Written
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.quantize.int16 import RELUS, QuantizedGraph16, Scale16, follow_int16
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
@@ -66,7 +65,7 @@ def export_tflite_int16x8(quantized: QuantizedGraph16, *, version: str) -> Writt
     Raises:
         LoweringError: if an operator has no int16 kernel, or TFLite cannot express the graph.
     """
-    graph = apply_rules(quantized.graph, RULES)
+    graph = legalize(quantized.graph, quantized.alike)
     writer = Int16x8Writer(graph, follow_int16(quantized, graph))
     lower_all(graph, writer, LOWERINGS_INT16, "TFLite")
     return writer.finish(version=version)

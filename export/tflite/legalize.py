@@ -14,12 +14,27 @@ from edgecnn.export.legalize import (
     pad_image,
     softplus_in_steps,
 )
+from edgecnn.export.tflite.picking import Alike, pick_by_slices
 from edgecnn.export.transposed import transposed_convolution
 from edgecnn.graph.channels import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Concat, Conv2d, MaxPool2d, Pair, Slice, ValueName
-from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
+from edgecnn.graph.ops import (
+    Abs,
+    Activation,
+    AvgPool2d,
+    Clamp,
+    Concat,
+    Conv2d,
+    MaxPool2d,
+    Pair,
+    Relu,
+    Sigmoid,
+    Slice,
+    ValueName,
+)
+from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding, padding_used, window_extent
+from edgecnn.graph.verify import verify
 
 
 def padding_scheme(
@@ -46,8 +61,9 @@ def _is_same(size: int, count: int, kernel: int, stride: int, dilation: int, bef
 def explicit_padding(graph: Graph) -> Graph:
     """Pad the image first where TFLite's SAME and VALID both differ from torch's padding.
 
-    Convolutions and averages are padded with 0, maxima with the lowest value. Only rows and columns that a window reads
-    are added. Does not apply where a scheme fits; an average that counts its padding fits VALID only.
+    Convolutions and averages are padded with 0, and so are maxima of what is never negative, since XNNPACK takes no
+    other padding; other maxima with the lowest value. Only rows and columns that a window reads are added. Does not
+    apply where a scheme fits; an average that counts its padding fits VALID only.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -55,7 +71,7 @@ def explicit_padding(graph: Graph) -> Graph:
             case Conv2d(x=x, stride=stride, padding=padding, dilation=dilation) as op:
                 kernel, value = _pair(r.shape(op.weight)[2:]), 0.0
             case MaxPool2d(x=x, kernel=kernel, stride=stride, padding=padding, dilation=dilation) as op:
-                value = LOWEST
+                value = 0.0 if _is_never_negative(r, x) else LOWEST
             case AvgPool2d(x=x, kernel=kernel, stride=stride, padding=padding) as op:
                 dilation, value = (1, 1), 0.0
                 if not op.count_padding and _scheme(r, node, x, kernel, stride, dilation, padding) is None:
@@ -71,6 +87,20 @@ def explicit_padding(graph: Graph) -> Graph:
         return r.emit(replace(op, x=padded, padding=Padding()), node)
 
     return rewrite(graph, step)
+
+
+def _is_never_negative(r: Rewriter, value: ValueName) -> bool:
+    while (node := r.producer(value)) is not None:
+        match node.op:
+            case Relu() | Sigmoid() | Abs():
+                return True
+            case Clamp(low=low):
+                return low >= 0
+            case MaxPool2d(x=x) | AvgPool2d(x=x) | Slice(x=x):
+                value = x
+            case _:
+                return getattr(node.op, "activation", None) in (Activation.RELU, Activation.RELU6)
+    return False
 
 
 def _pair(lengths: tuple[int, ...]) -> Pair:
@@ -142,3 +172,14 @@ RULES: tuple[Rule, ...] = (
     explicit_padding,
     grouped_convolution,
 )
+
+
+def legalize(graph: Graph, alike: Alike | None = None) -> Graph:
+    """All rewrites above in their order, then choices of channels as slices; the graph verified after each.
+
+    Args:
+        graph: The graph.
+        alike: Whether two values of it are stored alike, as integers with the same parameters; None if all are.
+    """
+    legal = apply_rules(graph, RULES)
+    return verify(pick_by_slices(legal, alike or (lambda _a, _b: True)), after=pick_by_slices.__name__)
