@@ -88,6 +88,12 @@ BUILT: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No layer folded: many would be here, and then need no float kernel."""
+    monkeypatch.setattr("edgecnn.quantize.folding._cheapest", lambda *_: None)
+
+
 def samples(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, *SHAPE), dtype=np.float32)
 

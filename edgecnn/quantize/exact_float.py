@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, ValueName
+from edgecnn.quantize.folding import folds
 from edgecnn.quantize.quantize import QuantizedGraph
 
 EXACT_BELOW = 2**24
@@ -25,7 +26,12 @@ DEPTHWISE_WIDTH = 8
 def exact_float_layers(q: QuantizedGraph) -> frozenset[ValueName]:
     """The nodes to be written as integers in float32: the kernel is faster, and no sum can reach 2^24."""
     nodes = [n for n in q.graph.nodes if isinstance(n.op, Conv2d) and n.name not in q.skipped]
-    return frozenset(n.name for n in nodes if n.inputs[0] not in q.graph.constants and _pays(q, n) and sums_fit(q, n))
+    folded = folds(q)
+    return frozenset(
+        n.name
+        for n in nodes
+        if n.inputs[0] not in q.graph.constants and n.name not in folded and _pays(q, n) and sums_fit(q, n)
+    )
 
 
 def sums_fit(q: QuantizedGraph, node: Node) -> bool:

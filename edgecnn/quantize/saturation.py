@@ -4,7 +4,8 @@ On AVX2 the kernel for uint8 activations and int8 weights multiplies in pairs (`
 in int16, and the sum saturates. Pairs are neighbours along the reduction axis, elements 2i and 2i + 1: of a convolution
 (rows, columns, channels of its group), channels innermost; of a linear layer its features. Depthwise convolutions have
 a kernel that adds in int32. All of that was measured with ONNX Runtime 1.31.1 under ``qemu-x86_64 -cpu Haswell``; with
-VNNI, on ARM, and in LiteRT nothing saturates.
+VNNI, on ARM, and in LiteRT nothing saturates. Folded convolutions (:mod:`edgecnn.quantize.folding`) are looked at as
+the file has them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, bounds
+from edgecnn.quantize.folding import fold_of
 from edgecnn.quantize.quantize import QuantizedGraph
 
 INT16 = np.iinfo(np.int16)
@@ -136,10 +138,18 @@ def reduction_order(weights: npt.NDArray[np.int8]) -> Ints:
     return np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
 
 
+def _weights(q: QuantizedGraph, node: Node) -> npt.NDArray[np.int8]:
+    """As the ONNX file has them: folded, where it folds the layer."""
+    assert isinstance(node.op, Conv2d | Linear)
+    weights = q.weights[node.op.weight].integers
+    if isinstance(node.op, Conv2d) and (fold := fold_of(q, node)):
+        return fold.weights(node.op, weights)
+    return weights
+
+
 def _pairs(q: QuantizedGraph, node: Node) -> Ints:
     """(outputs, pairs, 2)."""
-    assert isinstance(node.op, Conv2d | Linear)
-    rows = reduction_order(q.weights[node.op.weight].integers)
+    rows = reduction_order(_weights(q, node))
     return rows.reshape(len(rows), -1, 2)
 
 
@@ -211,7 +221,10 @@ def _windows(q: QuantizedGraph, node: Node, values: Mapping[ValueName, npt.NDArr
     x = as_integers(q, node.op.x, values[node.op.x]).astype(np.int32) + OFFSET
     if isinstance(node.op, Conv2d):
         zero = q.activations[node.op.x].zero_point + OFFSET
-        rows = _image_windows(node.op, x, q.graph.shapes[node.op.weight], zero)
+        op, shape = node.op, q.graph.shapes[node.op.weight]
+        if fold := fold_of(q, node):
+            op, shape, x = fold.convolution(op), _weights(q, node).shape, fold.image(x, zero)
+        rows = _image_windows(op, x, shape, zero)
     else:
         flat = x.reshape(1, -1, q.graph.shapes[node.op.weight][1])
         rows = flat[:, _spread(flat.shape[1])]

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from edgecnn.export.onnx.fold import LOWERINGS as FOLDED
+from edgecnn.export.onnx.fold import FoldingWriter
 from edgecnn.export.onnx.lower import conv_attributes, pool_attributes
-from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
-from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.onnx.qdq import OFFSET
 from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Node
@@ -52,7 +52,7 @@ class Sums:
     channels: int
 
 
-class ExactFloatWriter(MixedQdqWriter):
+class ExactFloatWriter(FoldingWriter):
     """The int8 writer, with the layers that :func:`~edgecnn.quantize.exact_float.exact_float_layers` names in float."""
 
     def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
@@ -206,25 +206,25 @@ class ExactFloatWriter(MixedQdqWriter):
 
 
 def lower_conv2d(w: ExactFloatWriter, node: Node, op: Conv2d) -> None:
-    """Conv of integers in float32, or as in :mod:`~edgecnn.export.onnx.mixed`."""
+    """Conv of integers in float32, or as in :mod:`~edgecnn.export.onnx.fold`."""
     if node.name in w.exact:
         w.enter(node)
         w.write_exact(node, op)
     else:
-        if node.name not in w.skipped:
+        if node.name not in w.skipped and node.name not in w.folds:
             w.widen(op)
-        MIXED[Conv2d](w, node, op)
+        FOLDED[Conv2d](w, node, op)
 
 
 def lower_max_pool2d(w: ExactFloatWriter, node: Node, op: MaxPool2d) -> None:
-    """MaxPool of accumulators, or as in :mod:`~edgecnn.export.onnx.mixed`."""
+    """MaxPool of accumulators, or as in :mod:`~edgecnn.export.onnx.fold`."""
     if w.pools_sums(op):
         w.enter(node)
         w.write_pool(node, op)
     else:
-        MIXED[MaxPool2d](w, node, op)
+        FOLDED[MaxPool2d](w, node, op)
 
 
 LOWERINGS: Mapping[type[Op], Callable[[ExactFloatWriter, Node, Any], None]] = MappingProxyType(
-    {**MIXED, Conv2d: lower_conv2d, MaxPool2d: lower_max_pool2d}
+    {**FOLDED, Conv2d: lower_conv2d, MaxPool2d: lower_max_pool2d}
 )

@@ -90,16 +90,22 @@ class QdqWriter(OnnxWriter):
         params = self._q.activations[name]
         scale, zero = self._params(params)
         integers = self.node("QuantizeLinear", [real, scale, zero], f"{name}.q")
+        if node is not None:
+            integers = self._arranged(node, integers)
         activation = Activation.NONE if node is None else getattr(node.op, "activation", Activation.NONE)
         low, high = bounds(params, activation)
         if (low, high) != (LOWEST, HIGHEST) and not isinstance(node and node.op, Relu | Clamp):
             ends = [self.initializer(f"uint8:{v + OFFSET}", np.array(v + OFFSET, np.uint8)) for v in (low, high)]
             integers = self.node("Clip", [integers, *ends], f"{name}.clip")
-        if node is not None and self._flat(node):
-            to = (-1, *node.shape[1:]) if self.batch_free else node.shape
-            integers = self.node("Reshape", [integers, self.integers(to)], f"{name}.shaped")
         self._integers[name] = integers
         return self.node("DequantizeLinear", [integers, scale, zero], result, name=f"{result}.dequantize")
+
+    def _arranged(self, node: Node, integers: str) -> str:
+        """An operator's integers as they are stored: with all axes of its value."""
+        if not self._flat(node):
+            return integers
+        to = (-1, *node.shape[1:]) if self.batch_free else node.shape
+        return self.node("Reshape", [integers, self.integers(to)], f"{node.name}.shaped")
 
     def _take(self, name: ValueName) -> str:
         """The dequantized tensor of an input, which arrives as float32, as the integers, or as those plus 128."""
