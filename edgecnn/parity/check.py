@@ -17,6 +17,7 @@ from edgecnn.parity.kept import Kept
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.metrics import Array
+from edgecnn.parity.refused import with_origins
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Progress, Runner
 from edgecnn.parity.saturation import saturation_reason
@@ -153,7 +154,8 @@ def _run(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, prog
     try:
         return _judged(bundle, job, trials, limits, progress)
     except TargetError as error:
-        return _Done(unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
+        lost = Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=with_origins(bundle, error))
+        return _Done(unjudged=(lost,))
 
 
 def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
