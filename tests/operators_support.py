@@ -22,6 +22,7 @@ from edgecnn.graph.graph import Graph, Input, Node, Output
 from edgecnn.graph.ops import with_inputs
 from edgecnn.parity.metrics import relative_error
 from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.targets.runtimes.refusals import NotOfferedError
 
 SAMPLES = 4
 FILE = 40
@@ -182,6 +183,8 @@ def survey(
 
 def reason(error: EdgecnnError) -> str:
     """Why, in a few words."""
+    if isinstance(error, NotOfferedError):
+        return error.why.rstrip(".")
     return " ".join(error.message.split(". ")[0].split(": ", 1)[-1].split())[:80]
 
 

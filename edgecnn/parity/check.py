@@ -11,6 +11,7 @@ from edgecnn.bundle import REFERENCE, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline
+from edgecnn.parity.deviation import deviation_reason
 from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.kept import Kept
@@ -183,7 +184,7 @@ def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, p
                     limits=limits,
                     on_data=trial.on_data,
                 )
-                verdicts.append(saturation_reason(verdict, artifact, target))
+                verdicts.append(deviation_reason(saturation_reason(verdict, artifact, target), artifact, target))
                 held += [(artifact.precision, metric) for metric in verdict.limits]
                 kept[verdict.key] = _kept(found, trial.digest())
         notes = tuple(f"{target.name}: {note}" for note in session.notes)
