@@ -37,6 +37,7 @@ class File:
     [
         ({}, {"LOGISTIC": 1}, "tflite-runtime", "armv7l", True),
         ({"metric": "own_error"}, {"LOGISTIC": 1}, "tflite-runtime", "armv7l", True),
+        ({}, {"CONV_2D": 1, "TANH": 2}, "tflite-runtime", "armv7l", True),
         ({}, {"CONV_2D": 1}, "tflite-runtime", "armv7l", False),
         ({}, {"LOGISTIC": 1}, "tflite-runtime", "aarch64", False),
         ({}, {"LOGISTIC": 1}, "litert", "armv7l", False),

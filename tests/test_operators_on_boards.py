@@ -96,18 +96,22 @@ def test_the_sigmoid_of_32_bit_arm() -> None:
         pytest.skip("edgecnn targets emulate pi2 builds the board")
     x = np.linspace(-20, 20, 1 << 12, dtype=np.float32)[np.newaxis]
     true = 1 / (1 + np.exp(-x.astype(np.float64)))
-    written = export_tflite(capture(nn.Sigmoid(), [torch.zeros(x.shape)]), version="0")
+    sigmoid, tanh = (
+        export_tflite(capture(module, [torch.zeros(x.shape)]), version="0") for module in (nn.Sigmoid(), nn.Tanh())
+    )
+    reference = {"xnnpack": False, **DEVIATIONS[0].unless}
     host, given = EmulatedHost(board), []
     with host.start(time_limit=600) as agent:
         assert agent.hello().wheel_machine == DEVIATIONS[0].machine
-        for options in ({}, {"xnnpack": False, **DEVIATIONS[0].unless}):
-            with agent.open("tflite-runtime", written.data, "sigmoid", **options) as session:
+        for written, options in ((sigmoid, {}), (sigmoid, reference), (tanh, {})):
+            with agent.open("tflite-runtime", written.data, "curve", **options) as session:
                 given += session.infer([x])
     worst = float((np.abs(given[0] - true) / true).max())
     assert DEVIATIONS[0].error / 2 < worst <= DEVIATIONS[0].error
     steps = np.abs(given[0].view(np.int32) - one_step(np.exp(x), 1 + np.exp(x)).view(np.int32))
     assert (steps <= 2).mean() > 0.98  # the rest is what exp is off by
     assert np.abs(given[1] - true).max() < 1e-7
+    assert DEVIATIONS[0].error / 2 < np.abs(given[2] - np.tanh(x.astype(np.float64))).max() <= DEVIATIONS[0].error
 
 
 def one_step(a: np.ndarray, b: np.ndarray) -> np.ndarray:
