@@ -1,20 +1,24 @@
 """Every operator on every runtime and emulated board, float and int8: the tables of docs/runtimes.md.
 
-``python benchmarks/operators_on_runtimes.py [--boards B,...] [--each N] [--write]`` takes the operators of all cases of
-the tests (tests/cases.py), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
+``python benchmarks/operators_on_runtimes.py [--places GLOB,...] [--each N] [--write]`` takes the operators of all cases
+of the tests (tests/cases.py), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
 not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
 rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
-named. ``--write`` puts the table into docs/runtimes.md; without it, it is printed. Interrupted, it shows the places
-that are done. Boards must have been built (``edgecnn targets emulate``); runtimes that are missing are said.
+named. ``--places 'litert*,*@pi3'`` measures these only. ``--write`` keeps what was measured in
+benchmarks/operators_on_runtimes.json, after every place, and makes the tables of docs/runtimes.md of that: places that
+were not measured now stay as they were. Without it, tables of what was measured now are printed. Boards must have been
+built (``edgecnn targets emulate``); runtimes that are missing are said.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +28,49 @@ from cases import CASES
 from int8_support import ALL, Executor, python_of
 from operators_support import FORMS, RULES, Cell, chosen, float_parts, int8_parts, survey, writable
 
-from edgecnn.targets.boards import load_board
+from edgecnn.targets.boards import load_boards
+from edgecnn.targets.emulation.build import is_built
 from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.hosts.local import LocalHost
 
 PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
+MEASURED = Path(__file__).with_suffix(".json")
 BEGIN, END = "<!-- operators: benchmarks/operators_on_runtimes.py -->", "<!-- end of operators -->"
 SLOW = 600.0
+HERE = "here"
+LOCAL_NAMES = {"xnnpack": "litert", "reference": "litert reference"}
+"""How the page calls runtimes of this machine that the tests call by their kernels."""
+Cells = dict[tuple[str, str], Cell]
+Place = tuple[str, Executor, Callable[[], Any]]
 
 
-def said(cell: Cell | None, precision: str) -> str:
-    """A cell of the table."""
-    if cell is None or not cell.parts:
-        return "-"
+def places() -> Iterator[Place]:
+    """Name, executor, and what starts the agent, of every place that is there; the others are said."""
+    for name, executor in ALL.items():
+        python = python_of(executor.runtime)
+        if python is None:
+            print(f"{name}: not installed, left out", file=sys.stderr)
+            continue
+        yield f"{LOCAL_NAMES.get(name, name)}@{HERE}", executor, LocalHost(python).start
+    for board in load_boards().values():
+        if board.emulation is None:
+            continue
+        if not is_built(board):
+            print(f"{board.name}: not built, left out", file=sys.stderr)
+            continue
+        host = EmulatedHost(board)
+        for runtime, form in FORMS.items():
+            if runtime in board.runtimes:
+                start = _starter(host, host.environment_of(runtime))
+                yield f"{runtime}@{board.name}", Executor(form, runtime, {}, RULES[runtime]), start
+
+
+def _starter(host: EmulatedHost, environment: str) -> Callable[[], Any]:
+    return lambda: host.start(environment, time_limit=SLOW)
+
+
+def said(cell: Cell, precision: str) -> str:
+    """What an operator gave at a place."""
     if cell.lost == cell.parts:
         return "not offered"
     some = f", {cell.lost} of {cell.parts} not offered" if cell.lost else ""
@@ -45,63 +79,102 @@ def said(cell: Cell | None, precision: str) -> str:
     return ("exact" if not cell.off else f"{cell.off:,} of {cell.values:,} by {cell.worst:.0f}") + some
 
 
-def places(boards: Sequence[str], stack: ExitStack) -> Iterator[tuple[str, Executor, Any]]:
-    """Name, executor and agent of each place, started when it is its turn."""
-    for name, executor in ALL.items():
-        if (python := python_of(executor.runtime)) is None:
-            print(f"{name}: not installed, left out", file=sys.stderr)
-            continue
-        yield name, executor, stack.enter_context(LocalHost(python).start())
-    for board in boards:
-        host = EmulatedHost(load_board(board))
-        for runtime, form in FORMS.items():
-            if runtime in host.board.runtimes:
-                agent = stack.enter_context(host.start(host.environment_of(runtime), time_limit=SLOW))
-                yield f"{runtime}@{board}", Executor(form, runtime, {}, RULES[runtime]), agent
+def grouped(texts: Mapping[str, str]) -> str:
+    """One cell of the table: what most places say, then what others do, each with their names.
+
+    Args:
+        texts: What is said, by place.
+    """
+    if not texts:
+        return "-"
+    by_text: dict[str, list[str]] = defaultdict(list)
+    for place, text in texts.items():
+        by_text[text].append(place)
+    first, *others = sorted(by_text, key=lambda t: -len(by_text[t]))
+    return "; ".join([first, *(f"{', '.join(by_text[t])}: {t}" for t in others)])
 
 
-def table(found: dict[str, dict[tuple[str, str], Cell]], precision: str) -> str:
-    """One precision: a row for each operator, a column for each place; below it why some are not offered."""
-    names = list(found)
+def table(found: Mapping[str, Cells], precision: str) -> str:
+    """One precision: a row for each operator, a column for each runtime; below it why some are not offered."""
+    runtimes = list(dict.fromkeys(name.split("@")[0] for name in found))
     kinds = sorted({kind for cells in found.values() for kind, p in cells if p == precision})
-    rows = [[kind, *(said(found[n].get((kind, precision)), precision) for n in names)] for kind in kinds]
-    lines = [f"| {' | '.join(row)} |" for row in (["operator", *names], ["---"] * (len(names) + 1), *rows)]
-    why: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name in names:
-        for kind in kinds:
-            if (cell := found[name].get((kind, precision))) is not None and cell.refused:
-                why[kind, cell.refused].append(name)
-    notes = [f"- {kind}, {', '.join(where)}: {text}" for (kind, text), where in why.items()]
+    here = {r: [n.split("@")[1] for n in found if n.split("@")[0] == r] for r in runtimes}
+    rows = []
+    for kind in kinds:
+        texts = {
+            r: {h: said(c, precision) for h in here[r] if (c := found[f"{r}@{h}"].get((kind, precision))) is not None}
+            for r in runtimes
+        }
+        rows.append([kind, *(grouped(texts[r]) for r in runtimes)])
+    lines = [f"| {' | '.join(row)} |" for row in (["operator", *runtimes], ["---"] * (len(runtimes) + 1), *rows)]
+    notes = reasons(found, precision, kinds)
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def reasons(found: Mapping[str, Cells], precision: str, kinds: Sequence[str]) -> list[str]:
+    """Why runtimes do not offer operators, in their own words."""
+    why: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, cells in found.items():
+        for kind in kinds:
+            if (cell := cells.get((kind, precision))) is not None and cell.refused:
+                runtime = name.split("@")[0]
+                if runtime not in why[kind, cell.refused]:
+                    why[kind, cell.refused].append(runtime)
+    return [f"- {kind}, {', '.join(runtimes)}: {text}" for (kind, text), runtimes in why.items()]
+
+
+def read_measured(each: int | None) -> dict[str, Cells]:
+    """What was measured before with as many operators of each kind, by place."""
+    if not MEASURED.exists():
+        return {}
+    kept = json.loads(MEASURED.read_text(encoding="utf-8"))
+    if kept["each"] != each:
+        sys.exit(f"{MEASURED.name} holds {kept['each']} operators of each kind: --each {kept['each']}, or remove it")
+    return {
+        place: {(kind, p): Cell(**cell) for p, cells in own.items() for kind, cell in cells.items()}
+        for place, own in kept["places"].items()
+    }
+
+
+def write(found: Mapping[str, Cells], order: Sequence[str], precisions: Sequence[str], each: int | None) -> None:
+    """Keep what was measured, and put the tables into the page."""
+    found = {name: found[name] for name in [*order, *sorted(set(found) - set(order))] if name in found}
+    kept = {
+        name: {p: {kind: asdict(cell) for (kind, own), cell in cells.items() if own == p} for p in precisions}
+        for name, cells in found.items()
+    }
+    MEASURED.write_text(json.dumps({"each": each, "places": kept}, indent=1) + "\n", encoding="utf-8")
+    text = "\n\n".join(f"### {p}\n\n{table(found, p)}" for p in precisions)
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(f"{page.split(BEGIN)[0]}{BEGIN}\n\n{text}\n\n{END}{page.split(END)[1]}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--boards", default="pi2,pi3,pi4,pi5")
+    parser.add_argument("--places", default="*", help="globs such as litert@pi3; all by default")
     parser.add_argument("--each", type=int, help="operators of each kind; all if not given")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     rules = sorted({x.rounding for x in ALL.values()} | set(RULES.values()))
+    everywhere = list(places())
+    wanted = [p for p in everywhere if any(fnmatchcase(p[0], glob) for glob in arguments.places.split(","))]
+    found = read_measured(arguments.each) if arguments.write else {}
     parts = {
         "fp32": chosen(float_parts(CASES), arguments.each),
         "int8": chosen(int8_parts(rules, CASES), arguments.each),
     }
-    print(", ".join(f"{len(v)} operators in {p}" for p, v in parts.items()), file=sys.stderr)
-    found: dict[str, dict[tuple[str, str], Cell]] = {}
-    boards = [b for b in arguments.boards.split(",") if b]
-    with ExitStack() as stack, suppress(KeyboardInterrupt):
-        for name, executor, agent in places(boards, stack):
-            cells: dict[tuple[str, str], Cell] = {}
+    print(", ".join(f"{len(v)} operators in {p}" for p, v in parts.items()), file=sys.stderr, flush=True)
+    for name, executor, start in wanted:
+        cells: Cells = {}
+        with start() as agent:
             for precision, every in parts.items():
                 survey(agent, executor, [p for p in every if writable(p, executor.form)], cells, precision)
-            found[name] = cells
-            print(f"{name}: done", file=sys.stderr, flush=True)
-    text = "\n\n".join(f"### {p}\n\n{table(found, p)}" for p in parts)
+        found[name] = cells
+        print(f"{name}: done", file=sys.stderr, flush=True)
+        if arguments.write:
+            write(found, [p[0] for p in everywhere], list(parts), arguments.each)
     if not arguments.write:
-        print(text)
-        return
-    page = PAGE.read_text()
-    PAGE.write_text(f"{page.split(BEGIN)[0]}{BEGIN}\n\n{text}\n\n{END}{page.split(END)[1]}")
+        print("\n\n".join(f"### {p}\n\n{table(found, p)}" for p in parts))
 
 
 if __name__ == "__main__":

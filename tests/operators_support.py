@@ -22,13 +22,19 @@ from edgecnn.graph.graph import Graph, Input, Node, Output
 from edgecnn.graph.ops import with_inputs
 from edgecnn.parity.metrics import relative_error
 from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.targets.runtimes.refusals import NotOfferedError
 
 SAMPLES = 4
 FILE = 40
 """Operators in a file."""
 FLOAT_LIMIT = 1e-5
-RULES = {"onnxruntime": "half_even_fp32", "litert": "xnnpack", "tflite-runtime": "tflite_runtime_reference"}
-FORMS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite"}
+RULES = {
+    "onnxruntime": "half_even_fp32",
+    "litert": "xnnpack",
+    "tflite-runtime": "tflite_runtime_reference",
+    "tflite-micro": "gemmlowp",
+}
+FORMS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite", "tflite-micro": "tflite"}
 FLOAT_EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite}
 
 
@@ -146,6 +152,8 @@ def compare(agent: Any, executor: Executor, parts: Sequence[Part], cells: Callab
     try:
         outputs = outputs_of(agent, executor, parts)
     except EdgecnnError as error:
+        if not agent.alive:  # a crash or a cut line is no answer about operators
+            raise
         if len(parts) == 1:
             cell = cells(parts[0].kind)
             cell.parts, cell.lost, cell.refused = cell.parts + 1, cell.lost + 1, reason(error)
@@ -175,6 +183,8 @@ def survey(
 
 def reason(error: EdgecnnError) -> str:
     """Why, in a few words."""
+    if isinstance(error, NotOfferedError):
+        return error.why.rstrip(".")
     return " ".join(error.message.split(". ")[0].split(": ", 1)[-1].split())[:80]
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
+import torch
 from cases import CASES
 from int8_support import Executor
 from operators_support import FORMS, RULES, Cell, Part, chosen, float_parts, int8_parts, survey, writable
+from torch import nn
 
+from edgecnn.capture.capture import capture
+from edgecnn.export.tflite.export import export_tflite
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation.build import is_built
 from edgecnn.targets.hosts.emulated import EmulatedHost
+from edgecnn.targets.runtimes.deviations import DEVIATIONS
 
 # The fewest that have every kind of operator that any case has, in float and in int8.
 NAMES = (
@@ -48,7 +54,7 @@ PLACES = (
     ("pi5", "litert"),
 )
 KNOWN = {("pi2", "tflite-runtime", "Sigmoid"): 2.5e-5}
-"""Float kernels that are less exact than 1e-5 of the range."""
+"""Float kernels that are less exact than 1e-5 of the range, see `test_the_sigmoid_of_32_bit_arm`."""
 STEP = 1
 """Of int8: kernels may round a tie otherwise; which do, and how often, is in docs/runtimes.md."""
 
@@ -81,3 +87,36 @@ def test_every_kind_of_operator(board: str, runtime: str) -> None:
         assert cell.worst <= limit, f"{kind}, {precision}"
     refused = {(kind, precision) for (kind, precision), cell in cells.items() if cell.lost}
     assert refused == ({("Log", "int8")} if runtime == "tflite-runtime" else set())
+
+
+def test_the_sigmoid_of_32_bit_arm() -> None:
+    """It divides by Arm's 8-bit estimate of a reciprocal and one step of Newton's; its reference kernel does not."""
+    board = load_board("pi2")
+    if not is_built(board):
+        pytest.skip("edgecnn targets emulate pi2 builds the board")
+    x = np.linspace(-20, 20, 1 << 12, dtype=np.float32)[np.newaxis]
+    true = 1 / (1 + np.exp(-x.astype(np.float64)))
+    sigmoid, tanh = (
+        export_tflite(capture(module, [torch.zeros(x.shape)]), version="0") for module in (nn.Sigmoid(), nn.Tanh())
+    )
+    reference = {"xnnpack": False, **DEVIATIONS[0].unless}
+    host, given = EmulatedHost(board), []
+    with host.start(time_limit=600) as agent:
+        assert agent.hello().wheel_machine == DEVIATIONS[0].machine
+        for written, options in ((sigmoid, {}), (sigmoid, reference), (tanh, {})):
+            with agent.open("tflite-runtime", written.data, "curve", **options) as session:
+                given += session.infer([x])
+    worst = float((np.abs(given[0] - true) / true).max())
+    assert DEVIATIONS[0].error / 2 < worst <= DEVIATIONS[0].error
+    steps = np.abs(given[0].view(np.int32) - one_step(np.exp(x), 1 + np.exp(x)).view(np.int32))
+    assert (steps <= 2).mean() > 0.98  # the rest is what exp is off by
+    assert np.abs(given[1] - true).max() < 1e-7
+    assert DEVIATIONS[0].error / 2 < np.abs(given[2] - np.tanh(x.astype(np.float64))).max() <= DEVIATIONS[0].error
+
+
+def one_step(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b for b > 0, by VRECPE (Arm's reference manual, RecipEstimate) and one VRECPS, in float32."""
+    mantissa, exponent = np.frexp(b)
+    nearest = 512 / (np.floor(mantissa * 512) + 0.5)
+    estimate = np.ldexp((np.floor(256 * nearest + 0.5) / 256).astype(np.float32), -exponent)
+    return a * (estimate * (np.float32(2) - b * estimate))

@@ -14,7 +14,7 @@ from edgecnn.data.dataset import SceneObject
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import DataError, UsageError
 from edgecnn.picture import check_picture, check_pictured, draw
-from edgecnn.tasks import Centre, Centres, Segments, find_centres, match_centres, task_of
+from edgecnn.tasks import OBJECT_WEIGHT, Centre, Centres, Segments, find_centres, match_centres, task_of
 
 SHAPE = (1, 64, 48)
 SCENES = load_dataset("scenes", input_shape=SHAPE)
@@ -88,6 +88,7 @@ def perfect(data, places, task, scale=9.0):
 def test_the_truth_scores_best(shape):
     task = task_of(SCENES, shape)
     assert isinstance(task, Segments if shape[2] == 64 else Centres)
+    assert task.weights == [1.0] + [OBJECT_WEIGHT] * 10  # the ground is most of a scene, and learned first
     scorer = task.scorer()
     scorer.add(perfect(SCENES, FEW, task), SCENES, np.asarray(FEW))
     assert set(scorer.scores().values()) == {1.0}

@@ -21,6 +21,7 @@ from edgecnn.bench.subject import Job
 from edgecnn.bench.warn import Warned, slower_int8, warnings_of
 from edgecnn.bundle import Bundle
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
+from edgecnn.parity.refused import with_origins
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.emulation.count import DEFAULT_REPEAT, count_instructions
 from edgecnn.targets.hosts.emulated import EmulatedHost
@@ -217,6 +218,9 @@ class _Run:
             together = jobs[group : group + TOGETHER]
             rng = np.random.default_rng(self.seed)
             found = measure(together, self.limits, rng=rng, progress=self.progress)
+            for trace in found:
+                if trace.error is not None:
+                    trace.error = with_origins(self.bundle, trace.error)
             traces += [(j, _result(j, t, facts, group // TOGETHER)) for j, t in zip(together, found, strict=True)]
         try:
             facts = after(host, facts, time_limit=limit)
@@ -252,7 +256,7 @@ class _Run:
                 **options,
             )
         except TargetError as error:
-            return msgspec.structs.replace(base, error=str(error))
+            return msgspec.structs.replace(base, error=str(with_origins(self.bundle, error)))
         return msgspec.structs.replace(
             base,
             version=counts.version,

@@ -34,6 +34,7 @@ from edgecnn.locate.twin import make_twin
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.parity.trials import golden_by_rule
+from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target
 
 Array = NDArray[Any]
@@ -113,6 +114,8 @@ class _Search:
         stored = stored_inputs(self._bundle.manifest, self._artifact, all_inputs)
         try:
             outputs = self._suspect.run(self._data, "as it is", stored)
+        except NotOfferedError as error:
+            return self._not_offered(comparison, error)
         except TargetError as error:
             return self._crashed(comparison, [a[:1] for a in stored], error)
         chosen = taps.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
@@ -315,6 +318,20 @@ class _Search:
             fault="runtime",
             text=f"{self._target.runtime}'s kernel for {operator} is at fault there: {same}",
             remedy="another version or other options of the runtime, or this layer in float by a recipe",
+        )
+
+    def _not_offered(self, comparison: Comparison, error: NotOfferedError) -> Location:
+        """What the runtime itself says about an operator that it does not have."""
+        value = layer_of(self._twin, error.operators[0].value)
+        own = Cause(fault="runtime", text=error.why, remedy=error.hint)
+        cause = causes.file_cause(comparison, [value]) or own
+        return replace(
+            self._blank,
+            layer=layer_name(self._twin.graph, cause.layer or value),
+            size=f"no answer: {error.message}",
+            fault=cause.fault,
+            cause=cause.text,
+            remedy=cause.remedy,
         )
 
     def _crashed(self, comparison: Comparison, stored: Sequence[Array], error: TargetError) -> Location:

@@ -11,6 +11,7 @@ from edgecnn.locate.costly import is_loss, with_costliest
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.parity.verdict import CheckReport, Verdict
+from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target, resolve_targets
 
 Progress = Callable[[str, int, int], None]
@@ -38,11 +39,10 @@ def locate_failures(
         progress: Told what is looked into.
     """
     failed = {(v.artifact, v.target) for v in report.verdicts if not v.passed}
-    lost = {(u.artifact, u.target) for u in report.unjudged if u.artifact}
-    wanted = [(v.artifact, v.target) for v in report.verdicts if everything or not v.passed] + [
-        (u.artifact, u.target) for u in report.unjudged if u.artifact
-    ]
-    pairs = list(dict.fromkeys(wanted))
+    # An operator that is not offered has been located: by the runtime's own words.
+    lost = [(u.artifact, u.target) for u in report.unjudged if u.artifact and not isinstance(u.error, NotOfferedError)]
+    wanted = [(v.artifact, v.target) for v in report.verdicts if everything or not v.passed]
+    pairs = list(dict.fromkeys(wanted + lost))
     if not pairs:
         return report
     try:
@@ -57,7 +57,7 @@ def locate_failures(
             progress(f"locating {artifact} on {target}", i, len(pairs))
         try:
             place = known[target] if target in known else _target(target, time_limit)
-            bad = (artifact, target) in failed | lost
+            bad = (artifact, target) in failed or (artifact, target) in lost
             own = [v for v in report.verdicts if (v.artifact, v.target) == (artifact, target)]
             found[artifact, target] = _located(bundle, artifact, place, program, failed=bad, loss=is_loss(own))
         except EdgecnnError as error:

@@ -11,12 +11,14 @@ from edgecnn.bundle import REFERENCE, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline
+from edgecnn.parity.deviation import deviation_reason
 from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.kept import Kept
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.metrics import Array
+from edgecnn.parity.refused import with_origins
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Progress, Runner
 from edgecnn.parity.saturation import saturation_reason
@@ -153,7 +155,8 @@ def _run(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, prog
     try:
         return _judged(bundle, job, trials, limits, progress)
     except TargetError as error:
-        return _Done(unjudged=(Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=error),))
+        lost = Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=with_origins(bundle, error))
+        return _Done(unjudged=(lost,))
 
 
 def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
@@ -181,7 +184,7 @@ def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, p
                     limits=limits,
                     on_data=trial.on_data,
                 )
-                verdicts.append(saturation_reason(verdict, artifact, target))
+                verdicts.append(deviation_reason(saturation_reason(verdict, artifact, target), artifact, target))
                 held += [(artifact.precision, metric) for metric in verdict.limits]
                 kept[verdict.key] = _kept(found, trial.digest())
         notes = tuple(f"{target.name}: {note}" for note in session.notes)

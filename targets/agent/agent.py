@@ -577,7 +577,7 @@ class MicroSession:
         _check_micro(artifact, options)
         self.version = str(importlib.import_module(module).__version__)
         api = importlib.import_module(module + ".python.tflite_micro.runtime")
-        self._interpreter = api.Interpreter.from_bytes(artifact, arena_size=options["arena_bytes"])
+        self._interpreter = _with_words(lambda: api.Interpreter.from_bytes(artifact, arena_size=options["arena_bytes"]))
         self.arena_bytes = _arena(self._interpreter.print_allocations)
         model = api.convert_bytearray_to_object(artifact)  # the interpreter itself tells no names
         graph, signature = model.subgraphs[0], _micro_signature(model.signatureDefs or [])
@@ -598,7 +598,7 @@ class MicroSession:
         if self._pieces([array.shape for array in arrays]) != 1:
             raise RefusalError("input", f"TFLite Micro runs batches of {sorted(self._batch)} only")
         run = functools.partial(self._fill_and_invoke, arrays)
-        return Bound(run, time_once(run))
+        return Bound(run, _with_words(lambda: time_once(run)))
 
     def _fill_and_invoke(self, arrays: Sequence[NDArray[Any]]) -> None:
         for index, array in enumerate(arrays):
@@ -606,7 +606,7 @@ class MicroSession:
         self._interpreter.invoke()
 
     def _invoke(self, arrays: Sequence[NDArray[Any]]) -> List[NDArray[Any]]:
-        self._fill_and_invoke(arrays)
+        _with_words(lambda: self._fill_and_invoke(arrays))
         return [self._interpreter.get_output(index) for index in range(len(self.outputs))]
 
     def _pieces(self, shapes: List[Tuple[int, ...]]) -> int:
@@ -648,17 +648,37 @@ def _micro_signature(definitions: Sequence[Any]) -> Dict[int, str]:
 
 def _arena(print_allocations: Callable[[], None]) -> Optional[int]:
     """Return the arena bytes in use, which TFLite Micro tells stderr and nobody else; None where it says nothing."""
+    found = re.search(rb"Arena allocation total (\d+) bytes", _stderr_of(print_allocations))
+    return int(found[1]) if found else None
+
+
+def _with_words(call: Callable[[], Any]) -> Any:
+    """Return what a call into TFLite Micro gives. One that fails is made again, to hear why: it tells stderr only."""
+    try:
+        return call()
+    except RuntimeError as error:
+        words = _stderr_of(lambda: _quietly(call)).decode("utf-8", "replace").replace("\r", "")
+        raise RuntimeError(f"{error}\n{words}".strip()) from error
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    with contextlib.suppress(RuntimeError):
+        call()
+
+
+def _stderr_of(call: Callable[[], Any]) -> bytes:
+    """Return what a call writes to stderr, native code's words too; what exceeds a pipe is dropped."""
     kept, (reader, writer) = os.dup(2), os.pipe()
+    os.set_blocking(writer, False)
     try:
         os.dup2(writer, 2)
-        print_allocations()
+        call()
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        found = re.search(rb"Arena allocation total (\d+) bytes", pipe.read())
-    return int(found[1]) if found else None
+        return pipe.read()
 
 
 class Runtime(NamedTuple):

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar
@@ -18,6 +19,7 @@ from edgecnn.targets import wheels
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts import replies, timing
 from edgecnn.targets.hosts.process import Child
+from edgecnn.targets.runtimes.refusals import operators_named
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
 IN_FLIGHT = 2  # requests of `ask_each` that an agent owes answers to, at most
@@ -180,22 +182,30 @@ class Connection:
             options: As the runtime's row in `RUNTIMES` names them; those left out have the agent's defaults.
 
         Raises:
+            NotOfferedError: The runtime does not offer an operator of the artifact.
             TargetError: The runtime is not installed there, an option is wrong, or the artifact cannot be opened.
         """
         subject, digest = f"{label} on {runtime}", hashlib.sha256(artifact).hexdigest()
         fields: dict[str, Any] = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
         fields |= {"profile": True} if profile else {}
+        named = functools.partial(operators_named, artifact, subject, self.name, options)
+        with named():
+            opened = self._open(subject, runtime, fields, artifact, time_limit)
+        self._sent.add(digest)
+        return Session(self, subject, opened, named)
+
+    def _open(
+        self, subject: str, runtime: str, fields: Mapping[str, Any], artifact: bytes, time_limit: float | None
+    ) -> replies.Opened:
         parse = replies.parse_opened
-        if self._cache or digest in self._sent:  # it may be there already
+        if self._cache or fields["sha256"] in self._sent:  # it may be there already
             opened = self._try(subject, "open", parse, fields, (), time_limit)
             if not isinstance(opened, replies.Refused):
-                return Session(self, subject, opened)
+                return opened
             if opened.kind != "need-artifact":
                 raise self._refusal(subject, runtime, opened)
         payload = np.frombuffer(artifact, np.uint8)
-        opened = self.ask(subject, "open", parse, fields, [payload], time_limit=time_limit)
-        self._sent.add(digest)
-        return Session(self, subject, opened)
+        return self.ask(subject, "open", parse, fields, [payload], time_limit=time_limit)
 
     def close(self) -> None:
         """End the agent and wait for its end. Doing it twice does no harm."""
@@ -404,7 +414,13 @@ class Session:
         notes: What the user should know though all went well: that the artifact could not be kept on the device.
     """
 
-    def __init__(self, connection: Connection, subject: str, opened: replies.Opened) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        subject: str,
+        opened: replies.Opened,
+        named: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.version = opened.version
         self.options = opened.options
         self.inputs = opened.inputs
@@ -415,6 +431,7 @@ class Session:
         self.notes = () if opened.not_kept is None else (f"not kept on {connection.name}: {opened.not_kept}",)
         self._connection = connection
         self._subject = subject
+        self._named = named  # what makes a runtime's refusal of an operator name it
         self._fields = {"session": opened.session}
         self._closed = False
 
@@ -437,6 +454,7 @@ class Session:
             The outputs, in the artifact's order.
 
         Raises:
+            NotOfferedError: The runtime does not offer an operator of the artifact.
             TargetError: The inputs do not fit, or the runtime failed, crashed or did not answer in time.
         """
         return self._run("infer", {} if batch is None else {"batch": batch}, inputs, time_limit)
@@ -457,7 +475,8 @@ class Session:
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
         given = {} if batch is None else {"batch": batch}
         requests = (({**fields, **given}, arrays) for fields, arrays in map(self._given, batches))
-        return self._connection.ask_each(self._subject, "infer", parse, requests, time_limit=time_limit)
+        with self._named():
+            yield from self._connection.ask_each(self._subject, "infer", parse, requests, time_limit=time_limit)
 
     def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:
         """Run the artifact several times, marked for a counter of instructions before the first and after each.
@@ -479,7 +498,8 @@ class Session:
         fields, arrays = self._given(inputs)
         fields |= given
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
-        return self._connection.ask(self._subject, kind, parse, fields, arrays, time_limit=time_limit)
+        with self._named():
+            return self._connection.ask(self._subject, kind, parse, fields, arrays, time_limit=time_limit)
 
     def bind(self, inputs: Arrays, *, time_limit: float | None = None) -> timing.BoundInfo:
         """Put inputs in place for `bench` and `profile`, and run once.
@@ -492,7 +512,10 @@ class Session:
             TargetError: As `infer`.
         """
         fields, arrays = self._given(inputs)
-        return self._connection.ask(self._subject, "bind", timing.parse_bound, fields, arrays, time_limit=time_limit)
+        with self._named():
+            return self._connection.ask(
+                self._subject, "bind", timing.parse_bound, fields, arrays, time_limit=time_limit
+            )
 
     def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.Slice:
         """Time calls on the device, with the inputs that were bound.

@@ -1,0 +1,40 @@
+"""Where in the user's model the operators come from that a runtime does not offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgecnn.bundle import Bundle
+from edgecnn.errors import EdgecnnError, TargetError
+from edgecnn.graph.graph import Origin
+from edgecnn.targets.runtimes.refusals import NotOfferedError, listed
+
+
+def with_origins(bundle: Bundle, error: TargetError) -> TargetError:
+    """A refusal of operators with the modules and source lines that the bundle's program has; other errors as they are.
+
+    Args:
+        bundle: The bundle whose artifact was refused.
+        error: What the runtime said, as `edgecnn.targets.hosts.connection` tells it.
+    """
+    if not isinstance(error, NotOfferedError):
+        return error
+    try:
+        program = bundle.program()
+    except EdgecnnError:  # the file's own names say where, too
+        return error
+    graphs = [program.graph, *([] if program.quantized is None else [program.quantized.graph])]
+    origins = {node.name: node.origin for graph in graphs for node in graph.nodes}
+    places = dict.fromkeys(_place(o.value, origins) for o in error.operators)
+    error.where = f"{listed(list(places))}, on {error.host}"
+    return error
+
+
+def _place(value: str, origins: Mapping[str, Origin]) -> str:
+    """A value of a file with module and line; what legalization adds to a node's name follows a dot."""
+    parts = value.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    origin = next((origins[name] for name in names if name in origins), Origin())
+    module = origin.module if origin.module != value else ""
+    told = [f"module {module}" if module else "", origin.source]
+    return value + (f" ({', '.join(t for t in told if t)})" if any(told) else "")
