@@ -25,7 +25,6 @@ import numpy as np
 import pytest
 import torch
 from int8_support import (
-    CALIBRATION,
     EXPORTERS,
     NETWORKS,
     Executor,
@@ -34,7 +33,7 @@ from int8_support import (
     images,
     integers,
     network,
-    quantized,
+    quantized_network,
     run,
     saturating,
 )
@@ -108,7 +107,7 @@ def case(name: str) -> tuple[Any, np.ndarray, QuantizedGraph]:
     return (
         module,
         images(module.input_shape, SAMPLES),
-        quantized(module, [images(module.input_shape, CALIBRATION)]),
+        quantized_network(name),
     )
 
 

@@ -103,7 +103,7 @@ def trained() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("kind", ["digits", "npz", "idx"])
-def test_accuracy(kind: str, trained: torch.nn.Module, tmp_path) -> None:
+def test_accuracy(kind: str, trained: torch.nn.Module, tmp_path, here) -> None:
     """int8 within 0.3 points of float, and the same best class on 99 % of the held-out digits, however given."""
     spec, how = _written(kind, tmp_path)
     train, test = (load_dataset(spec, input_shape=(1, 28, 28), split=s, **how) for s in ("train", "test"))
@@ -112,7 +112,7 @@ def test_accuracy(kind: str, trained: torch.nn.Module, tmp_path) -> None:
         trained.eval(), torch.zeros(1, 1, 28, 28), tmp_path / "q", precisions=["fp32", "int8"], calibration=calibration
     )
     assert bundle.artifact("tflite", "int8").bytes <= SIZES["lenet5"][0]  # trained weights take one scale too
-    report = edgecnn.check_bundle(bundle, data=test)
+    report = edgecnn.check_bundle(bundle, targets=here, data=test)
     assert report.passed
     for v in report.verdicts:
         if v.precision == "int8" and v.accuracy is not None and v.samples == len(test):
