@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 # One thread in each worker, told before numpy and torch are there: threads of theirs wait for each other by turning in
@@ -14,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from board_support import Boards
+from command_support import Command
 from hypothesis import settings
 from shared_host import shared_target
 
@@ -70,6 +73,13 @@ def agent() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def boards() -> Iterator[Boards]:
+    """Agents on emulated boards: ``boards("pi4", "litert")``."""
+    with ExitStack() as stack:
+        yield Boards(stack)
+
+
+@pytest.fixture(scope="session")
 def here(agent: Any) -> list[Target]:
     """Both runtimes beside edgecnn in that agent, where a process for each artifact is not what is tested."""
     return [shared_target(agent, runtime) for runtime in RUNTIMES.values()]
@@ -99,3 +109,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from hostile_support import good_bundle
 
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+    return Command(monkeypatch, capfd)

@@ -11,7 +11,6 @@ from operators_support import FORMS, RULES, Cell, Part, chosen, float_parts, int
 
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation.build import is_built
-from edgecnn.targets.hosts.emulated import EmulatedHost
 
 # The fewest that have every kind of operator that any case has, in float and in int8.
 NAMES = (
@@ -67,15 +66,14 @@ def test_the_few_cases_are_there() -> None:
 
 
 @pytest.mark.parametrize(("board", "runtime"), PLACES)
-def test_every_kind_of_operator(board: str, runtime: str) -> None:
-    host = EmulatedHost(load_board(board))
-    if not is_built(host.board):
+def test_every_kind_of_operator(boards, board: str, runtime: str) -> None:
+    if not is_built(load_board(board)):
         pytest.skip(f"edgecnn targets emulate {board} builds the board")
     executor = Executor(FORMS[runtime], runtime, {}, RULES[runtime])
     cells: dict[tuple[str, str], Cell] = {}
-    with host.start(host.environment_of(runtime), time_limit=600) as agent:
-        for precision in ("fp32", "int8"):
-            survey(agent, executor, [p for p in parts(precision) if writable(p, executor.form)], cells, precision)
+    for precision in ("fp32", "int8"):
+        fit = [p for p in parts(precision) if writable(p, executor.form)]
+        survey(boards(board, runtime), executor, fit, cells, precision)
     for (kind, precision), cell in cells.items():
         limit = KNOWN.get((board, runtime, kind), 1e-5) if precision == "fp32" else STEP
         assert cell.worst <= limit, f"{kind}, {precision}"
