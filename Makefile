@@ -13,8 +13,10 @@ demo: $(VENV)/.installed
 	$(BIN)/edgecnn export conv_pool --weights build/conv_pool.pt --data digits --precisions fp32,int8 -o build/conv_pool
 	$(BIN)/edgecnn check build/conv_pool --data digits --model conv_pool --weights build/conv_pool.pt
 
+# worksteal: each worker has its tests in one piece, and so starts a file's boards and bundles once; who is done first
+# helps the others.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

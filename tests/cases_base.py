@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
+import hashlib
+import os
+import pickle
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +52,37 @@ class Case:
         return tuple(torch.randn(samples, *s, generator=generator) for s in self.shapes)
 
 
+SHARED: Path | None = None
+"""Where the processes that share a run of tests leave graphs for each other."""
 _GRAPHS: dict[str, Graph] = {}
 
 
 def captured(case: Case) -> Graph:
-    """The case's graph, traced once for all tests: tracing is half of what a case costs."""
+    """The case's graph, traced once for all tests and workers: tracing is half of what a case costs."""
     if case.name not in _GRAPHS:
-        _GRAPHS[case.name] = capture(case.module(), case.inputs())
+        _GRAPHS[case.name] = _shared(case, SHARED) if SHARED else capture(case.module(), case.inputs())
     return _GRAPHS[case.name]
+
+
+def _shared(case: Case, folder: Path) -> Graph:
+    path = folder / f"{hashlib.sha256(case.name.encode()).hexdigest()}.graph"
+    try:
+        graph: Graph = pickle.loads(path.read_bytes())
+    except FileNotFoundError:
+        graph = capture(case.module(), case.inputs())
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_bytes(pickle.dumps(graph))
+        beside.replace(path)
+    for array in graph.constants.values():
+        array.setflags(write=False)
+    return graph
+
+
+def _read_only(values: dict[object, object]) -> MappingProxyType[object, object]:
+    return MappingProxyType(values)
+
+
+copyreg.pickle(MappingProxyType, lambda values: (_read_only, (dict(values),)))
 
 
 class Fn(nn.Module):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
+
+# One thread in each worker, told before numpy and torch are there: threads of theirs wait for each other by turning in
+# circles, which with a worker on every core is most of what they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from board_support import Boards
+from command_support import Command
 from hypothesis import settings
+from shared_host import shared_target
 
 from edgecnn.export.onnx.export import export_onnx
 from edgecnn.export.tflite.export import export_tflite
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.target import Target
 
 Infer = Callable[[Graph, Written, Sequence[Any]], list[np.ndarray]]
 EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite}
@@ -39,11 +49,40 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Keep what will not end before the tests do (modules, items) from being searched at every collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers have the graphs of cases from each other."""
+    import cases_base
+
+    own = tmp_path_factory.getbasetemp()
+    cases_base.SHARED = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "graphs"
+    cases_base.SHARED.mkdir(exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def agent() -> Iterator[Any]:
     """An agent in a process of its own."""
     with LocalHost().start() as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def boards() -> Iterator[Boards]:
+    """Agents on emulated boards: ``boards("pi4", "litert")``."""
+    with ExitStack() as stack:
+        yield Boards(stack)
+
+
+@pytest.fixture(scope="session")
+def here(agent: Any) -> list[Target]:
+    """Both runtimes beside edgecnn in that agent, where a process for each artifact is not what is tested."""
+    return [shared_target(agent, runtime) for runtime in RUNTIMES.values()]
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +109,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from hostile_support import good_bundle
 
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+    return Command(monkeypatch, capfd)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -124,6 +125,13 @@ def network(name: str) -> Any:
             m.running_mean.normal_(0.0, 0.2)
             m.running_var.uniform_(0.3, 2.0)
     return module
+
+
+@cache
+def quantized_network(name: str) -> QuantizedGraph:
+    """Such a network, calibrated on the first images."""
+    module = network(name)
+    return quantized(module, [images(module.input_shape, CALIBRATION)])
 
 
 def saturating() -> tuple[nn.Module, np.ndarray]:

@@ -9,7 +9,7 @@ from edgecnn.targets.names import TargetName
 from edgecnn.targets.target import Target
 
 
-class _Kept:
+class Kept:
     """A connection that its users cannot close."""
 
     def __init__(self, connection: Any) -> None:
@@ -33,7 +33,7 @@ class SharedHost(LocalHost):
 
     def __init__(self, connection: Any) -> None:
         super().__init__()
-        object.__setattr__(self, "_kept", _Kept(connection))
+        object.__setattr__(self, "_kept", Kept(connection))
 
     @property
     def kind(self) -> str:

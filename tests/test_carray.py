@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES
+from cases_base import captured
 
-from edgecnn.capture.capture import capture
 from edgecnn.errors import UsageError
 from edgecnn.export.carray import CTensor, carray, identifier, tensors_of
 from edgecnn.export.tflite.export import export_tflite
@@ -42,7 +42,7 @@ int main() {{
 @pytest.fixture(scope="module")
 def data() -> bytes:
     case = next(c for c in CASES if c.name == "flatten, two heads")
-    return export_tflite(capture(case.module(), case.inputs()), version="1.2.3").data
+    return export_tflite(captured(case), version="1.2.3").data
 
 
 def write(folder: Path, data: bytes, name: str, **changed) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from junit_support import read_junit
 from torch import nn
 
-from edgecnn.cli import main
 from edgecnn.data.sources import load_dataset
 from edgecnn.loading import load_module
 from edgecnn.report.schema import check_schema, ci_schema
@@ -41,16 +39,6 @@ export.formats = ["tflite"]
 model = "conv_pool"
 weights = "conv_pool.pt"
 """
-
-
-@dataclass
-class Result:
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
 
 
 @dataclass
@@ -81,20 +69,6 @@ def trained(tmp_path_factory) -> Path:
     save_weights(module, folder / "conv_pool.pt")
     save_weights(load_module("conv_pool", seed=1).module, folder / "other.pt")
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    def run(*arguments: object, code: int = 0) -> Result:
-        monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        result = Result(*capfd.readouterr())
-        assert stop.value.code == code, result
-        return result
-
-    return run
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 
 from edgecnn import __version__
-from edgecnn.cli import main
 from edgecnn.training import DEFAULT_EPOCHS
 
 NET = """
@@ -37,34 +35,11 @@ class Odd(nn.Module):
 """
 
 
-@dataclass
-class Result:
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """The command line in this process: its exit code is checked, and no traceback may be seen."""
+@pytest.fixture(autouse=True)
+def work(tmp_path, monkeypatch) -> Path:
+    """The folder that the command runs in."""
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, code: int = 0) -> Result:
-        monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        result = Result(*capfd.readouterr())
-        assert stop.value.code == code, result
-        assert "Traceback" not in result.stderr or {"--debug", "--verbose"} & set(arguments)
-        return result
-
-    return run
-
-
-@pytest.fixture
-def work(tmp_path) -> Path:
-    """The folder that the command runs in."""
     return tmp_path
 
 

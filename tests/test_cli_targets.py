@@ -16,7 +16,6 @@ from sshd_support import needs_sshd, sshd
 from torch import nn
 
 import edgecnn
-from edgecnn.cli import main
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.parity import jobs
@@ -36,12 +35,6 @@ BOARDS = str(cache_folder().parent)
 """Where the boards are that were built before the tests began."""
 
 
-@dataclass
-class Result:
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
     """Folders of the user's own, empty, and a project to stand in."""
@@ -53,23 +46,6 @@ def home(tmp_path, monkeypatch) -> Path:
     (project / "below").mkdir()
     monkeypatch.chdir(project / "below")
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """The command line in this process: its exit code is checked, and no traceback may be seen."""
-
-    def run(*arguments: object, code: int = 0) -> Result:
-        monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        result = Result(*capfd.readouterr())
-        assert stop.value.code == code, result
-        assert "Traceback" not in result.stderr
-        return result
-
-    return run
 
 
 # --- targets.toml -----------------------------------------------------------------------------------------------------

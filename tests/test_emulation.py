@@ -7,7 +7,6 @@ takes a network. Where QEMU is not installed, what needs a board is skipped.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
 import subprocess
@@ -15,8 +14,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,6 @@ import numpy as np
 import pytest
 import torch
 from int8_support import (
-    CALIBRATION,
     EXPORTERS,
     NETWORKS,
     Executor,
@@ -34,10 +30,11 @@ from int8_support import (
     images,
     integers,
     network,
-    quantized,
+    quantized_network,
     run,
     saturating,
 )
+from processes import wait_until_gone
 
 import edgecnn
 from edgecnn.capture.capture import capture
@@ -73,7 +70,6 @@ RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 SAMPLES = 16
 MODELS = ("conv_pool", "lenet5", "resnet8")
 """Those of the zoo that boards are tested with: emulation is slow."""
-SLOW = 300.0  # seconds: emulated, and on a busy machine
 
 qemu = pytest.mark.skipif(
     shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed (apt install qemu-user)"
@@ -88,19 +84,6 @@ def host(name: str) -> EmulatedHost:
     return EmulatedHost(board)
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[Callable[..., Connection]]:
-    """Agents on boards, one for each environment for all tests of this file."""
-    with ExitStack() as stack:
-
-        @cache
-        def start(name: str, runtime: str) -> Connection:
-            board = host(name)
-            return stack.enter_context(board.start(board.environment_of(runtime), time_limit=SLOW))
-
-        yield start
-
-
 @cache
 def case(name: str) -> tuple[Any, np.ndarray, QuantizedGraph]:
     """A network, images for it, and the network quantized."""
@@ -108,7 +91,7 @@ def case(name: str) -> tuple[Any, np.ndarray, QuantizedGraph]:
     return (
         module,
         images(module.input_shape, SAMPLES),
-        quantized(module, [images(module.input_shape, CALIBRATION)]),
+        quantized_network(name),
     )
 
 
@@ -136,14 +119,14 @@ def outputs(agent: Connection, runtime: str, data: bytes, x: np.ndarray) -> np.n
 @pytest.mark.parametrize("form", RUNTIMES)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("board", ["pi4", "pi5"])
-def test_int8_is_bit_identical_to_x86(started, agent, board: str, name: str, form: str) -> None:
+def test_int8_is_bit_identical_to_x86(boards, agent, board: str, name: str, form: str) -> None:
     _, x, q = case(name)
     if form == "onnx" and find_saturation(q, [x]).rate and "vnni" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this machine has no VNNI: ONNX Runtime itself is wrong here, not on the board")
     data, given = artifact(name, form, "int8")
     runtime = RUNTIMES[form]
     np.testing.assert_array_equal(
-        outputs(started(board, runtime), runtime, data, given), outputs(agent, runtime, data, given)
+        outputs(boards(board, runtime), runtime, data, given), outputs(agent, runtime, data, given)
     )
 
 
@@ -151,21 +134,21 @@ def test_int8_is_bit_identical_to_x86(started, agent, board: str, name: str, for
 @pytest.mark.parametrize("form", RUNTIMES)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("board", ["pi4", "pi5"])
-def test_fp32_is_within_1e_5_of_the_range(started, board: str, name: str, form: str) -> None:
+def test_fp32_is_within_1e_5_of_the_range(boards, board: str, name: str, form: str) -> None:
     module, x, _ = case(name)
     data, given = artifact(name, form, "fp32")
     with torch.inference_mode():
         expected = module.double()(torch.as_tensor(x).double()).numpy()
     module.float()
-    got = outputs(started(board, RUNTIMES[form]), RUNTIMES[form], data, given)
+    got = outputs(boards(board, RUNTIMES[form]), RUNTIMES[form], data, given)
     assert np.abs(got - expected).max() <= FLOAT_LIMIT * np.ptp(expected)
 
 
 @qemu
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_operator_on_32_bits(started, name: str) -> None:
+def test_each_operator_on_32_bits(boards, name: str) -> None:
     """tflite-runtime is within 1 of the golden executor, each operator on what that gives it."""
-    agent = started("pi2", "tflite-runtime")
+    agent = boards("pi2", "tflite-runtime")
     _, x, q = case(name)
     executor = Executor("tflite", "tflite-runtime", {}, "gemmlowp")
     golden = execute_integer(q, integers(q, [x[:3]]), rounding="gemmlowp")
@@ -181,10 +164,10 @@ def test_each_operator_on_32_bits(started, name: str) -> None:
 @qemu
 @pytest.mark.parametrize("board", ["pi2", "pi4"])
 @pytest.mark.parametrize("name", MODELS)
-def test_tflite_runtime_has_the_same_best_class(started, board: str, name: str) -> None:
+def test_tflite_runtime_has_the_same_best_class(boards, board: str, name: str) -> None:
     _, x, q = case(name)
     data, given = artifact(name, "tflite", "int8")
-    got = outputs(started(board, "tflite-runtime"), "tflite-runtime", data, given)
+    got = outputs(boards(board, "tflite-runtime"), "tflite-runtime", data, given)
     golden = execute_integer(q, integers(q, [x]))[q.graph.outputs[0].value]
     # Values that are equal as integers have no best one among them.
     best = np.take_along_axis(golden, got.argmax(1)[:, None], 1)[:, 0]
@@ -193,7 +176,7 @@ def test_tflite_runtime_has_the_same_best_class(started, board: str, name: str) 
 
 @qemu
 @pytest.mark.parametrize("recipe", ["int8", "int8-7bit"])
-def test_x86_without_vnni_saturates_and_7_bits_cure_it(started, agent, tmp_path: Path, recipe: str) -> None:
+def test_x86_without_vnni_saturates_and_7_bits_cure_it(boards, agent, tmp_path: Path, recipe: str) -> None:
     module, x = saturating()
     bundle = edgecnn.export_model(
         module.eval(), torch.zeros(1, 2, 8, 8), tmp_path / "q", precisions=["int8"], recipe=recipe, calibration=x
@@ -204,15 +187,15 @@ def test_x86_without_vnni_saturates_and_7_bits_cure_it(started, agent, tmp_path:
     # The files are one integer program, of operators that no runtime computes differently.
     nhwc = np.ascontiguousarray(x.transpose(bundle.manifest.inputs[0].axes["tflite"]))
     expected = outputs(agent, "litert", tflite.read(), nhwc)
-    np.testing.assert_array_equal(outputs(started("x86-64-v3", "litert"), "litert", tflite.read(), nhwc), expected)
-    got = outputs(started("x86-64-v3", "onnxruntime"), "onnxruntime", onnx.read(), x)
+    np.testing.assert_array_equal(outputs(boards("x86-64-v3", "litert"), "litert", tflite.read(), nhwc), expected)
+    got = outputs(boards("x86-64-v3", "onnxruntime"), "onnxruntime", onnx.read(), x)
     assert bool((got != expected).any()) == warned
 
 
 @qemu
 @pytest.mark.parametrize("name", ["pi4", "pi5", "pi2", "x86-64-v3"])
-def test_a_board_has_the_runtimes_that_its_file_says(name: str) -> None:
-    found = survey(host(name), time_limit=SLOW)
+def test_a_board_has_the_runtimes_that_its_file_says(boards, name: str) -> None:
+    found = survey(boards.host(name))
     assert dict(found.problems) == {}
     board = load_board(name)
     assert {runtime: item.version for runtime, item in found.runtimes.items()} == board.runtimes
@@ -227,11 +210,17 @@ def counted(board: str, name: str, precision: str, form: str = "tflite", **optio
     return count_instructions(host(board), RUNTIMES[form], data, name, [x[:1]], **options)
 
 
+@cache
+def counted_once(form: str) -> Any:
+    """The first of all runs that are compared."""
+    return counted("pi5", "lenet5", "int8", form)
+
+
 @qemu
 @counting
 @pytest.mark.parametrize("form", RUNTIMES)
 def test_counts_are_the_same_in_two_runs(form: str) -> None:
-    first, second = (counted("pi5", "lenet5", "int8", form) for _ in range(2))
+    first, second = counted_once(form), counted("pi5", "lenet5", "int8", form)
     assert first.per_inference == second.per_inference
     assert len(first.per_inference) == 5
     assert first.kinds == second.kinds
@@ -244,14 +233,14 @@ def test_counts_are_the_same_in_two_runs(form: str) -> None:
 @counting
 def test_counts_do_not_depend_on_the_cache_the_folder_and_the_environment(tmp_path, monkeypatch) -> None:
     """Another name of the cache, of another length, and other variables of the user's."""
-    before = counted("pi4", "lenet5", "int8", repeat=2)
+    before = counted_once("tflite")
     other = tmp_path / "a cache, with a longer name"
     other.mkdir()
     (other / "emulation").symlink_to(store.cache_folder())
     monkeypatch.setenv("EDGECNN_CACHE", str(other))
     monkeypatch.setenv("LD_PRELOAD_PATHS_" + "X" * 100, "Y" * 1000)
     monkeypatch.chdir(tmp_path)
-    assert counted("pi4", "lenet5", "int8", repeat=2).per_inference == before.per_inference
+    assert counted("pi5", "lenet5", "int8").per_inference == before.per_inference
 
 
 @qemu
@@ -507,8 +496,7 @@ def test_an_interrupt_ends_the_program(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in process.stderr.read()
     pid = int((tmp_path / "pid").read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    wait_until_gone(pid)
 
 
 @qemu

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections import Counter
@@ -18,8 +17,8 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import CORE, Case
-from cases_base import conv, linear, seq
+from cases import CASES, CORE, Case
+from cases_base import captured, conv, linear, seq
 from int8_support import (
     CALIBRATION,
     EXECUTORS,
@@ -31,18 +30,17 @@ from int8_support import (
     network,
     quantized,
     quantized_graph,
+    quantized_network,
     run,
     teacher_forced,
 )
 from torch import nn
 
-from edgecnn.capture.capture import capture
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.exact import METADATA
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer
-from edgecnn.graph.graph import Graph
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import QuantizedGraph
@@ -89,20 +87,16 @@ def _judged(results: list[Compared]) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_operators_of_networks(name: str, agent: Any) -> None:
     """On images of digits; XNNPACK and ONNX Runtime by one rule, the reference kernels by theirs."""
-    module = network(name)
-    data = images(module.input_shape, CALIBRATION)
-    q = quantized(module, [data])
-    results = list(teacher_forced(agent, q, integers(q, [data[:16]])))
+    q, data = quantized_network(name), images(network(name).input_shape, 16)
+    results = list(teacher_forced(agent, q, integers(q, [data])))
     _judged(results)
     assert {c.executor for c in results} == set(EXECUTORS)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_networks(name: str, agent: Any) -> None:
-    module = network(name)
-    data = images(module.input_shape, 128)
-    q = quantized(module, [data[:CALIBRATION]])
-    given = integers(q, [data])
+    q = quantized_network(name)
+    given = integers(q, [images(network(name).input_shape, 128)])
     for executor, outputs in _whole(agent, q, given).items():
         golden = execute_integer(q, given, rounding=EXECUTORS[executor].rounding)
         for output, got in zip(q.graph.outputs, outputs, strict=True):
@@ -133,22 +127,12 @@ def test_case(case: Case, agent: Any) -> None:
 
 
 def _quantized_or_refused(case: Case, refused: Mapping[str, tuple[type[Exception], str]]) -> QuantizedGraph | None:
-    graph, data = _captured(case), case.inputs(CALIBRATION)
+    graph, data = captured(case), case.inputs(CALIBRATION)
     if {kind for kind, _ in refused.values()} == {QuantizationError}:
         with pytest.raises(QuantizationError, match=refused["onnx"][1]):
             quantized_graph(graph, data)
         return None
     return quantized_graph(graph, data)
-
-
-@functools.cache
-def _captured_as(name: str) -> Graph:
-    case = next(c for c in (*CORE, *MORE) if c.name == name)
-    return capture(case.module(), case.inputs())
-
-
-def _captured(case: Case) -> Graph:
-    return _captured_as(case.name)
 
 
 def _assert_refused(q: QuantizedGraph, form: str, words: tuple[type[Exception], str]) -> None:
@@ -170,7 +154,7 @@ def _whole(
 
 @pytest.mark.parametrize("case", [*CORE, *MORE], ids=lambda c: c.name)
 def test_preparation_keeps_the_meaning(case: Case) -> None:
-    graph = _captured(case)
+    graph = captured(case)
     assert batch_is_free(prepare(graph)) == batch_is_free(graph)
     arrays = [x.numpy() for x in case.inputs(1)]
     before, after = execute_float(graph, arrays), execute_float(prepare(graph), arrays)
@@ -202,7 +186,7 @@ INTEGER = {"DequantizeLinear", "QuantizeLinear", "QGemm"}
 def test_onnx_runtime_keeps_nothing_in_float(case: Case, tmp_path: Path) -> None:
     if "onnx" in REFUSED.get(case.name, {}):
         return
-    _assert_fused(_optimized(quantized_graph(_captured(case), case.inputs(8)), tmp_path))
+    _assert_fused(_optimized(quantized_graph(captured(case), case.inputs(8)), tmp_path))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -242,4 +226,4 @@ def _optimized(q: QuantizedGraph, folder: Path) -> Counter[str]:
 
 def test_refused_cases_exist() -> None:
     assert REFUSED.keys() <= {c.name for c in CORE}
-    assert len({c.name for c in (*CORE, *MORE)}) == len(CORE) + len(MORE)
+    assert len({c.name for c in (*CASES, *MORE)}) == len(CASES) + len(MORE)

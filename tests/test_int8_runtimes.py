@@ -21,7 +21,6 @@ from ai_edge_litert import schema_py_generated as schema
 from cases import Fn
 from int8_support import (
     ALL,
-    CALIBRATION,
     ELSEWHERE,
     NETWORKS,
     PYTHONS,
@@ -32,11 +31,14 @@ from int8_support import (
     network,
     python_of,
     quantized,
+    quantized_graph,
+    quantized_network,
     run,
     teacher_forced,
 )
 from torch import nn
 
+from edgecnn.capture.capture import capture
 from edgecnn.errors import TargetError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite import int8
@@ -60,14 +62,8 @@ ONNX_LIMITS = {"lenet5": 73_678, "conv_pool": 58_504, "resnet8": 100_116}
 
 
 @cache
-def case(name: str) -> QuantizedGraph:
-    module = network(name)
-    return quantized(module, [images(module.input_shape, CALIBRATION)])
-
-
-@cache
 def data(name: str) -> bytes:
-    return export_tflite_int8(case(name), version="0").data
+    return export_tflite_int8(quantized_network(name), version="0").data
 
 
 def graph_of(name: str) -> tuple[Any, Any]:
@@ -119,7 +115,7 @@ def test_tflite_is_at_most_the_smallest_of_other_tools(name: str, limit: int) ->
 
 @pytest.mark.parametrize(("name", "limit"), ONNX_LIMITS.items())
 def test_onnx_is_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
-    assert len(export_onnx_int8(case(name), version="0").data) <= limit
+    assert len(export_onnx_int8(quantized_network(name), version="0").data) <= limit
 
 
 def test_quantized_dimension_and_tables() -> None:
@@ -181,7 +177,7 @@ def judge(
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("executor", ELSEWHERE)
 def test_each_operator(agent_for, executor: str, name: str) -> None:
-    q = case(name)
+    q = quantized_network(name)
     judge(agent_for, executor, q, integers(q, [images(network(name).input_shape, SAMPLES)]))
 
 
@@ -200,37 +196,59 @@ ONE_OPERATOR = {"MUL"}
 BOUNDED = {"MAXIMUM", "MINIMUM"}
 
 
+@cache
+def clamped(name: str, shares: bool) -> list[tuple[QuantizedGraph, list[np.ndarray]]]:
+    """A clamp on every int8 value, at several pairs of parameters."""
+    clamp, rng = CLAMPS[name], np.random.default_rng(0)
+    x = np.zeros((1, 16, 4, 4), np.float32)
+    graph = capture(Fn(lambda x: torch.cat([clamp(x), x], 1) if shares else clamp(x)), [torch.from_numpy(x)])
+    found = []
+    for _ in range(6):
+        steps = np.arange(-128, 128) + rng.integers(-40, 40)
+        x = (steps * rng.uniform(0.005, 0.1)).astype(np.float32).reshape(x.shape)
+        q = quantized_graph(graph, [x])
+        found.append((q, integers(q, [x])))
+    return found
+
+
 @pytest.mark.parametrize("shares", [False, True], ids=["own parameters", "parameters of a concatenation"])
 @pytest.mark.parametrize("name", CLAMPS)
 @pytest.mark.parametrize("executor", TFLITE)
 def test_clamps_alone(agent_for, executor: str, name: str, shares: bool) -> None:
-    """On every int8 value, at several pairs of parameters: no value is off on any runtime."""
-    clamp, rng, found = CLAMPS[name], np.random.default_rng(0), set()
-    for _ in range(6):
-        steps = np.arange(-128, 128) + rng.integers(-40, 40)
-        x = (steps * rng.uniform(0.005, 0.1)).astype(np.float32).reshape(1, 16, 4, 4)
-        q = quantized(Fn(lambda x: torch.cat([clamp(x), x], 1) if shares else clamp(x)), [x])
-        results = judge(agent_for, executor, q, integers(q, [x]))
+    """No value is off on any runtime."""
+    found = set()
+    for q, given in clamped(name, shares):
+        results = judge(agent_for, executor, q, given)
         (alone_in,) = (r.node for r in results if r.kind in {"Clamp", "Relu"})
         found |= set(export_tflite_int8(alone(q, alone_in), version="0").operators)
     assert found <= {"QUANTIZE", "DEQUANTIZE", "RESHAPE"} | ONE_OPERATOR | BOUNDED
     assert found & (BOUNDED if shares else ONE_OPERATOR)
 
 
-@pytest.mark.parametrize("executor", TFLITE)
-def test_requantization_by_a_multiplication(agent_for, executor: str) -> None:
-    """A concatenation multiplies by 1 what has other parameters: every int8 value, at many pairs of scales."""
-    rng = np.random.default_rng(1)
+@cache
+def concatenated() -> list[tuple[QuantizedGraph, list[np.ndarray]]]:
+    """Parts of other parameters than the whole: every int8 value, at many pairs of scales."""
+    rng, found = np.random.default_rng(1), []
+    empty = [torch.zeros(1, 16, 4, 4)] * 2
+    graph = capture(Fn(lambda x, y: torch.cat([x.sigmoid(), x.tanh(), y], 1)), empty)
     for _ in range(8):
         x, y = (
             ((np.arange(-128, 128) + rng.integers(-100, 100)) * rng.uniform(0.001, 0.1)).astype(np.float32)
             for _ in range(2)
         )
         inputs = [a.reshape(1, 16, 4, 4) for a in (x, y)]
-        q = quantized(Fn(lambda x, y: torch.cat([x.sigmoid(), x.tanh(), y], 1)), inputs)
+        q = quantized_graph(graph, inputs)
+        found.append((q, integers(q, inputs)))
+    return found
+
+
+@pytest.mark.parametrize("executor", TFLITE)
+def test_requantization_by_a_multiplication(agent_for, executor: str) -> None:
+    """A concatenation multiplies by 1 what has other parameters."""
+    for q, given in concatenated():
         (cat,) = (n for n in q.graph.nodes if isinstance(n.op, Concat))
         assert export_tflite_int8(alone(q, cat), version="0").operators["MUL"] == 2
-        judge(agent_for, executor, q, integers(q, inputs))
+        judge(agent_for, executor, q, given)
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (3, 4, 8)], ids=["3 axes", "4 axes"])
@@ -246,7 +264,7 @@ def test_linear_on_more_axes(agent_for, executor: str, shape: tuple[int, ...]) -
 
 def test_reference_kernels_round_linear_layers_otherwise(agent_for) -> None:
     """LiteRT's reference kernels once, the others twice: each rule has values that the other kernels contradict."""
-    q = case("lenet5")
+    q = quantized_network("lenet5")
     inputs = integers(q, [images((1, 28, 28), 128)])
     linear = [n for n in q.graph.nodes if isinstance(n.op, Linear)]
     for executor in ("reference", "tflite-runtime reference", "tflite-micro"):
@@ -266,7 +284,7 @@ def test_reference_kernels_round_linear_layers_otherwise(agent_for) -> None:
 @pytest.mark.parametrize("runtime", ["litert", *PYTHONS])
 def test_one_scale_for_all_channels_changes_no_integer(agent_for, monkeypatch, runtime: str) -> None:
     """A linear layer whose channels share a scale is written with one; as many equal ones give the same."""
-    q, x = per_tensor(case("lenet5"), 120, 84, 10), images((1, 28, 28), 20).transpose(0, 2, 3, 1).copy()
+    q, x = per_tensor(quantized_network("lenet5"), 120, 84, 10), images((1, 28, 28), 20).transpose(0, 2, 3, 1).copy()
     files = [export_tflite_int8(q, version="0").data]
     monkeypatch.setattr(int8, "_of_weights", lambda _, s, axis: symmetric(s, axis))
     files.append(export_tflite_int8(q, version="0").data)

@@ -114,14 +114,14 @@ def test_random_weights_neither_vanish_nor_explode_and_tell_images_apart(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_exports_in_both_formats_fp32_and_int8(name, tmp_path):
+def test_exports_in_both_formats_fp32_and_int8(name, tmp_path, here):
     torch.manual_seed(0)
     model = create_model(name, **SMALL.get(name, {})).eval()
     x = images(model.input_shape)
     bundle = edgecnn.export_model(
         model, torch.from_numpy(x[:1]), tmp_path / name, precisions=["fp32", "int8"], calibration=of_samples((x,), "x")
     )
-    report = edgecnn.check_bundle(bundle)
+    report = edgecnn.check_bundle(bundle, targets=here)
     failed = {v.artifact: v.reason for v in report.verdicts if not v.passed}
     assert len(report.verdicts) >= 4
     assert {v.lsb_max for v in report.verdicts if v.artifact.endswith("int8.tflite")} == {0}

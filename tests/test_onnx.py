@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from cases import CASES
+from cases_base import captured
 
 from edgecnn.capture.capture import capture
 from edgecnn.errors import UsageError
@@ -15,7 +16,7 @@ from edgecnn.models import create_model
 
 def _export(name: str, **options: int):
     case = next(c for c in CASES if c.name == name)
-    return export_onnx(capture(case.module(), case.inputs()), version="1.2.3", **options)
+    return export_onnx(captured(case), version="1.2.3", **options)
 
 
 def _model(name: str, **options: int) -> onnx.ModelProto:

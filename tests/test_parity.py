@@ -75,10 +75,10 @@ def test_a_good_bundle_passes_everywhere(bundle) -> None:
     assert json.loads(json.dumps(report.as_json()))["passed"] is True
 
 
-def test_data_against_torch_and_against_the_artifact(bundle) -> None:
+def test_data_against_torch_and_against_the_artifact(bundle, here) -> None:
     data = load_dataset("digits", input_shape=(1, 28, 28))
     reports = [
-        edgecnn.check_bundle(bundle, data=data, reference=reference)
+        edgecnn.check_bundle(bundle, targets=here, data=data, reference=reference)
         for reference in (lambda inputs: [_logits(inputs[0])], None)
     ]
     for report in reports:
@@ -127,11 +127,11 @@ def small(tmp_path) -> edgecnn.Bundle:
     [(lambda w: w * 1.001, "of the range"), (lambda w: w * np.nan, "NaN"), (lambda w: w[::-1].copy(), "of the range")],
     ids=["scaled", "nan", "channels swapped"],
 )
-def test_a_changed_weight_is_found(small, fault, words: str) -> None:
+def test_a_changed_weight_is_found(small, here, fault, words: str) -> None:
     model = onnx.load_from_string(small.artifact("onnx", "fp32").read())
     weight = model.graph.initializer[0]
     weight.CopyFrom(numpy_helper.from_array(fault(numpy_helper.to_array(weight)), weight.name))
-    report = edgecnn.check_bundle(_replace(small, "small.fp32.onnx", model.SerializeToString()))
+    report = edgecnn.check_bundle(_replace(small, "small.fp32.onnx", model.SerializeToString()), targets=here)
     assert not report.passed
     assert [v.passed for v in report.verdicts] == [False, True]
     assert words in report.verdicts[0].reason
@@ -158,14 +158,14 @@ def test_a_changed_file_is_an_error(small) -> None:
         edgecnn.check_bundle(small)
 
 
-def test_a_model_that_fixes_its_batch_is_checked_sample_by_sample(tmp_path) -> None:
+def test_a_model_that_fixes_its_batch_is_checked_sample_by_sample(tmp_path, here) -> None:
     class Mixed(nn.Module):
         def forward(self, x):
             return (x.reshape(2, 8) * 2).reshape(1, 16)
 
     bundle = edgecnn.export_model(Mixed().eval(), torch.zeros(1, 16), tmp_path / "mixed")
     assert not bundle.manifest.batch_resizable
-    assert edgecnn.check_bundle(bundle).passed
+    assert edgecnn.check_bundle(bundle, targets=here).passed
 
 
 @pytest.fixture(scope="module")
@@ -190,14 +190,14 @@ def test_int8_equals_the_integer_reference_on_both_runtimes(quantized) -> None:
     assert quantized.golden().outputs["int8"]["output"].dtype == np.int8
 
 
-def test_a_wrong_integer_is_found(quantized, tmp_path) -> None:
+def test_a_wrong_integer_is_found(quantized, tmp_path, here) -> None:
     copy = edgecnn.load_bundle(shutil.copytree(quantized.directory, tmp_path / "copy"))
     model = onnx.load_from_string(copy.artifact("onnx", "int8").read())
     weight = next(i for i in model.graph.initializer if i.name.endswith("weight.q"))
     integers = numpy_helper.to_array(weight).copy()
     integers.flat[0] += 8 if integers.flat[0] < 0 else -8
     weight.CopyFrom(numpy_helper.from_array(integers, weight.name))
-    report = edgecnn.check_bundle(_replace(copy, "q.int8.onnx", model.SerializeToString()))
+    report = edgecnn.check_bundle(_replace(copy, "q.int8.onnx", model.SerializeToString()), targets=here)
     failed = [v for v in report.verdicts if not v.passed]
     assert [(v.artifact, v.metric) for v in failed] == [("q.int8.onnx", "lsb_max")]
     assert "in LSB" in failed[0].reason

@@ -15,6 +15,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from cases import CASES, CORE, Case
+from cases_base import captured
 from conftest import LIMIT
 from torch import nn
 
@@ -49,16 +50,6 @@ REFERENCE = {"xnnpack": False, "reference_kernels": True}
 _BESIDE = Path(__file__).parent.parent / ".venv-tflite-runtime" / "bin" / "python"
 OLD_PYTHON = os.environ.get("EDGECNN_TFLITE_RUNTIME_PYTHON", str(_BESIDE) if _BESIDE.exists() else "")
 """An interpreter with tflite-runtime 2.14, which wants numpy < 2 and so a virtual environment of its own."""
-
-
-def _graph(case: Case) -> Graph:
-    return _captured(case.name)
-
-
-@cache
-def _captured(name: str) -> Graph:
-    case = next(c for c in CASES if c.name == name)
-    return capture(case.module(), case.inputs())
 
 
 @cache
@@ -97,7 +88,7 @@ WEIGHTED = [
 
 @pytest.mark.parametrize("case", WEIGHTED, ids=lambda c: c.name)
 def test_fp16_computes_the_graph_with_rounded_weights(case: Case, infer) -> None:
-    graph = _graph(case)
+    graph = captured(case)
     rounded = half_weights(graph)
     arrays = [x.numpy() for x in case.inputs(3)]
     values = execute_float(rounded, arrays)
@@ -139,7 +130,7 @@ def test_fp16_says_where_it_is_coarse(form: str) -> None:
 @pytest.mark.parametrize("opset", [13, 21])
 def test_fp16_opsets(opset: int, infer) -> None:
     case = next(c for c in CASES if c.name == "linear on the last axis")
-    graph, arrays = _graph(case), [x.numpy() for x in case.inputs(2)]
+    graph, arrays = captured(case), [x.numpy() for x in case.inputs(2)]
     (got,) = infer("onnx", graph, export_onnx_fp16(graph, version="0", opset=opset), arrays)
     assert relative_error(got, execute_float(half_weights(graph), arrays)[graph.outputs[0].value]) <= LIMIT
     with pytest.raises(UsageError, match="opset 12"):
@@ -170,7 +161,7 @@ HYBRID = ("conv stride 2 padding 1 dilation 1 on 9x9", "conv padding valid", "co
 @pytest.mark.parametrize("name", HYBRID)
 def test_dynamic_layers_are_computed_in_integers(name: str, kernels: str, agent) -> None:
     case = next(c for c in CASES if c.name == name)
-    graph, arrays = _graph(case), [x.numpy() for x in case.inputs(3)]
+    graph, arrays = captured(case), [x.numpy() for x in case.inputs(3)]
     written = export_tflite_int8_dynamic(graph, version="0")
     (got,) = _infer(agent, graph, written, arrays, **(REFERENCE if kernels == "reference" else {}))
     integers, name = _int8_weights(graph), graph.outputs[0].value
@@ -183,7 +174,7 @@ def test_dynamic_layers_are_computed_in_integers(name: str, kernels: str, agent)
 @pytest.mark.parametrize("name", ["depthwise", "depthwise multiplier 3", "depthwise dilated"])
 def test_dynamic_depthwise_is_int8_weights_in_float(name: str, options: dict, agent) -> None:
     case = next(c for c in CASES if c.name == name)
-    graph, arrays = _graph(case), [x.numpy() for x in case.inputs(3)]
+    graph, arrays = captured(case), [x.numpy() for x in case.inputs(3)]
     written = export_tflite_int8_dynamic(graph, version="0")
     (got,) = _infer(agent, graph, written, arrays, **options)
     assert relative_error(got, execute_float(_int8_weights(graph), arrays)[graph.outputs[0].value]) <= LIMIT
@@ -203,10 +194,10 @@ def test_dynamic_zoo(name: str, agent) -> None:
 
 def test_dynamic_versions_and_notes() -> None:
     case = next(c for c in CASES if c.name == "flatten linear")
-    written = export_tflite_int8_dynamic(_graph(case), version="0")
+    written = export_tflite_int8_dynamic(captured(case), version="0")
     assert {(_code("CONV_2D"), 5), (_code("FULLY_CONNECTED"), 12)} <= _codes(written.data)
     assert any("tflite-runtime 2.14" in n for n in written.notes)
-    whole = export_tflite_int8_dynamic(_graph(case), version="0", per_channel_linear=False)
+    whole = export_tflite_int8_dynamic(captured(case), version="0", per_channel_linear=False)
     assert (_code("FULLY_CONNECTED"), 9) in _codes(whole.data)
     assert whole.notes == ()
 
@@ -259,7 +250,7 @@ CORRECTED = 4
 
 @pytest.mark.parametrize("case", INT16, ids=lambda c: c.name)
 def test_int16x8_operators_on_golden_inputs(case: Case, agent) -> None:
-    graph = prepare(_graph(case))
+    graph = prepare(captured(case))
     arrays = [x.numpy() for x in case.inputs(4 if case.batch_free else 1)]
     q = _quantized16(graph, arrays)
     golden = execute_int16(q, _integers16(q, arrays))
@@ -273,7 +264,7 @@ def test_int16x8_operators_on_golden_inputs(case: Case, agent) -> None:
 @pytest.mark.parametrize("name", NO_INT16)
 def test_int16x8_refuses_by_name(name: str) -> None:
     case = next(c for c in CASES if c.name == name)
-    graph = prepare(_graph(case))
+    graph = prepare(captured(case))
     with pytest.raises((QuantizationError, LoweringError), match=NO_INT16[name]):
         export_tflite_int16x8(_quantized16(graph, [x.numpy() for x in case.inputs(2)]), version="0")
 
@@ -293,7 +284,7 @@ def test_int16x8_zoo(name: str, options: dict, agent) -> None:
 
 def test_int16x8_versions_types_and_scales() -> None:
     case = next(c for c in CASES if c.name == "depthwise separable")
-    graph = prepare(_graph(case))
+    graph = prepare(captured(case))
     written = export_tflite_int16x8(_quantized16(graph, [x.numpy() for x in case.inputs(2)]), version="0")
     assert _codes(written.data) == {
         (_code(n), v) for n, v in {"QUANTIZE": 2, "DEPTHWISE_CONV_2D": 5, "CONV_2D": 4, "DEQUANTIZE": 3}.items()
@@ -386,7 +377,7 @@ def test_tflite_runtime(name: str, old) -> None:
 def test_tflite_runtime_linear_on_more_axes(name: str, options: dict, old) -> None:
     """Rows and a RESHAPE: with keep_num_dims its int16 kernels, and the reference ones of all types, go wrong."""
     case = next(c for c in CASES if c.name == name)
-    graph, x = prepare(_graph(case)), [a.numpy() for a in case.inputs(4)]
+    graph, x = prepare(captured(case)), [a.numpy() for a in case.inputs(4)]
     output = graph.outputs[0].value
     expected = execute_float(graph, x)[output]
     (got,) = _infer(old, graph, export_tflite(graph, version="0"), x, "tflite-runtime", **options)

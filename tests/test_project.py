@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.cli import main
 from edgecnn.errors import UsageError
 from edgecnn.project.project import find_project
 from edgecnn.project.reading import parse_project
@@ -55,18 +54,9 @@ budget.size_kb = 50
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
+def run(run, tmp_path, monkeypatch):
+    """In a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        assert stop.value.code == code, out + err
-        return out, err
-
     return run
 
 

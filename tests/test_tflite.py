@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from cases import CASES
+from cases_base import captured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,13 +23,14 @@ from edgecnn.models import create_model
 
 def _written(name: str):
     case = next(c for c in CASES if c.name == name)
-    return export_tflite(capture(case.module(), case.inputs()), version="1.2.3")
+    return export_tflite(captured(case), version="1.2.3")
 
 
 def _model(data: bytes):
     return schema.ModelT.InitFromPackedBuf(data, 0)
 
 
+@cache
 def _zoo(name: str):
     model = create_model(name)
     return export_tflite(capture(model, [torch.zeros(1, *model.input_shape)]), version="0.1.0")
@@ -110,7 +114,7 @@ def test_channels_last_models_keep_their_input_layout() -> None:
 
 @pytest.mark.parametrize("case", [c for c in CASES if "pool" in c.name or "conv" in c.name], ids=lambda c: c.name)
 def test_legalization_keeps_the_meaning(case) -> None:
-    graph = capture(case.module(), case.inputs())
+    graph = captured(case)
     legal = legalize(graph)
     arrays = [x.numpy() for x in case.inputs(1)]
     before, after = execute_float(graph, arrays), execute_float(legal, arrays)

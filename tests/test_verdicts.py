@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import edgecnn
-from edgecnn.cli import cli, main
+from edgecnn.cli import cli
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import DataError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline, baseline_of, load_baseline, save_baseline
@@ -377,27 +376,14 @@ def bundle(tmp_path_factory) -> edgecnn.Bundle:
     )
 
 
-def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["edgecnn", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    said = capsys.readouterr()
-    return int(stop.value.code or 0), said.out, said.err
-
-
-def test_the_command_with_limits_and_a_baseline(bundle, tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_with_limits_and_a_baseline(bundle, tmp_path, run) -> None:
     data, saved = ("--data", "digits"), tmp_path / "b.json"
-    code, out, _ = run(monkeypatch, capsys, "check", bundle.directory, *data, "--save-baseline", saved)
-    assert code == 0
+    out, _ = run("check", bundle.directory, *data, "--save-baseline", saved)
     assert saved.exists()
     assert all(len(line) <= 100 for line in out.splitlines() if not line.startswith(("undecided", "failed")))
     assert "limits: fp32 relative_error <= 1e-05" in out
     limits = ("--limit", "int8:rmse=1e-9", "--limit", "fp32:accuracy_drop=0.0001", "--undecided", "fail", "--json", "-")
-    code, out, _ = run(
-        monkeypatch, capsys, "check", bundle.directory, *data, "--baseline", saved, *limits, "--json", "-"
-    )
-    told = json.loads(out)
-    assert code == 1
+    told = run("check", bundle.directory, *data, "--baseline", saved, *limits, "--json", "-", code=1).json
     assert told["schema"] == 2
     failed = {(v["precision"], v["metric"], v["outcome"]) for v in told["verdicts"] if not v["passed"]}
     assert failed == {("int8", "rmse", "failed"), ("fp32", "accuracy_drop", "undecided")}
@@ -406,22 +392,19 @@ def test_the_command_with_limits_and_a_baseline(bundle, tmp_path, monkeypatch, c
     for entry in spoiled["entries"]:
         entry["metrics"]["rmse"] = 0.0
     saved.write_text(json.dumps(spoiled))
-    code, out, err = run(monkeypatch, capsys, "check", bundle.directory, "--baseline", saved, "--save-baseline", saved)
-    assert code == 1
+    out, err = run("check", bundle.directory, "--baseline", saved, "--save-baseline", saved, code=1)
     assert "in the baseline 0" in out
     assert "worst samples: no. " in out
     assert "not written" in err
     assert json.loads(saved.read_text()) == spoiled
 
 
-def test_a_limit_that_nothing_is_held_to_is_no_pass(bundle, monkeypatch, capsys) -> None:
-    code, out, err = run(monkeypatch, capsys, "check", bundle.directory, "--limit", "accuracy_drop=0.01")
-    assert code == 2
+def test_a_limit_that_nothing_is_held_to_is_no_pass(bundle, run) -> None:
+    out, err = run("check", bundle.directory, "--limit", "accuracy_drop=0.01", code=2)
     assert "the limit accuracy_drop was held to nothing" in err
     assert "--data" in err
     assert "incomplete" in out
-    code, _, err = run(monkeypatch, capsys, "check", bundle.directory, "--limit", "fp16:rmse=1")
-    assert code == 2
+    _, err = run("check", bundle.directory, "--limit", "fp16:rmse=1", code=2)
     assert "the bundle has fp32, int8" in err
     table = Limits.of({"accuracy_drop": 0.01, "fp16": {"rmse": 1}})
     lenient = edgecnn.check_bundle(bundle, limits=table)

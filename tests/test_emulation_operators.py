@@ -16,7 +16,6 @@ from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.export import export_tflite
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation.build import is_built
-from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.runtimes.deviations import DEVIATIONS
 
 # The fewest that have every kind of operator that any case has, in float and in int8.
@@ -73,15 +72,14 @@ def test_the_few_cases_are_there() -> None:
 
 
 @pytest.mark.parametrize(("board", "runtime"), PLACES)
-def test_every_kind_of_operator(board: str, runtime: str) -> None:
-    host = EmulatedHost(load_board(board))
-    if not is_built(host.board):
+def test_every_kind_of_operator(boards, board: str, runtime: str) -> None:
+    if not is_built(load_board(board)):
         pytest.skip(f"edgecnn targets emulate {board} builds the board")
     executor = Executor(FORMS[runtime], runtime, {}, RULES[runtime])
     cells: dict[tuple[str, str], Cell] = {}
-    with host.start(host.environment_of(runtime), time_limit=600) as agent:
-        for precision in ("fp32", "int8"):
-            survey(agent, executor, [p for p in parts(precision) if writable(p, executor.form)], cells, precision)
+    for precision in ("fp32", "int8"):
+        fit = [p for p in parts(precision) if writable(p, executor.form)]
+        survey(boards(board, runtime), executor, fit, cells, precision)
     for (kind, precision), cell in cells.items():
         limit = KNOWN.get((board, runtime, kind), 1e-5) if precision == "fp32" else STEP
         assert cell.worst <= limit, f"{kind}, {precision}"
@@ -89,10 +87,9 @@ def test_every_kind_of_operator(board: str, runtime: str) -> None:
     assert refused == ({("Log", "int8")} if runtime == "tflite-runtime" else set())
 
 
-def test_the_sigmoid_of_32_bit_arm() -> None:
+def test_the_sigmoid_of_32_bit_arm(boards) -> None:
     """It divides by Arm's 8-bit estimate of a reciprocal and one step of Newton's; its reference kernel does not."""
-    board = load_board("pi2")
-    if not is_built(board):
+    if not is_built(load_board("pi2")):
         pytest.skip("edgecnn targets emulate pi2 builds the board")
     x = np.linspace(-20, 20, 1 << 12, dtype=np.float32)[np.newaxis]
     true = 1 / (1 + np.exp(-x.astype(np.float64)))
@@ -100,12 +97,11 @@ def test_the_sigmoid_of_32_bit_arm() -> None:
         export_tflite(capture(module, [torch.zeros(x.shape)]), version="0") for module in (nn.Sigmoid(), nn.Tanh())
     )
     reference = {"xnnpack": False, **DEVIATIONS[0].unless}
-    host, given = EmulatedHost(board), []
-    with host.start(time_limit=600) as agent:
-        assert agent.hello().wheel_machine == DEVIATIONS[0].machine
-        for written, options in ((sigmoid, {}), (sigmoid, reference), (tanh, {})):
-            with agent.open("tflite-runtime", written.data, "curve", **options) as session:
-                given += session.infer([x])
+    agent, given = boards("pi2", "tflite-runtime"), []
+    assert agent.hello().wheel_machine == DEVIATIONS[0].machine
+    for written, options in ((sigmoid, {}), (sigmoid, reference), (tanh, {})):
+        with agent.open("tflite-runtime", written.data, "curve", **options) as session:
+            given += session.infer([x])
     worst = float((np.abs(given[0] - true) / true).max())
     assert DEVIATIONS[0].error / 2 < worst <= DEVIATIONS[0].error
     steps = np.abs(given[0].view(np.int32) - one_step(np.exp(x), 1 + np.exp(x)).view(np.int32))
