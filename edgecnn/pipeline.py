@@ -151,7 +151,9 @@ def export_model(
         ),
         golden_origin=samples.origin,
         program=Program(
-            graph=graph, quantized=next((plan.quantized for plan in plans if plan.quantized is not None), None)
+            graph=graph,
+            quantized=next((plan.quantized for plan in plans if plan.quantized is not None), None),
+            int16=next((plan.int16 for plan in plans if plan.int16 is not None), None),
         ),
         versions=_versions(formats),
         force=force,
