@@ -75,7 +75,7 @@ def assert_parity(
         TorchReference(module, batch),
         labels=None if labels is None else _array(labels).astype(np.int64),
         targets=targets,
-        limits=limits if isinstance(limits, Limits) else _limits(limits or {}),
+        limits=limits if isinstance(limits, Limits) else Limits.of(limits or {}, where="limits"),
         time_limit=time_limit,
     )
     if not report.passed:
@@ -116,11 +116,6 @@ def _loss(u: Unjudged) -> str:
 
 def _named(v: Verdict) -> str:
     return f"{v.artifact} on {v.target} ({v.runtime} {v.runtime_version})"
-
-
-def _limits(table: Mapping[str, Any]) -> Limits:
-    """Limits from a table; those that nothing can be held to are a fault, for here they were written on purpose."""
-    return Limits(values=Limits.of(table, where="limits").values)
 
 
 def _arrays(inputs: Any) -> list[Array]:

@@ -13,7 +13,7 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.twin import Twin
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.quantize.int16 import QuantizedGraph16
+from edgecnn.quantize.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
 from edgecnn.quantize.quantize import QuantizedGraph
 
 Array = NDArray[Any]
@@ -23,8 +23,8 @@ Values = Mapping[ValueName, Array]
 def taken(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Real inputs (samples, ...) as the program takes them: its integers where it is one of integers."""
     if twin.int16 is not None:
-        q = twin.int16
-        return tuple(q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True))
+        scales = twin.int16.activations
+        return tuple(_int16(scales[i.name], a) for i, a in zip(twin.graph.inputs, inputs, strict=True))
     return tuple(inputs) if twin.quantized is None else graph_inputs(twin.quantized, manifest, artifact, inputs)
 
 
@@ -110,6 +110,14 @@ def run_integers(q: QuantizedGraph, inputs: Sequence[Array], rule: str) -> dict[
         return execute_integer(q, inputs, rounding=rule)
     rows = [execute_integer(q, [a[i : i + 1] for a in inputs], rounding=rule) for i in range(len(inputs[0]))]
     return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def _int16(params: Scale16, real: Array) -> Array:
+    """As LiteRT's kernel makes integers of an input; its reference kernel divides, and rounds half away from 0."""
+    with np.errstate(over="ignore"):
+        steps = np.rint(real.astype(np.float32) * (np.float32(1) / params.scale))
+    integers: Array = np.clip(steps, LOWEST, HIGHEST).astype(np.int16)
+    return integers
 
 
 def run_int16(q: QuantizedGraph16, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:

@@ -85,4 +85,5 @@ def is_exact(twin: Twin, rounding: Rounding) -> bool:
     """Whether every integer of the whole is to be exactly the golden one."""
     if twin.quantized is None and twin.int16 is None:
         return False
-    return all(tolerance(twin, node.name, rounding) == EXACT for node in twin.graph.nodes)
+    values = (*(i.name for i in twin.graph.inputs), *twin.graph.producers)
+    return all(tolerance(twin, value, rounding) == EXACT for value in values)

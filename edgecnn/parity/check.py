@@ -14,7 +14,7 @@ from edgecnn.parity.baseline import Baseline, against_baseline
 from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.kept import Kept
-from edgecnn.parity.limits import METRICS, Limits
+from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.metrics import Array
 from edgecnn.parity.rounding import rounding_of
@@ -111,14 +111,15 @@ def _report(
     if not jobs and not found.failures:
         raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
     done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress))
-    idle = [_idle(name) for name in limits.unmeasured(pair for d in done for pair in d.held)]
+    idle = limits.unmeasured(pair for d in done for pair in d.held)
     lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
     lost += [u for d in done for u in d.unjudged]
-    told = [*found.notes, *notes, *(n for d in done for n in d.notes)]
+    lost += [Unjudged(target="", artifact="", error=idle_limit(*key)) for key in idle if key not in limits.shared]
     return CheckReport(
         verdicts=tuple(v for d in done for v in d.verdicts),
-        unjudged=(*lost, *(idle if limits.demanded else ())),
-        notes=(*told, *(u.error.message for u in idle if not limits.demanded)),
+        unjudged=tuple(lost),
+        notes=(*found.notes, *notes, *(n for d in done for n in d.notes)),
+        idle=tuple(key for key in idle if key in limits.shared),
         kept={key: kept for d in done for key, kept in d.kept.items()},
     )
 
@@ -203,25 +204,14 @@ def _kept(found: Measured, digest: str) -> Kept:
 def _check_precisions(bundle: Bundle, limits: Limits) -> None:
     """Refuse, before any work, a limit on a precision that the bundle does not have."""
     there = {a.precision for a in bundle.artifacts}
-    for precision, metric in limits.values if limits.demanded else ():
-        if precision and precision not in there:
+    for precision, metric in limits.values:
+        if precision and precision not in there and (precision, metric) not in limits.shared:
             raise UsageError(
                 f"the limit {precision}:{metric} is for nothing",
                 where=str(bundle.directory),
                 why=f"the bundle has {', '.join(sorted(there))}",
                 hint="another precision, or leave it out",
             )
-
-
-def _idle(name: str) -> Unjudged:
-    """A limit that nothing was held to."""
-    sampled = METRICS[name.rpartition(":")[2]].sampled
-    why = "it is measured on a data set, not on golden inputs" if sampled else "no artifact here is measured by it"
-    hint = (
-        "--data DATA (accuracy_drop: with labels)" if sampled else "leave it out; docs/check.md says what is measured"
-    )
-    error = UsageError(f"the limit {name} was held to nothing", why=why, hint=hint)
-    return Unjudged(target="", artifact="", error=error)
 
 
 @contextmanager
