@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle import Bundle, load_bundle
+from edgecnn.locate.constants import file_differences
 from edgecnn.parity.check import CheckReport, Verdict, check_inputs
 from edgecnn.parity.limits import Limits
 from edgecnn.parity.verdict import Unjudged
@@ -77,6 +78,7 @@ def assert_parity(
         targets=targets,
         limits=limits if isinstance(limits, Limits) else Limits.of(limits or {}, where="limits"),
         time_limit=time_limit,
+        inspect=file_differences(loaded),
     )
     if not report.passed:
         raise AssertionError(explain(report, loaded.manifest.name))

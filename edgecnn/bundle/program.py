@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -48,11 +48,14 @@ class Program:
         quantized: What int8 artifacts compute, where the bundle has some. Its graph is the same model, rewritten so
             that each operator has an integer form.
         int16: The same of int16x8 artifacts.
+        digests: The SHA-256 of each file that was written from it, by its name, so that one which was changed later is
+            known even if the manifest vouches for it.
     """
 
     graph: Graph
     quantized: QuantizedGraph | None = None
     int16: QuantizedGraph16 | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_program(program: Program) -> bytes:
@@ -63,6 +66,8 @@ def encode_program(program: Program) -> bytes:
         text["quantized"] = _quantized_json(program.quantized, store)
     if program.int16 is not None:
         text["int16"] = _int16_json(program.int16, store)
+    if program.digests:
+        text["digests"] = dict(program.digests)
     packed = np.frombuffer(json.dumps(text, separators=(",", ":")).encode(), np.uint8)
     return encode_npz([(_TEXT, packed), *((f"array/{i}", array) for i, array in enumerate(store.arrays))])
 
@@ -195,6 +200,7 @@ class _ProgramText(msgspec.Struct, forbid_unknown_fields=True):
     graph: _GraphText
     quantized: _QuantizedText | None
     int16: _Int16Text | None = None
+    digests: dict[str, Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]] = {}
 
 
 class _Reader:
@@ -217,7 +223,7 @@ class _Reader:
         unused = set(self._arrays) - {f"array/{i}" for i in self._used}
         if unused:
             _refuse(f"nothing uses {min(unused)[:80]!r}")
-        return Program(graph=graph, quantized=quantized, int16=int16)
+        return Program(graph=graph, quantized=quantized, int16=int16, digests=read.digests)
 
     def _graph(self, text: _GraphText) -> Graph:
         return check_graph(

@@ -157,6 +157,7 @@ def _check(
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
+    from edgecnn.locate.constants import file_differences
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.check import check_bundle
@@ -182,6 +183,7 @@ def _check(
             progress=progress,
             limits=limits,
             baseline=baseline,
+            inspect=file_differences(loaded),
         )
         if locating is not False:
             report = locate_failures(

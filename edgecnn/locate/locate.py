@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +11,10 @@ from numpy.typing import NDArray
 
 from edgecnn import __version__
 from edgecnn.bundle import Artifact, Bundle, Manifest, Program
-from edgecnn.errors import BundleError, TargetError
+from edgecnn.errors import TargetError
 from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
+from edgecnn.locate.contradictions import contradictions
 from edgecnn.locate.expected import Expected, Gap, expect
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import (
@@ -62,21 +61,8 @@ def locate(
         TargetError: if the target cannot be reached.
         EdgecnnError: if files of this precision are not looked into.
     """
-    with _contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
+    with contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
         return _Search(suspect, program or bundle.program(), failed=failed).run()
-
-
-@contextmanager
-def _contradictions(artifact: Artifact) -> Iterator[None]:
-    """A file under suspicion may say anything: what it trips is a property of the file."""
-    try:
-        yield
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as err:
-        raise BundleError(
-            f"{artifact.path.name} cannot be looked into: its tables contradict each other",
-            why=f"{type(err).__name__}: {err}",
-            hint="export the model again",
-        ) from err
 
 
 def _version_note(manifest: Manifest) -> list[str]:

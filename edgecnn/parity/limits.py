@@ -24,6 +24,8 @@ FLIP_LIMIT = 0.0
 """Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
 DROP_LIMIT = 0.01
 """Accuracy, F1 or mIoU that an artifact may lose against the float reference on a data set that knows the truth."""
+FILE_LIMIT = 0.0
+"""Constants, parameters, options and operators of a file that may be others than its program's."""
 DISAGREEMENT_LIMIT = 0.05
 """Share of samples that may have another best class than the float reference's, on a data set without labels."""
 
@@ -64,6 +66,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "lsb_mean": Metric(words="the mean difference from the integer reference, in LSB,"),
         "top1_flips": Metric(
             words="the number of samples with another best class than the integer reference, not by a near tie,"
+        ),
+        "file_differences": Metric(
+            words="the number of constants, parameters, options and operators in the file that are not its program's"
         ),
         "accuracy_drop": Metric(words="the loss of accuracy", share=True, sampled=True),
         "score_drop": Metric(words="the loss of F1 or mIoU", share=True, sampled=True),

@@ -118,6 +118,7 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
+    from edgecnn.locate.constants import file_differences
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.check import check_bundle
 
@@ -133,6 +134,7 @@ def _check(
             progress=progress,
             limits=plan.limits,
             baseline=baseline,
+            inspect=file_differences(bundle),
         )
         report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
