@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as installed_version
@@ -151,7 +152,10 @@ def export_model(
         ),
         golden_origin=samples.origin,
         program=Program(
-            graph=graph, quantized=next((plan.quantized for plan in plans if plan.quantized is not None), None)
+            graph=graph,
+            quantized=next((plan.quantized for plan in plans if plan.quantized is not None), None),
+            int16=next((plan.int16 for plan in plans if plan.int16 is not None), None),
+            digests={a.file: hashlib.sha256(a.data).hexdigest() for a in artifacts},
         ),
         versions=_versions(formats),
         force=force,

@@ -20,6 +20,7 @@ from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 from edgecnn.samples import Calibration
 
 if TYPE_CHECKING:
+    from edgecnn.quantize.int16 import QuantizedGraph16
     from edgecnn.quantize.program import Observed, Program
     from edgecnn.quantize.quantize import QuantizedGraph
 
@@ -39,6 +40,7 @@ class Plan:
         write: Makes the file of a format.
         golden: What its files are to say to the golden inputs, by output, where that is known exactly.
         quantized: The int8 program that its files hold.
+        int16: The int16x8 program that its file holds.
         other_golden: The same for runtimes that round by other rules, by the rule's name.
         spec: How it was quantized, for the manifest.
         notes: What the user should know.
@@ -49,6 +51,7 @@ class Plan:
     write: Callable[[str], Written]
     golden: Mapping[str, npt.NDArray[Any]] | None = None
     quantized: QuantizedGraph | None = None
+    int16: QuantizedGraph16 | None = None
     other_golden: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     spec: QuantizationSpec | None = None
     notes: tuple[str, ...] = ()
@@ -260,6 +263,7 @@ def _int16x8(observed: Observed, data: Calibration, inputs: Arrays) -> Plan:
         precision="int16x8",
         write=lambda _form: export_tflite_int16x8(quantized, version=__version__),
         golden={o.name: values[o.value] for o in graph.outputs},
+        int16=quantized,
         spec=QuantizationSpec(
             recipe="int16x8",
             calibration=data.origin,

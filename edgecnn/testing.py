@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle import Bundle, load_bundle
+from edgecnn.locate.constants import file_differences
 from edgecnn.parity.check import CheckReport, Verdict, check_inputs
 from edgecnn.parity.limits import Limits
 from edgecnn.parity.verdict import Unjudged
@@ -75,8 +76,9 @@ def assert_parity(
         TorchReference(module, batch),
         labels=None if labels is None else _array(labels).astype(np.int64),
         targets=targets,
-        limits=limits if isinstance(limits, Limits) else _limits(limits or {}),
+        limits=limits if isinstance(limits, Limits) else Limits.of(limits or {}, where="limits"),
         time_limit=time_limit,
+        inspect=file_differences(loaded),
     )
     if not report.passed:
         raise AssertionError(explain(report, loaded.manifest.name))
@@ -116,11 +118,6 @@ def _loss(u: Unjudged) -> str:
 
 def _named(v: Verdict) -> str:
     return f"{v.artifact} on {v.target} ({v.runtime} {v.runtime_version})"
-
-
-def _limits(table: Mapping[str, Any]) -> Limits:
-    """Limits from a table; those that nothing can be held to are a fault, for here they were written on purpose."""
-    return Limits(values=Limits.of(table, where="limits").values)
 
 
 def _arrays(inputs: Any) -> list[Array]:

@@ -77,7 +77,7 @@ def tflite_constant(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Ca
 
     def edit(model: Any) -> None:
         (tensor,) = [t for t in model.subgraphs[0].tensors if edit_tflite.name_of(t) == name]
-        dtype = {0: np.float32, 2: np.int32, 9: np.int8, 1: np.float16}[tensor.type]
+        dtype = {0: np.float32, 2: np.int32, 4: np.int64, 9: np.int8, 1: np.float16}[tensor.type]
         array = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(dtype).reshape(tensor.shape)
         changed = np.ascontiguousarray(change(array.copy()), dtype)
         buffer = type(model.buffers[tensor.buffer])()

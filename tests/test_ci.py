@@ -147,6 +147,8 @@ FAULTS = {
     "a budget exceeded": ("budget.size_kb = 100", 1, [("net.fp32.tflite", "size_kb", "failed")]),
     "a target not reached": ('targets = ["litert", "@gone"]', 2, [("", "", "error")]),
     "a budget of no target": ('budget."*@pi9".size_kb = 500', 2, [("", "", "error")]),
+    "a limit that nothing is held to": ("limits.accuracy_drop = 0.5", 2, [("", "", "error")]),
+    "a limit on a precision that is not there": ("limits.int8.lsb_max = 1", 2, [("", "", "error")]),
     "a baseline that is not there": ('baselines.check = "none"', 2, [("", "", "error")]),
     "weights that are not there": ('weights = "gone.pt"', 2, [("", "", "error")]),
 }
@@ -167,6 +169,17 @@ def test_a_planted_fault(ci, work, name) -> None:
         "## edgecnn ci: failed: 1 of" if code == 1 else "## edgecnn ci: incomplete: 1 could"
     )
     assert "file: 202,320 bytes" in written.markdown if wrong[0][1] == "relative_error" else True
+
+
+def test_a_limit_for_all_models_is_held_to_by_one_of_them(ci) -> None:
+    """A limit may be of no use to some models, but not to all: there it would stay green for ever."""
+    good = ci(f"limits.relative_error = 0.5\n{SMALL}")
+    assert bad(good) == []
+    idle = ci(f"limits.fp16.rmse = 1\nlimits.accuracy_drop = 0.5\n{SMALL}", code=2)
+    assert bad(idle) == [("", "", "error"), ("", "", "error")]
+    messages = [o["message"] for o in idle.value["outcomes"] if o["status"] == "error"]
+    assert messages == [f"the limit {name} was held to nothing" for name in ("fp16:rmse", "accuracy_drop")]
+    assert {o["model"] for o in idle.value["outcomes"] if o["status"] == "error"} == {"edgecnn.toml"}
 
 
 def test_what_fails_keeps_nothing_from_running(ci, work) -> None:

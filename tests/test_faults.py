@@ -24,8 +24,10 @@ import edgecnn
 from edgecnn.bundle import Bundle, load_bundle
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.locate import edit_tflite
+from edgecnn.locate.constants import file_differences
 from edgecnn.locate.report import locate_failures
 from edgecnn.parity.check import check_bundle
+from edgecnn.parity.limits import Limits
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.samples import of_samples
 from edgecnn.targets.boards import load_board
@@ -352,6 +354,30 @@ def test_a_weight_that_no_sample_shows(bundle, agent, tmp_path: Path) -> None:
     (location,) = locate_failures(bad, report, everything=True, targets=[target]).locations
     assert location.layer.startswith("head")
     assert "1 of 96 numbers of the weight" in location.cause
+    report = check_bundle(bad, targets=[target], inspect=file_differences(bad))
+    (verdict,) = report.verdicts
+    assert (verdict.metric, verdict.value, verdict.limit, verdict.passed) == ("file_differences", 1.0, 0.0, False)
+    assert "in the file that are not its program's is 1" in verdict.reason
+    assert locate_failures(bad, report, targets=[target]).verdicts[0].layer.startswith("head")
+    allowed = Limits.parse(["file_differences=1"])
+    assert check_bundle(bad, targets=[target], inspect=file_differences(bad), limits=allowed).passed
+
+
+def test_a_file_that_only_says_other_words_about_itself_is_no_other_file(bundle, agent, tmp_path: Path) -> None:
+    edit = edited_tflite(lambda model: setattr(model, "description", "with labels added"))
+    bad = planted(bundle, tmp_path / "bad", "tflite", "int8", edit)
+    assert file_differences(bad)(bad.artifacts[0]) == 0
+    junk = planted(bundle, tmp_path / "junk", "tflite", "int8", lambda _: b"junk" * 100)
+    assert file_differences(junk)(junk.artifacts[0]) == 1
+
+
+def test_a_good_file_is_known_by_its_digest(bundle, agent, monkeypatch) -> None:
+    """Nothing is exported anew for it, so that this costs a check no time."""
+    monkeypatch.setattr("edgecnn.locate.constants.make_twin", None)
+    report = check_bundle(bundle, targets=[shared_target(agent, "litert")], inspect=file_differences(bundle))
+    assert report.passed
+    assert all(v.limits["file_differences"] == 0 for v in report.verdicts)
+    assert {v.metric for v in report.verdicts} == {"relative_error", "lsb_max"}
 
 
 @pytest.mark.skipif(not is_built(load_board("x86-64-v3")), reason="edgecnn targets emulate x86-64-v3 builds the board")

@@ -404,7 +404,7 @@ def test_another_rule_of_rounding_is_recognised(clean, targets, monkeypatch) -> 
     target = replace(targets["tflite"], options={"xnnpack": False, "reference_kernels": True})
     artifact = clean.artifact("tflite", "int8")
     assert not locate(clean, artifact, target, failed=True).found
-    monkeypatch.setattr("edgecnn.locate.locate.rounding_of", lambda *_: HALF_EVEN)
+    monkeypatch.setattr("edgecnn.locate.locate.rule_of", lambda *_: HALF_EVEN)
     found = locate(clean, artifact, target, failed=True)
     assert found.fault == "runtime"
     assert "the kernel rounds by the rule" in found.cause

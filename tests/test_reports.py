@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jsonschema
@@ -10,7 +11,7 @@ import pytest
 from junit_support import read_junit
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.report.github import MOST_ANNOTATIONS, MOST_BYTES, Place, add_summary, annotate
+from edgecnn.report.github import MOST_ANNOTATIONS, MOST_BYTES, MOST_LETTERS, Place, add_summary, annotate
 from edgecnn.report.junit import junit
 from edgecnn.report.markdown import markdown
 from edgecnn.report.outcome import Outcome, error_outcome, exit_code, summary
@@ -126,6 +127,39 @@ def test_annotations_are_escaped_as_github_says() -> None:
     assert annotate([GOOD, IDLE]) == []
 
 
+def unescaped(line: str) -> tuple[dict[str, str], str]:
+    """A command as GitHub's runner reads it: properties end at the first ``::`` and are parted by commas."""
+    head, _, data = line.removeprefix("::error ").partition("::")
+    pairs = [pair.split("=", 1) for pair in head.split(",")]
+    codes = (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%"))
+
+    def plain(text: str, known: Sequence[tuple[str, str]]) -> str:
+        for code, character in known:
+            text = text.replace(code, character)
+        return text
+
+    return {k: plain(v, codes) for k, v in pairs}, plain(data, [c for c in codes if c[1] not in ":,"])
+
+
+@pytest.mark.parametrize("odd", ["a::b", "50%", "x,y=z", "%3A %2C", "1\r\n2", "::error::injected", "é\U0001f600"])
+def test_any_text_comes_through_githubs_commands(odd: str) -> None:
+    """Nothing of it ends a property or the line, so that nothing can be taken for a command of its own."""
+    (line,) = annotate([replace(BAD, artifact=odd, message=odd, subject=odd)], {"net": Place(f"{odd}.toml", 3)})
+    assert len(line.splitlines()) == 1
+    properties, data = unescaped(line)
+    assert set(properties) == {"file", "line", "title"}
+    assert properties["file"] == f"{odd}.toml"
+    assert odd in properties["title"]
+    assert data.startswith(f"{odd}: {odd}")
+
+
+def test_a_message_is_no_longer_than_the_runner_takes() -> None:
+    (line,) = annotate([replace(BAD, message="%" * 5000)])
+    data = unescaped(line)[1]
+    assert len(data) == MOST_LETTERS
+    assert data.endswith("%…")
+
+
 def test_no_more_annotations_than_github_shows() -> None:
     many = [replace(BAD, artifact=f"{i}.onnx") for i in range(MOST_ANNOTATIONS + 1)]
     lines = annotate(many)
@@ -133,6 +167,20 @@ def test_no_more_annotations_than_github_shows() -> None:
     assert lines[-1].startswith("::error title=edgecnn%3A 2 more::9.onnx on ")
     assert "10.onnx" in lines[-1]
     assert len(annotate(many[:-1])) == MOST_ANNOTATIONS
+
+
+def test_summaries_of_one_step_fit_together(tmp_path) -> None:
+    """GitHub counts the whole file of a step, and drops all of it where that is too long."""
+    file = tmp_path / "summary"
+    page = markdown([replace(GOOD, artifact=f"{i}.onnx") for i in range(6000)] + [BAD], "edgecnn check")
+    assert MOST_BYTES / 3 < len(page.encode()) < MOST_BYTES
+    for _ in range(4):
+        add_summary(file, page)
+        assert file.stat().st_size <= MOST_BYTES
+    text = file.read_text()
+    assert MOST_BYTES - 200 < len(text.encode()) <= MOST_BYTES
+    assert text.count("<details>") == text.count("</details>")
+    assert "|\n\n</details>\n\nThe rest does not fit GitHub's summary.\n" in text
 
 
 def test_the_summary_is_added_to_what_is_there(tmp_path) -> None:
@@ -143,6 +191,8 @@ def test_the_summary_is_added_to_what_is_there(tmp_path) -> None:
     add_summary(tmp_path / "long", "ä" * 99 + "\n" + "x\n" * MOST_BYTES)
     assert len((tmp_path / "long").read_bytes()) <= MOST_BYTES
     assert (tmp_path / "long").read_text().endswith("x\n\nThe rest does not fit GitHub's summary.\n")
+    add_summary(tmp_path / "long", "more\n")
+    assert len((tmp_path / "long").read_bytes()) <= MOST_BYTES
     with pytest.raises(UsageError, match="cannot be written"):
         add_summary(tmp_path, "x")
 

@@ -63,16 +63,16 @@ def judged(found: Measured, precision: str = "int8", **given):
 
 def test_limits_of_the_command_line_and_of_a_file() -> None:
     limits = Limits.parse(["accuracy_drop=0.02", "int8:lsb_mean=0.7"])
-    assert limits.demanded
+    assert not limits.shared
     assert limits.given("fp32", "accuracy_drop") == limits.given("int8", "accuracy_drop") == 0.02
     assert (limits.given("int8", "lsb_mean"), limits.given("int16x8", "lsb_mean")) == (0.7, None)
     assert limits.metrics("int8") == ("lsb_mean", "accuracy_drop")
     file = Limits.of({"accuracy_drop": 0.05, "int8": {"accuracy_drop": 0.03}}, where="edgecnn.toml")
-    assert not file.demanded
     assert (file.given("int8", "accuracy_drop"), file.given("fp16", "accuracy_drop")) == (0.03, 0.05)
-    both = file.updated(limits)
+    both = file.for_all().updated(limits)
+    assert both.shared == {("int8", "accuracy_drop")}
     assert (both.given("int8", "accuracy_drop"), both.given("fp16", "accuracy_drop")) == (0.03, 0.02)
-    assert both.unmeasured([("int8", "accuracy_drop")]) == ("int8:lsb_mean",)
+    assert both.unmeasured([("int8", "accuracy_drop")]) == (("int8", "lsb_mean"),)
 
 
 @pytest.mark.parametrize(
@@ -407,9 +407,11 @@ def test_a_limit_that_nothing_is_held_to_is_no_pass(bundle, run) -> None:
     _, err = run("check", bundle.directory, "--limit", "fp16:rmse=1", code=2)
     assert "the bundle has fp32, int8" in err
     table = Limits.of({"accuracy_drop": 0.01, "fp16": {"rmse": 1}})
-    lenient = edgecnn.check_bundle(bundle, limits=table)
+    with pytest.raises(UsageError, match="the limit fp16:rmse is for nothing"):
+        edgecnn.check_bundle(bundle, limits=table)
+    lenient = edgecnn.check_bundle(bundle, limits=table.for_all())
     assert lenient.passed
-    assert sum("held to nothing" in note for note in lenient.notes) == 2
+    assert lenient.idle == (("", "accuracy_drop"), ("fp16", "rmse"))
 
 
 def test_golden_vectors_alone_are_enough(bundle, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The program in a bundle: the graph that was exported, and the integers that its int8 files hold.
+"""The program in a bundle: the graph that was exported, and the integers that its quantized files hold.
 
 The file is an ordinary ``.npz``: ``program`` is JSON in UTF-8, and ``array/N`` are the constants it names by N, each
 once, however often and in whichever graph it is used. Reading it needs no torch.
@@ -11,18 +11,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
-from edgecnn.bundle.program_check import check_graph, check_quantized
+from edgecnn.bundle.program_check import check_graph, check_quantized, check_scales
 from edgecnn.errors import BundleError, EdgecnnError
 from edgecnn.graph.graph import Graph, Input, Node, Origin, Output
 from edgecnn.graph.ops import OPS, Op
 from edgecnn.graph.qparams import QParams, QWeights
+from edgecnn.quantize.int16 import QuantizedGraph16, Scale16, with_scales
 from edgecnn.quantize.quantize import QuantizedGraph
 
 Array = npt.NDArray[Any]
@@ -46,10 +47,15 @@ class Program:
         graph: The captured model, simplified: what float artifacts compute.
         quantized: What int8 artifacts compute, where the bundle has some. Its graph is the same model, rewritten so
             that each operator has an integer form.
+        int16: The same of int16x8 artifacts.
+        digests: The SHA-256 of each file that was written from it, by its name, so that one which was changed later is
+            known even if the manifest vouches for it.
     """
 
     graph: Graph
     quantized: QuantizedGraph | None = None
+    int16: QuantizedGraph16 | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_program(program: Program) -> bytes:
@@ -58,6 +64,10 @@ def encode_program(program: Program) -> bytes:
     text: dict[str, Any] = {"graph": _graph_json(program.graph, store), "quantized": None}
     if program.quantized is not None:
         text["quantized"] = _quantized_json(program.quantized, store)
+    if program.int16 is not None:
+        text["int16"] = _int16_json(program.int16, store)
+    if program.digests:
+        text["digests"] = dict(program.digests)
     packed = np.frombuffer(json.dumps(text, separators=(",", ":")).encode(), np.uint8)
     return encode_npz([(_TEXT, packed), *((f"array/{i}", array) for i, array in enumerate(store.arrays))])
 
@@ -149,6 +159,13 @@ def _quantized_json(q: QuantizedGraph, store: _Store) -> dict[str, Any]:
     }
 
 
+def _int16_json(q: QuantizedGraph16, store: _Store) -> dict[str, Any]:
+    """Weights and biases follow from the scales; so do those of constant operands."""
+    computed = {*(i.name for i in q.graph.inputs), *q.graph.producers}
+    scales = [[name, float(s.scale)] for name, s in q.activations.items() if name in computed]
+    return {"graph": _graph_json(q.graph, store), "scales": scales}
+
+
 class _GraphText(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[tuple[str, tuple[int, ...]]]
     nodes: list[_NodeText]
@@ -174,9 +191,16 @@ class _QuantizedText(msgspec.Struct, forbid_unknown_fields=True):
     notes: list[str]
 
 
+class _Int16Text(msgspec.Struct, forbid_unknown_fields=True):
+    graph: _GraphText
+    scales: list[tuple[str, float]]
+
+
 class _ProgramText(msgspec.Struct, forbid_unknown_fields=True):
     graph: _GraphText
     quantized: _QuantizedText | None
+    int16: _Int16Text | None = None
+    digests: dict[str, Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]] = {}
 
 
 class _Reader:
@@ -195,10 +219,11 @@ class _Reader:
         read = msgspec.json.decode(text.tobytes(), type=_ProgramText)
         graph = self._graph(read.graph)
         quantized = None if read.quantized is None else self._quantized(read.quantized)
+        int16 = None if read.int16 is None else self._int16(read.int16)
         unused = set(self._arrays) - {f"array/{i}" for i in self._used}
         if unused:
             _refuse(f"nothing uses {min(unused)[:80]!r}")
-        return Program(graph=graph, quantized=quantized)
+        return Program(graph=graph, quantized=quantized, int16=int16, digests=read.digests)
 
     def _graph(self, text: _GraphText) -> Graph:
         return check_graph(
@@ -227,6 +252,11 @@ class _Reader:
                 notes=tuple(text.notes),
             )
         )
+
+    def _int16(self, text: _Int16Text) -> QuantizedGraph16:
+        graph = self._graph(text.graph)
+        scales = _unique("the scale of", [(name, Scale16(np.float32(scale))) for name, scale in text.scales])
+        return with_scales(graph, check_scales(graph, scales))
 
     def _array(self, number: int, dtype: Any) -> Any:
         array = self._arrays.get(f"array/{number}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from edgecnn.bundle.manifest import check_text
 from edgecnn.errors import BundleError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import AvgPool2d, Conv2d, Linear, MaxPool2d
+from edgecnn.graph.ops import AvgPool2d, Conv2d, Linear, MaxPool2d, ValueName
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
+from edgecnn.quantize.int16 import Scale16
 from edgecnn.quantize.quantize import QuantizedGraph
 from edgecnn.quantize.weights import WEIGHT_MAX
 
@@ -67,6 +68,21 @@ def check_quantized(q: QuantizedGraph) -> QuantizedGraph:
     missing = [v for v in values if v not in q.activations]
     _require(not missing, f"{(missing or [''])[0]} has no parameters")
     return q
+
+
+def check_scales(graph: Graph, scales: Mapping[ValueName, Scale16]) -> Mapping[ValueName, Scale16]:
+    """Give the scales of an int16x8 program back if each of its values has one, and nothing else.
+
+    Raises:
+        BundleError: naming what is missing or too much.
+    """
+    values = {*(i.name for i in graph.inputs), *graph.producers}
+    _check_known("scales", scales, values)
+    missing = sorted(values - set(scales))
+    _require(not missing, f"{(missing or [''])[0]} has no scale")
+    strange = [n for n in graph.nodes if isinstance(n.op, Conv2d | Linear) and n.op.weight not in graph.constants]
+    _require(not strange, "the weights of a layer are computed")
+    return scales
 
 
 def _check_weighted(q: QuantizedGraph, node: Node) -> list[str]:

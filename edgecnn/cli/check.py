@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from edgecnn.cli.files import SVG
 from edgecnn.cli.options import (
     MODEL_HELP,
     data_options,
@@ -70,6 +71,13 @@ if TYPE_CHECKING:
     default=None,
     help="Find the layer and the likely cause: of every artifact, or never. By default of those that fail.",
 )
+@click.option(
+    "--plot",
+    "plot_file",
+    type=SVG,
+    metavar="FILE",
+    help="Draw how errors grow along the network, of every artifact, as SVG; - as for --json.",
+)
 @report_options
 @common_options
 def check_command(
@@ -101,6 +109,7 @@ def check_command(
       edgecnn check build/net --data folder:test --limit accuracy_drop=0.02 --limit int8:lsb_max=1
       edgecnn check build/net --data folder:test --save-baseline parity.json
       edgecnn check build/net --data folder:test --baseline parity.json --undecided fail
+      edgecnn check build/net --locate --plot drift.svg
       edgecnn check build/net --json check.json --junit junit.xml --markdown summary.md
       edgecnn check build/net --target litert --target onnxruntime@pi4 --target @ssh://pi@raspberrypi.local
       edgecnn check build/net --target '*@pi*' --target 'litert[threads=4,xnnpack=off]@local'
@@ -111,8 +120,13 @@ def check_command(
     from edgecnn.report.outcome import check_outcomes
 
     reports = Reports("edgecnn check", given)
+    if given["plot_file"] is not None and locating is False:
+        raise UsageError(
+            "--plot with --no-locate has no effect", why="what is drawn is what was located", hint="one of the two"
+        )
+    drawn = True if given["plot_file"] is not None else None
     try:
-        loaded, data, report = _check(bundle, model, targets, time_limit, locating, given)
+        loaded, data, report = _check(bundle, model, targets, time_limit, locating or drawn, given)
     except EdgecnnError as error:
         _publish_error(reports, bundle, error)
         raise
@@ -123,7 +137,7 @@ def check_command(
         print_locations(cast("Sequence[Location]", report.locations), whole=bool(locating) or STATE.verbose)
     sizes = {a.path.name: a.bytes for a in loaded.artifacts}
     outcomes = check_outcomes(report, loaded.manifest.name, sizes)
-    reports.publish(outcomes, report.as_json(), notes=report.notes)
+    reports.publish(outcomes, report.as_json(), notes=report.notes, plot=_plot(report) if drawn else "")
     if given["save_baseline"] is not None:
         if report.passed:
             save_baseline(report, given["save_baseline"])
@@ -143,6 +157,7 @@ def _check(
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
+    from edgecnn.locate.constants import file_differences
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.check import check_bundle
@@ -168,6 +183,7 @@ def _check(
             progress=progress,
             limits=limits,
             baseline=baseline,
+            inspect=file_differences(loaded),
         )
         if locating is not False:
             report = locate_failures(
@@ -182,7 +198,14 @@ def _publish_error(reports: Reports, bundle: Path, error: EdgecnnError) -> None:
     from edgecnn.report.outcome import check_outcomes
 
     report = CheckReport(verdicts=(), unjudged=(Unjudged(target="", artifact="", error=error),))
-    reports.publish(check_outcomes(report, bundle.name or str(bundle), {}), report.as_json())
+    outcomes = check_outcomes(report, bundle.name or str(bundle), {})
+    reports.publish(outcomes, report.as_json(), plot=_plot(report, because=f"nothing was checked: {error.message}"))
+
+
+def _plot(report: CheckReport, *, because: str = "") -> str:
+    from edgecnn.report.drift import drift_plot
+
+    return drift_plot(cast("Sequence[Location]", report.locations), because=because)
 
 
 def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:

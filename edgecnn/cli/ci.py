@@ -63,7 +63,7 @@ def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_b
     except EdgecnnError as error:
         _publish_error(reports, error)
         raise
-    report = _run(plans, save_baselines=save_baselines)
+    report = _run(plans, whole=plans == project.models, save_baselines=save_baselines)
     if reports.prints_text:
         _print(report)
     reports.publish(report.outcomes, report.as_json(), notes=report.notes, places=_places(project, plans))
@@ -89,20 +89,21 @@ def _check_baselines(project: Project, plans: tuple[ModelPlan, ...], *, save_bas
         raise UsageError("no baseline is asked for", where=str(project.path), hint=hint)
 
 
-def _run(plans: tuple[ModelPlan, ...], *, save_baselines: bool) -> ProjectReport:
+def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> ProjectReport:
     from edgecnn.cli.output import progress_bar
     from edgecnn.project.run import run_project
 
     with prints_to_stderr(), progress_bar("running") as progress:
-        return run_project(plans, save_baselines=save_baselines, progress=progress)
+        return run_project(plans, whole=whole, save_baselines=save_baselines, progress=progress)
 
 
 def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, Place]:
     """Where annotations point to: the models' tables, by the path within the repository."""
+    from edgecnn.project.project import FILE
     from edgecnn.report.github import Place
 
     file = _in_repository(project.path)
-    return {plan.name: Place(file, plan.line) for plan in plans}
+    return {FILE: Place(file), **{plan.name: Place(file, plan.line) for plan in plans}}
 
 
 def _in_repository(path: Path) -> str:

@@ -62,6 +62,7 @@ class ResultFile(click.ParamType[Path]):
 
 JSON = ResultFile(b"{", b"[")
 XML = ResultFile(b"<?xml", b"<testsuite")
+SVG = ResultFile(b"<svg")
 TEXT = ResultFile()
 
 

@@ -36,7 +36,7 @@ class Reports:
 
     Args:
         title: Of the whole: the command.
-        files: What the options say, by parameter's name.
+        files: What the options say, by parameter's name; among them a plot's, where the command has ``--plot``.
 
     Raises:
         UsageError: Two of them are to go to standard output.
@@ -44,7 +44,8 @@ class Reports:
 
     def __init__(self, title: str, files: Mapping[str, Any]) -> None:
         self._title = title
-        self._files: dict[str, Path | None] = {f"--{n}": files[f"{n}_file"] for n in ("json", "junit", "markdown")}
+        names = ("json", "junit", "markdown", "plot")
+        self._files: dict[str, Path | None] = {f"--{n}": files.get(f"{n}_file") for n in names}
         self.prints_text = not one_on_stdout(self._files)
         """Whether standard output is free for a table."""
 
@@ -60,6 +61,7 @@ class Reports:
         *,
         notes: Sequence[str] = (),
         places: Mapping[str, Place] | None = None,
+        plot: str = "",
     ) -> None:
         """Write all of them; one that cannot be written keeps no other from it.
 
@@ -71,6 +73,7 @@ class Reports:
             value: The same for ``--json``.
             notes: What else is to be said in Markdown.
             places: Where each model is spoken of.
+            plot: The same as a picture, for ``--plot``.
 
         Raises:
             UsageError: One could not be written.
@@ -85,6 +88,7 @@ class Reports:
             _attempt(lambda: put_json(self._files["--json"], value)),
             _attempt(lambda: put_text(self._files["--junit"], junit(outcomes, self._title))),
             _attempt(lambda: put_text(self._files["--markdown"], page)),
+            _attempt(lambda: put_text(self._files["--plot"], plot)),
             _attempt(lambda: add_summary(Path(summary), page) if summary else None),
         ]
         if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.export.written import Place
 from edgecnn.graph.ops import Activation, ValueName
 from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
-from edgecnn.locate.expected import Expected
+from edgecnn.locate.execute import execute_alone, rules_of
+from edgecnn.locate.expected import Expected, real_gap
 from edgecnn.locate.location import Cause
+from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.taps import Point
 from edgecnn.parity.saturation import explained, saturates
 
 Array = NDArray[Any]
+HYBRID = ("int8-dynamic",)
+"""Precisions whose integers are inside of operators, and that have rules all the same."""
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
 """Share of a value's elements beyond its range from which on the range is named."""
@@ -66,28 +71,30 @@ def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | N
 
 def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
     """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
-    from edgecnn.golden.integer import ROUNDINGS, execute_node
-
-    q = expected.twin.quantized
-    integers = [(p, found) for p, found in broken if p.place.form == "integers" and not p.output]
-    if q is None or not integers:
+    twin = expected.twin
+    known = [(p, found, twin.graph.producers.get(p.value)) for p, found in broken if not p.output]
+    told = [(p, found, node) for p, found, node in known if p.place.form == "integers" or twin.precision in HYBRID]
+    if not told or any(node is None for _, _, node in told):
         return None
-    for rule in ROUNDINGS:
+    for rule in rules_of(twin):
         if rule == expected.rule:
             continue
-        for point, found in integers:
-            node = q.graph.producers.get(point.value)
-            if node is None:
-                break
-            given = execute_node(q, node, expected.values, rounding=rule)
-            stored = (given.astype(np.int16) + point.place.offset).transpose(point.place.axes)
-            if stored.shape != found.shape or (stored != found).any():
-                break
-        else:
+        other = [
+            (p, found, execute_alone(twin, node, expected.values, rule)) for p, found, node in told if node is not None
+        ]
+        if all(_is_what(found, given, p.place) for p, found, given in other):
             text = f"the kernel rounds by the rule {rule}, where {runtime} is known for {expected.rule}"
             remedy = "another version of the runtime, or a target with the options that give this rule its name"
             return Cause(fault="runtime", text=text, remedy=remedy)
     return None
+
+
+def _is_what(found: Array, given: Array, place: Place) -> bool:
+    """Whether a tensor holds what a rule gives: bit for bit in integers, up to the last bits in float."""
+    if given.dtype.kind == "f":
+        return real_gap(found, given.transpose(place.axes)).largest <= REAL_LIMIT
+    stored = (given.astype(np.int32) + place.offset).transpose(place.axes)
+    return stored.shape == found.shape and not (stored != found).any()
 
 
 def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cause | None:

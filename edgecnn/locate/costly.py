@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.bundle import Artifact, Bundle, Program
-from edgecnn.locate.expected import graph_inputs
+from edgecnn.locate.execute import graph_inputs
 from edgecnn.locate.location import Location, layer_name
 from edgecnn.locate.sensitivity import sensitivity
 from edgecnn.parity.verdict import Verdict

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edgecnn.bundle import Artifact, Manifest
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
+from edgecnn.locate.execute import execute, taken
 from edgecnn.locate.twin import Twin
-from edgecnn.parity.runner import stored_inputs
 from edgecnn.quantize.quantize import QuantizedGraph
 
 Array = NDArray[Any]
@@ -52,9 +52,9 @@ class Expected:
 
     Attributes:
         twin: What was to be run.
-        rule: The integer reference's rule, a name of `edgecnn.golden.integer.ROUNDINGS`; empty in float.
-        inputs: The graph's inputs as it takes them: int8 where it is quantized.
-        values: Every value by name: int8, or float32 where it is float.
+        rule: Of the golden executor, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
+        inputs: The graph's inputs as it takes them: int8 or int16 where it is quantized.
+        values: Every value by name: int8 or int16, or float32 where it is float.
         sums: The accumulators of layers that a file holds as such.
     """
 
@@ -68,6 +68,8 @@ class Expected:
         """The value as a file has it there, with the batch that was run."""
         array = self.values[value]
         match place.form:
+            case "integers" if self.twin.int16 is not None:
+                pass
             case "integers":
                 array = _widened(self._integers(value), place, self._zero(value)).astype(np.int16) + place.offset
                 array = array.astype(np.uint8 if place.offset else np.int8)
@@ -82,6 +84,8 @@ class Expected:
     def real(self, value: ValueName) -> Array:
         """The value's real numbers."""
         array = self.values[value]
+        if self.twin.int16 is not None:
+            return self.twin.int16.activations[value].dequantize(array)
         q = self.twin.quantized
         return array if q is None or array.dtype == np.float32 else q.activations[value].dequantize(array)
 
@@ -149,42 +153,12 @@ def _widened(array: Array, place: Place, zero: int) -> Array:
 
 def expect(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
     """Run the golden executor on real inputs (samples, ...)."""
-    if twin.quantized is None:
-        from edgecnn.golden.batches import execute_samples
-
-        return Expected(twin=twin, rule="", inputs=tuple(inputs), values=execute_samples(twin.graph, inputs), sums={})
+    given = taken(twin, manifest, artifact, inputs)
+    values = execute(twin, given, rule)
     q = twin.quantized
-    integers = graph_inputs(q, manifest, artifact, inputs)
-    values = run_integers(q, integers, rule)
     wanted = {value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)}
-    return Expected(twin=twin, rule=rule, inputs=integers, values=values, sums=_sums(q, values, wanted))
-
-
-def graph_inputs(
-    q: QuantizedGraph, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]
-) -> tuple[Array, ...]:
-    """Real inputs as the quantized graph's integers: what preprocessing inside the file makes of raw bytes, too."""
-    spec = artifact.spec.quantization
-    if spec is None or spec.io == "float32":
-        return tuple(q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True))
-    offset = 128 if spec.io == "uint8" else 0
-    stored = stored_inputs(manifest, artifact, inputs)
-    axes = [i.axes[artifact.format] for i in manifest.inputs]
-    return tuple(
-        (a.astype(np.int16) - offset).astype(np.int8).transpose(np.argsort(order))
-        for a, order in zip(stored, axes, strict=True)
-    )
-
-
-def run_integers(q: QuantizedGraph, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
-    """Every value of a quantized graph, sample by sample where the batch is not free."""
-    from edgecnn.golden.integer import execute_integer
-    from edgecnn.graph.verify import batch_is_free
-
-    if batch_is_free(q.graph):
-        return execute_integer(q, inputs, rounding=rule)
-    rows = [execute_integer(q, [a[i : i + 1] for a in inputs], rounding=rule) for i in range(len(inputs[0]))]
-    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+    sums = {} if q is None else _sums(q, values, wanted)
+    return Expected(twin=twin, rule=rule, inputs=given, values=values, sums=sums)
 
 
 def _sums(q: QuantizedGraph, values: Mapping[ValueName, Array], wanted: set[ValueName]) -> dict[ValueName, Array]:

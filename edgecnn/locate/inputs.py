@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bundle import Artifact, Golden, Manifest
+from edgecnn.bundle import REFERENCE, Artifact, Golden, Manifest
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.locate.expected import graph_inputs, real_gap, run_integers
+from edgecnn.locate.execute import execute, outputs_of, taken
+from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
 from edgecnn.locate.twin import Twin
+from edgecnn.parity.rounding import REFERENCE_RULE
 
 Array = NDArray[Any]
 _CLOSE = 1e-4
 """How near to a mix-up's result counts as it, as a share of the range, in float."""
 _STEPS = 2.0
-"""The same in int8, in LSB."""
+"""The same in integers, in LSB."""
+RECORDED = MappingProxyType({"int8": REFERENCE_RULE, "int16x8": "rescale31"})
+"""The rules of a bundle's golden vectors."""
 _FED = "feed the input as the manifest says: layout, order of channels, scale, mean and std"
 
 
@@ -54,12 +60,10 @@ def _scaled(x: Array, p: Preprocessing) -> Iterator[tuple[str, Array]]:
 
 def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
     """What is wrong with the golden inputs where the program itself gives other outputs for them than it gave once."""
-    wanted = [golden.outputs["fp32"][o.name] for o in manifest.outputs]
-    precision = "fp32"
-    if twin.precision in golden.outputs:
-        precision = twin.precision
-        wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
-    run, close = _program(twin, manifest, artifact)
+    precision = twin.precision if twin.precision in golden.outputs else REFERENCE
+    wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
+    recorded = twin if precision == twin.precision else replace(twin, precision=precision)
+    run, close = _program(recorded, manifest, artifact, RECORDED.get(precision, ""))
     inputs = [golden.inputs[i.name] for i in manifest.inputs]
     if close(run(inputs), wanted):
         return None
@@ -74,7 +78,7 @@ def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, gol
 
 
 def acts_mixed_up(
-    twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], outputs: Sequence[Array]
+    twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], outputs: Sequence[Array], rule: str
 ) -> str:
     """The mix-up under which the program gives what the artifact gave; empty where none does.
 
@@ -83,9 +87,10 @@ def acts_mixed_up(
         manifest: The bundle's manifest.
         artifact: The artifact.
         inputs: What it was fed, in the model's layout.
-        outputs: What it gave: integers of an int8 artifact, else real numbers.
+        outputs: What it gave: integers where it is one of integers, else real numbers.
+        rule: Of the golden executor.
     """
-    run, close = _program(twin, manifest, artifact)
+    run, close = _program(twin, manifest, artifact, rule)
     if close(run(inputs), outputs):
         return ""
     return _explained(inputs, manifest, lambda x: close(run(x), outputs))
@@ -98,30 +103,19 @@ def _explained(inputs: Sequence[Array], manifest: Manifest, fits: Callable[[list
     return ""
 
 
-def _program(twin: Twin, manifest: Manifest, artifact: Artifact) -> tuple[Any, Any]:
+def _program(twin: Twin, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
     """How the program gives outputs for inputs, and whether outputs are as good as others."""
-    q, graph = twin.quantized, twin.graph
 
-    def integers(inputs: Sequence[Array]) -> list[Array]:
-        from edgecnn.golden.mixed import as_integers
-
-        assert q is not None
-        values = run_integers(q, graph_inputs(q, manifest, artifact, inputs), "half_even_fp32")
-        return [as_integers(q, o.value, values[o.value]) for o in graph.outputs]
-
-    def reals(inputs: Sequence[Array]) -> list[Array]:
-        from edgecnn.golden.batches import execute_samples
-
-        values = execute_samples(graph, inputs)
-        return [values[o.value] for o in graph.outputs]
+    def run(inputs: Sequence[Array]) -> list[Array]:
+        return outputs_of(twin, execute(twin, taken(twin, manifest, artifact, inputs), rule))
 
     def near(found: Sequence[Array], wanted: Sequence[Array]) -> bool:
         pairs = list(zip(found, wanted, strict=True))
-        if q is None:
+        if twin.quantized is None and twin.int16 is None:
             return all(real_gap(a, b).largest <= _CLOSE for a, b in pairs)
         return all(
             a.shape == b.shape and np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= _STEPS
             for a, b in pairs
         )
 
-    return (reals if q is None else integers), near
+    return run, near

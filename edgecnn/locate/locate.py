@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +11,10 @@ from numpy.typing import NDArray
 
 from edgecnn import __version__
 from edgecnn.bundle import Artifact, Bundle, Manifest, Program
-from edgecnn.errors import BundleError, TargetError
+from edgecnn.errors import TargetError
 from edgecnn.locate import causes, crash, taps
 from edgecnn.locate.compare import Comparison, compare, layer_of
+from edgecnn.locate.contradictions import contradictions
 from edgecnn.locate.expected import Expected, Gap, expect
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import (
@@ -27,11 +26,10 @@ from edgecnn.locate.location import (
     merged_lines,
     module_and_operator,
 )
-from edgecnn.locate.rules import breaks, is_exact
+from edgecnn.locate.rules import EXACT, REAL, breaks, is_exact, rule_of, tolerance
 from edgecnn.locate.stated import manifest_cause
 from edgecnn.locate.suspect import Suspect
 from edgecnn.locate.twin import make_twin
-from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.parity.trials import golden_by_rule
 from edgecnn.targets.runtimes.refusals import NotOfferedError
@@ -64,21 +62,8 @@ def locate(
         TargetError: if the target cannot be reached.
         EdgecnnError: if files of this precision are not looked into.
     """
-    with _contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
+    with contradictions(artifact), Suspect(bundle, artifact, target) as suspect:
         return _Search(suspect, program or bundle.program(), failed=failed).run()
-
-
-@contextmanager
-def _contradictions(artifact: Artifact) -> Iterator[None]:
-    """A file under suspicion may say anything: what it trips is a property of the file."""
-    try:
-        yield
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as err:
-        raise BundleError(
-            f"{artifact.path.name} cannot be looked into: its tables contradict each other",
-            why=f"{type(err).__name__}: {err}",
-            hint="export the model again",
-        ) from err
 
 
 def _version_note(manifest: Manifest) -> list[str]:
@@ -100,7 +85,7 @@ class _Search:
         self._twin = make_twin(artifact, program, self._data, version=bundle.manifest.versions.get("edgecnn", ""))
         self._suspect = suspect
         self._golden = bundle.golden()
-        self._rounding = rounding_of(target.runtime, target.options)
+        self._rounding = rule_of(artifact.precision, target.runtime, target.options)
         self._notes = _version_note(bundle.manifest)
         self._hidden: frozenset[str] = frozenset()
         self._blank = Location(
@@ -147,7 +132,7 @@ class _Search:
             axes = output.axes[form]
             array = given.transpose(np.argsort(axes)) if given.ndim == len(axes) else given
             golden = group[output.name]
-            if spec is not None and golden.dtype == np.int8:
+            if spec is not None and golden.dtype in (np.int8, np.int16):
                 params = spec.outputs[output.name]
                 if array.dtype.kind == "f":
                     array = np.rint(array.astype(np.float64) / params.scale) + params.zero_point
@@ -172,11 +157,10 @@ class _Search:
             anew = self._anew(points, expected, stored)
         lines, broken = [], []
         for i, point in enumerate(points.points):
-            exact = is_exact(self._twin, point.value, self._rounding)
             module, operator = module_and_operator(self._twin.graph, point.value)
             if point.output:
                 module, operator = f"output {point.output}", "Output"
-            wrong = breaks(alone[i], exact=exact)
+            wrong = breaks(alone[i], tolerance(self._twin, point.value, self._rounding))
             lines.append(
                 Line(
                     value=f"output {point.output}" if point.output else point.value,
@@ -232,14 +216,14 @@ class _Search:
         first = broken[0][0].value if broken else ""
         found = causes.file_cause(comparison, [first, *self._parts_of(first)])
         if found is not None and not self._anew_breaks(first, lines):
-            mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
+            mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given, self._rounding.rule)
             return replace(found, text=f"{found.text}; it acts as if its input were {mixed}") if mixed else found
         if broken:
             return self._of_the_runtime(expected, broken, stored)
         contradiction = golden_contradiction(self._twin, self._bundle.manifest, self._artifact, self._golden)
         if contradiction is not None:
             return contradiction
-        mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given)
+        mixed = acts_mixed_up(self._twin, self._bundle.manifest, self._artifact, inputs, given, self._rounding.rule)
         if mixed:
             text = f"it acts as if its input were {mixed}"
             return Cause(fault="input", text=text, remedy="feed it as the manifest says")
@@ -253,8 +237,8 @@ class _Search:
         line = next((line for line in lines if line.value == value), None)
         if line is None or line.anew is None:
             return False
-        exact = is_exact(self._twin, value, self._rounding)
-        return breaks(line.anew, exact=exact) and line.anew.largest >= line.alone.largest / 2
+        allowed = tolerance(self._twin, value, self._rounding)
+        return breaks(line.anew, allowed) and line.anew.largest >= line.alone.largest / 2
 
     def _of_the_runtime(
         self, expected: Expected, broken: Sequence[tuple[taps.Point, Array]], stored: Sequence[Array]
@@ -269,11 +253,10 @@ class _Search:
 
     def _together(self, lines: Sequence[Line], stored: Sequence[Array]) -> Cause | None:
         """Values that are wrong though every operator alone is right."""
-        spec = self._artifact.spec.quantization
-        exact = spec is not None and spec.exact and self._rounding.exact
-        if not exact and (self._twin.quantized is not None or not self._failed):
+        exact, plain = is_exact(self._twin, self._rounding), self._artifact.precision in ("fp32", "fp16")
+        if not exact and not (plain and self._failed):
             return None  # single steps, and the last bits of floats, add up there, which is no fault
-        first = next((line for line in lines if breaks(line.drift, exact=exact)), None)
+        first = next((line for line in lines if breaks(line.drift, EXACT if exact else REAL)), None)
         if first is None:
             return None
         text = f"every operator alone keeps its rule, but run together their values leave it: {first.drift}"

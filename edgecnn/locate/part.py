@@ -11,7 +11,7 @@ import numpy as np
 from edgecnn.graph.graph import Graph, Input, Output
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free, verify
-from edgecnn.locate.expected import Array, run_integers
+from edgecnn.locate.execute import Array, run_integers
 from edgecnn.quantize.quantize import QuantizedGraph
 
 

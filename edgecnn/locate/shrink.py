@@ -34,6 +34,8 @@ from edgecnn.targets.target import Target
 
 TRIED = 2
 """Samples that are tried alone before they are divided."""
+SHRUNK = ("fp32", "fp16", "int8")
+"""Precisions whose files can be made small."""
 Told = Callable[[str, int, int], None]
 
 
@@ -164,6 +166,12 @@ class _Search:
     ) -> None:
         self._bundle, self._artifact, self._target, self._symptom = bundle, artifact, target, symptom
         self._scratch, self._told, self._checks = scratch, told, 0
+        if artifact.precision not in SHRUNK:
+            raise UsageError(
+                f"{artifact.path.name} is not made small",
+                why=f"a part of it as a bundle is made of {', '.join(SHRUNK)} files alone",
+                hint=f"edgecnn check {bundle.directory} --locate names the layer",
+            )
         self._data, self._version = artifact.read(), bundle.manifest.versions["edgecnn"]
         self._twin = make_twin(artifact, bundle.program(), self._data, version=self._version)
         golden = bundle.golden()

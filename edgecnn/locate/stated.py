@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 
 from edgecnn.bundle import Artifact, InputSpec, Manifest, OutputSpec
+from edgecnn.graph.qparams import QParams
 from edgecnn.locate.location import Cause
 from edgecnn.locate.twin import Twin
 
@@ -33,16 +34,17 @@ def _layouts(twin: Twin, manifest: Manifest) -> Iterator[str]:
 
 
 def _parameters(twin: Twin, artifact: Artifact) -> Iterator[str]:
-    q, spec = twin.quantized, artifact.spec.quantization
+    q, spec = twin.int16 or twin.quantized, artifact.spec.quantization
     if q is None or spec is None:
         return
     values = {i.name: i.name for i in q.graph.inputs} | {o.name: o.value for o in q.graph.outputs}
     for name, params in {**spec.inputs, **spec.outputs}.items():
         own = q.activations[values[name]]
-        if (np.float32(params.scale), params.zero_point) != (own.scale, own.zero_point):
+        zero = own.zero_point if isinstance(own, QParams) else 0
+        if (np.float32(params.scale), params.zero_point) != (own.scale, zero):
             yield (
                 f"the manifest has the scale {params.scale:.6g} and zero point {params.zero_point} for {name}, its"
-                f" program {float(own.scale):.6g} and {own.zero_point}"
+                f" program {float(own.scale):.6g} and {zero}"
             )
 
 

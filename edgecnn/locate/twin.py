@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgecnn.bundle import Artifact, Program
 from edgecnn.errors import EdgecnnError
@@ -11,10 +12,8 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.int16 import QuantizedGraph16, follow_int16
 from edgecnn.quantize.quantize import QuantizedGraph, follow
-
-LOCATED = ("fp32", "fp16", "int8")
-"""Precisions whose program a bundle holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +24,8 @@ class Twin:
         form: Its format.
         precision: Its precision.
         graph: The graph as the format has it: what the file computes, operator by operator.
-        quantized: The integers of that graph; None in float.
+        quantized: The int8 integers of that graph; None of other precisions.
+        int16: The same of int16x8.
         written: The file as it should be.
     """
 
@@ -34,6 +34,7 @@ class Twin:
     graph: Graph
     quantized: QuantizedGraph | None
     written: Written
+    int16: QuantizedGraph16 | None = None
 
 
 def make_twin(artifact: Artifact, program: Program, data: bytes, *, version: str) -> Twin:
@@ -49,22 +50,25 @@ def make_twin(artifact: Artifact, program: Program, data: bytes, *, version: str
         EdgecnnError: if the bundle does not hold the program of this precision or format, or it cannot be exported.
     """
     form, precision = artifact.format, artifact.precision
-    if form not in ("onnx", "tflite") or precision not in LOCATED:
-        raise EdgecnnError(f"layers of {precision} {form} files are not looked at", hint=f"one of {', '.join(LOCATED)}")
-    if precision == "int8" and program.quantized is None:
-        raise EdgecnnError("the bundle holds no int8 program", hint="export the model again")
-    quantized, graph = None, program.graph
-    if precision == "int8" and program.quantized is not None:
-        graph = _legal(program.quantized.graph, form, program.quantized.alike)
-        quantized = follow(program.quantized, graph)
+    if (form, precision) not in WRITERS:
+        raise EdgecnnError(f"layers of {precision} {form} files are not looked at")
+    written = WRITERS[form, precision](program, _options(artifact, version, data))
+    quantized, int16, graph = None, None, program.graph
+    if precision == "int8":
+        int8 = _int8(program)
+        graph = _legal(int8.graph, form, int8.alike)
+        quantized = follow(int8, graph)
+    elif precision == "int16x8":
+        wide = _int16(program)
+        graph = _legal(wide.graph, form, wide.alike)
+        int16 = follow_int16(wide, graph)
     elif precision == "fp16":
         from edgecnn.quantize.half import half_weights
 
         graph = _legal(half_weights(graph), form)
     else:
         graph = _legal(graph, form)
-    written = _write(artifact, program, version, _opset(data) if form == "onnx" else 0)
-    return Twin(form=form, precision=precision, graph=graph, quantized=quantized, written=written)
+    return Twin(form=form, precision=precision, graph=graph, quantized=quantized, written=written, int16=int16)
 
 
 def _legal(graph: Graph, form: str, alike: Callable[[ValueName, ValueName], bool] | None = None) -> Graph:
@@ -77,35 +81,98 @@ def _legal(graph: Graph, form: str, alike: Callable[[ValueName, ValueName], bool
     return legalize(graph, alike)
 
 
-def _write(artifact: Artifact, program: Program, version: str, opset: int) -> Written:
+def _int8(program: Program) -> QuantizedGraph:
+    if program.quantized is None:
+        raise EdgecnnError("the bundle holds no int8 program", hint="export the model again")
+    return program.quantized
+
+
+def _int16(program: Program) -> QuantizedGraph16:
+    if program.int16 is None:
+        raise EdgecnnError(
+            "the bundle holds no int16x8 program",
+            why="bundles hold one from this version of edgecnn on",
+            hint="export the model again",
+        )
+    return program.int16
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file was written: types of inputs and outputs, the version noted in it, an ONNX file's opset."""
+
+    io: str
+    version: str
+    opset: int
+
+
+def _options(artifact: Artifact, version: str, data: bytes) -> Options:
     spec = artifact.spec.quantization
     io = "float32" if spec is None else spec.io
-    match artifact.format, artifact.precision:
-        case "onnx", "int8":
-            from edgecnn.export.onnx.export import export_onnx_int8
+    return Options(io=io, version=version, opset=_opset(data) if artifact.format == "onnx" else 0)
 
-            assert program.quantized is not None
-            return export_onnx_int8(program.quantized, version=version, opset=opset, io=io)
-        case "onnx", "fp16":
-            from edgecnn.export.onnx.fp16 import export_onnx_fp16
 
-            return export_onnx_fp16(program.graph, version=version, opset=opset)
-        case "onnx", _:
-            from edgecnn.export.onnx.export import export_onnx
+def _onnx(program: Program, o: Options) -> Written:
+    from edgecnn.export.onnx.export import export_onnx
 
-            return export_onnx(program.graph, version=version, opset=opset)
-        case _, "int8":
-            from edgecnn.export.tflite.export import export_tflite_int8
+    return export_onnx(program.graph, version=o.version, opset=o.opset)
 
-            assert program.quantized is not None
-            return export_tflite_int8(program.quantized, version=version, io=io)
-        case _, "fp16":
-            from edgecnn.export.tflite.fp16 import export_tflite_fp16
 
-            return export_tflite_fp16(program.graph, version=version)
+def _onnx_fp16(program: Program, o: Options) -> Written:
+    from edgecnn.export.onnx.fp16 import export_onnx_fp16
+
+    return export_onnx_fp16(program.graph, version=o.version, opset=o.opset)
+
+
+def _onnx_int8(program: Program, o: Options) -> Written:
+    from edgecnn.export.onnx.export import export_onnx_int8
+
+    return export_onnx_int8(_int8(program), version=o.version, opset=o.opset, io=o.io)
+
+
+def _tflite(program: Program, o: Options) -> Written:
     from edgecnn.export.tflite.export import export_tflite
 
-    return export_tflite(program.graph, version=version)
+    return export_tflite(program.graph, version=o.version)
+
+
+def _tflite_fp16(program: Program, o: Options) -> Written:
+    from edgecnn.export.tflite.fp16 import export_tflite_fp16
+
+    return export_tflite_fp16(program.graph, version=o.version)
+
+
+def _tflite_int8(program: Program, o: Options) -> Written:
+    from edgecnn.export.tflite.export import export_tflite_int8
+
+    return export_tflite_int8(_int8(program), version=o.version, io=o.io)
+
+
+def _tflite_dynamic(program: Program, o: Options) -> Written:
+    from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
+
+    return export_tflite_int8_dynamic(program.graph, version=o.version)
+
+
+def _tflite_int16x8(program: Program, o: Options) -> Written:
+    from edgecnn.export.tflite.int16 import export_tflite_int16x8
+
+    return export_tflite_int16x8(_int16(program), version=o.version)
+
+
+WRITERS: Mapping[tuple[str, str], Callable[[Program, Options], Written]] = MappingProxyType(
+    {
+        ("onnx", "fp32"): _onnx,
+        ("onnx", "fp16"): _onnx_fp16,
+        ("onnx", "int8"): _onnx_int8,
+        ("tflite", "fp32"): _tflite,
+        ("tflite", "fp16"): _tflite_fp16,
+        ("tflite", "int8"): _tflite_int8,
+        ("tflite", "int8-dynamic"): _tflite_dynamic,
+        ("tflite", "int16x8"): _tflite_int16x8,
+    }
+)
+"""How a bundle's program becomes a file again, by format and precision."""
 
 
 def _opset(data: bytes) -> int:

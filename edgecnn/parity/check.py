@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from edgecnn.bundle import REFERENCE, Bundle
+from edgecnn.bundle import REFERENCE, Artifact, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline
@@ -15,7 +15,7 @@ from edgecnn.parity.deviation import deviation_reason
 from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.kept import Kept
-from edgecnn.parity.limits import METRICS, Limits
+from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.metrics import Array
 from edgecnn.parity.refused import with_origins
@@ -28,6 +28,8 @@ from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Found, Target, installed_targets
 
+Inspect = Callable[[Artifact], int | None]
+"""Counts what an artifact's file holds otherwise than its program; None where that is not known."""
 __all__ = ["CheckReport", "Verdict", "check_bundle", "check_inputs"]
 
 
@@ -41,6 +43,7 @@ def check_bundle(
     progress: Progress | None = None,
     limits: Limits = NO_LIMITS,
     baseline: Baseline | None = None,
+    inspect: Inspect | None = None,
 ) -> CheckReport:
     """Run every artifact on its golden inputs, and on a data set if there is one, against the reference.
 
@@ -60,6 +63,8 @@ def check_bundle(
         progress: Told about each batch, from the threads of hosts and artifacts.
         limits: What is demanded besides the defaults, or instead of them.
         baseline: What an earlier check found: what is worse now fails.
+        inspect: Says what an artifact's file holds otherwise than its program:
+            `edgecnn.locate.constants.file_differences`.
 
     Raises:
         BundleError: if a file of the bundle has changed.
@@ -72,7 +77,7 @@ def check_bundle(
         trials = [golden_trial(bundle)]
         if data is not None:
             trials.append(stack.enter_context(_data_trial(bundle, data, reference, found.targets, time_limit)))
-        report = _report(bundle, found, trials, limits, progress)
+        report = _report(bundle, found, trials, limits, progress, inspect)
     return report if baseline is None else against_baseline(report, baseline)
 
 
@@ -85,6 +90,7 @@ def check_inputs(
     targets: Sequence[Target | str] | None = None,
     limits: Limits = NO_LIMITS,
     time_limit: float | None = None,
+    inspect: Inspect | None = None,
 ) -> CheckReport:
     """As `check_bundle`, on arrays instead of a data set, or on golden inputs with a reference that is asked now.
 
@@ -96,31 +102,38 @@ def check_inputs(
         targets: As `check_bundle`.
         limits: As `check_bundle`.
         time_limit: As `check_bundle`.
+        inspect: As `check_bundle`.
 
     Raises:
         DataError: if the arrays do not fit the model.
         EdgecnnError: as `check_bundle`.
     """
     trial = golden_trial(bundle, reference) if inputs is None else array_trial(bundle, inputs, reference, labels)
-    return _report(bundle, find(bundle, targets, time_limit), [trial], limits, None)
+    return _report(bundle, find(bundle, targets, time_limit), [trial], limits, None, inspect)
 
 
 def _report(
-    bundle: Bundle, found: Found, trials: Sequence[Trial], limits: Limits, progress: Progress | None
+    bundle: Bundle,
+    found: Found,
+    trials: Sequence[Trial],
+    limits: Limits,
+    progress: Progress | None,
+    inspect: Inspect | None,
 ) -> CheckReport:
     _check_precisions(bundle, limits)
     jobs, notes = jobs_of(bundle, found.targets)
     if not jobs and not found.failures:
         raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
-    done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress))
-    idle = [_idle(name) for name in limits.unmeasured(pair for d in done for pair in d.held)]
+    done = _all_done(jobs, lambda job: _run(bundle, job, trials, limits, progress, inspect))
+    idle = limits.unmeasured(pair for d in done for pair in d.held)
     lost = [Unjudged(target=f.target, artifact="", error=f.error) for f in found.failures]
     lost += [u for d in done for u in d.unjudged]
-    told = [*found.notes, *notes, *(n for d in done for n in d.notes)]
+    lost += [Unjudged(target="", artifact="", error=idle_limit(*key)) for key in idle if key not in limits.shared]
     return CheckReport(
         verdicts=tuple(v for d in done for v in d.verdicts),
-        unjudged=(*lost, *(idle if limits.demanded else ())),
-        notes=(*told, *(u.error.message for u in idle if not limits.demanded)),
+        unjudged=tuple(lost),
+        notes=(*found.notes, *notes, *(n for d in done for n in d.notes)),
+        idle=tuple(key for key in idle if key in limits.shared),
         kept={key: kept for d in done for key, kept in d.kept.items()},
     )
 
@@ -151,15 +164,29 @@ def _all_done(jobs: Sequence[Job], run: Callable[[Job], _Done]) -> list[_Done]:
     return [done[job] for job in jobs]
 
 
-def _run(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
+def _run(
+    bundle: Bundle,
+    job: Job,
+    trials: Sequence[Trial],
+    limits: Limits,
+    progress: Progress | None,
+    inspect: Inspect | None,
+) -> _Done:
     try:
-        return _judged(bundle, job, trials, limits, progress)
+        return _judged(bundle, job, trials, limits, progress, inspect)
     except TargetError as error:
         lost = Unjudged(target=job.target.name, artifact=job.artifact.path.name, error=with_origins(bundle, error))
         return _Done(unjudged=(lost,))
 
 
-def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, progress: Progress | None) -> _Done:
+def _judged(
+    bundle: Bundle,
+    job: Job,
+    trials: Sequence[Trial],
+    limits: Limits,
+    progress: Progress | None,
+    inspect: Inspect | None,
+) -> _Done:
     artifact, target = job.artifact, job.target
     verdicts, kept, held = [], {}, []
     with target.open(artifact.read(), artifact.path.name) as session:
@@ -172,6 +199,7 @@ def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, p
             rounding=rounding,
         )
         runner = Runner(bundle, artifact, session)
+        differences = None if inspect is None else inspect(artifact)
         for trial in trials:
             for output, found in runner.run(trial, progress, where=target.name, rounding=rounding.rule):
                 verdict = judge(
@@ -183,6 +211,7 @@ def _judged(bundle: Bundle, job: Job, trials: Sequence[Trial], limits: Limits, p
                     found=found,
                     limits=limits,
                     on_data=trial.on_data,
+                    differences=differences if trial is trials[0] else None,
                 )
                 verdicts.append(deviation_reason(saturation_reason(verdict, artifact, target), artifact, target))
                 held += [(artifact.precision, metric) for metric in verdict.limits]
@@ -206,25 +235,14 @@ def _kept(found: Measured, digest: str) -> Kept:
 def _check_precisions(bundle: Bundle, limits: Limits) -> None:
     """Refuse, before any work, a limit on a precision that the bundle does not have."""
     there = {a.precision for a in bundle.artifacts}
-    for precision, metric in limits.values if limits.demanded else ():
-        if precision and precision not in there:
+    for precision, metric in limits.values:
+        if precision and precision not in there and (precision, metric) not in limits.shared:
             raise UsageError(
                 f"the limit {precision}:{metric} is for nothing",
                 where=str(bundle.directory),
                 why=f"the bundle has {', '.join(sorted(there))}",
                 hint="another precision, or leave it out",
             )
-
-
-def _idle(name: str) -> Unjudged:
-    """A limit that nothing was held to."""
-    sampled = METRICS[name.rpartition(":")[2]].sampled
-    why = "it is measured on a data set, not on golden inputs" if sampled else "no artifact here is measured by it"
-    hint = (
-        "--data DATA (accuracy_drop: with labels)" if sampled else "leave it out; docs/check.md says what is measured"
-    )
-    error = UsageError(f"the limit {name} was held to nothing", why=why, hint=hint)
-    return Unjudged(target="", artifact="", error=error)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from edgecnn.parity.verdict import Outcome, Verdict
 from edgecnn.targets.runtimes import OptionValue
 
 NO_LIMITS = Limits()
+FILE = "file_differences"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ def judge(
     found: Measured,
     limits: Limits = NO_LIMITS,
     on_data: bool = True,
+    differences: int | None = None,
 ) -> Verdict:
     """The verdict on what was measured. NaN and infinities fail whatever the limit.
 
@@ -70,8 +72,12 @@ def judge(
         limits: What is demanded besides, or instead, of the defaults.
         on_data: Whether the samples are those of a data set, and not the few golden ones: only there are limits that
             were set on losses of accuracy and the like held to.
+        differences: What the file holds otherwise than its program; None where that is not known.
     """
     rulings = _rulings(artifact, place.rounding, found, limits, on_data=on_data)
+    if differences is not None:
+        given = limits.given(artifact.precision, FILE)
+        rulings.append(_plain_ruling(FILE, differences, defaults.FILE_LIMIT if given is None else given))
     ruling = _decisive(rulings, shown=list(_defaults(artifact, place.rounding, found))[-1])
     broken_first = sorted(rulings, key=lambda r: r.outcome != "failed")
     reason = _fault(found) or "; ".join(r.reason for r in broken_first if r.reason)

@@ -24,6 +24,8 @@ FLIP_LIMIT = 0.0
 """Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
 DROP_LIMIT = 0.01
 """Accuracy, F1 or mIoU that an artifact may lose against the float reference on a data set that knows the truth."""
+FILE_LIMIT = 0.0
+"""Constants, parameters, options and operators of a file that may be others than its program's."""
 DISAGREEMENT_LIMIT = 0.05
 """Share of samples that may have another best class than the float reference's, on a data set without labels."""
 
@@ -65,6 +67,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "top1_flips": Metric(
             words="the number of samples with another best class than the integer reference, not by a near tie,"
         ),
+        "file_differences": Metric(
+            words="the number of constants, parameters, options and operators in the file that are not its program's"
+        ),
         "accuracy_drop": Metric(words="the loss of accuracy", share=True, sampled=True),
         "score_drop": Metric(words="the loss of F1 or mIoU", share=True, sampled=True),
         "top1_disagreement": Metric(words="the share of samples with another best class", share=True, sampled=True),
@@ -82,13 +87,13 @@ class Limits:
     Attributes:
         values: By precision (or `EVERY`) and metric. Every precision that is named comes before `EVERY`.
         undecided: One of `UNDECIDED`.
-        demanded: Whether a limit that nothing could be measured for is a fault (on the command line it is), or merely
-            noted (a file of limits may name more than one check measures).
+        shared: Those of the values that stand for other checks too: such a limit need not be held to in each of them,
+            but in one. Any other that nothing is held to is a fault, since it would stay green for ever.
     """
 
     values: Mapping[tuple[str, str], float] = field(default_factory=lambda: MappingProxyType({}))
     undecided: str = "estimate"
-    demanded: bool = True
+    shared: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
         if self.undecided not in UNDECIDED:
@@ -125,7 +130,7 @@ class Limits:
     def of(cls, table: Mapping[str, Any], *, where: str = "", undecided: str = "estimate") -> Limits:
         """From a table as a TOML file has it: metrics, and for one precision alone a table in it.
 
-        ``{"accuracy_drop": 0.02, "int8": {"lsb_mean": 0.7}}``. Such limits are not `demanded`.
+        ``{"accuracy_drop": 0.02, "int8": {"lsb_mean": 0.7}}``.
 
         Args:
             table: The table.
@@ -145,11 +150,16 @@ class Limits:
                     raise UsageError(f"limit {label} is {number!r}, not a number", where=where)
                 _check(*key, float(number), f"limit {label}", where=where)
                 values[key] = float(number)
-        return cls(values=MappingProxyType(values), undecided=undecided, demanded=False)
+        return cls(values=MappingProxyType(values), undecided=undecided)
 
     def updated(self, other: Limits) -> Limits:
-        """These, with all of another's besides or instead; whether limits are demanded and what is undecided, too."""
-        return replace(other, values=MappingProxyType({**self.values, **other.values}))
+        """These, with all of another's besides or instead; what becomes of the undecided is the other's."""
+        shared = frozenset(self.shared - set(other.values) | other.shared)
+        return replace(other, values=MappingProxyType({**self.values, **other.values}), shared=shared)
+
+    def for_all(self) -> Limits:
+        """The same, standing for several checks: all of them are `shared`."""
+        return replace(self, shared=frozenset(self.values))
 
     def given(self, precision: str, metric: str) -> float | None:
         """The limit that was set on a metric of a precision; None where none was."""
@@ -159,8 +169,8 @@ class Limits:
         """The metrics that a limit was set on for a precision, in the order of `METRICS`."""
         return tuple(m for m in METRICS if self.given(precision, m) is not None)
 
-    def unmeasured(self, measured: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        """Limits, as one writes them, that nothing was held to.
+    def unmeasured(self, measured: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Limits, by precision and metric, that nothing was held to.
 
         Args:
             measured: Precisions and metrics that were.
@@ -168,10 +178,20 @@ class Limits:
         pairs = set(measured)
         everywhere = {metric for _, metric in pairs}
         return tuple(
-            f"{precision}:{metric}" if precision else metric
+            (precision, metric)
             for precision, metric in self.values
             if ((precision, metric) not in pairs if precision else metric not in everywhere)
         )
+
+
+def idle_limit(precision: str, metric: str) -> UsageError:
+    """The error for a limit that nothing was held to."""
+    why, hint = "no artifact here is measured by it", "leave it out; docs/check.md says what is measured"
+    if METRICS[metric].sampled:
+        why = "it is measured on a data set, not on golden inputs"
+        hint = "--data DATA, in edgecnn.toml data (accuracy_drop: with labels)"
+    name = f"{precision}:{metric}" if precision else metric
+    return UsageError(f"the limit {name} was held to nothing", why=why, hint=hint)
 
 
 def _check(precision: str, metric: str, value: float, label: str, *, where: str = "") -> None:

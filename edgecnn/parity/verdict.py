@@ -177,6 +177,7 @@ class CheckReport:
         notes: What was passed over, and why.
         kept: What each sample was answered, by `Verdict.key`: for baselines.
         locations: Where failures come from, where that was looked for.
+        idle: Limits, by precision and metric, that stand for other checks too and that nothing here was held to.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -184,6 +185,7 @@ class CheckReport:
     notes: tuple[str, ...] = ()
     kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
     locations: tuple[Located, ...] = ()
+    idle: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -81,7 +81,7 @@ class _Reader:
             directory=self._root / (export.directory or "build") / name,
             targets=targets,
             time_limit=model.time_limit or whole.time_limit,
-            limits=self._limits((), whole.limits).updated(self._limits(at, model.limits)),
+            limits=self._limits((), whole.limits).for_all().updated(self._limits(at, model.limits)),
             baseline=check,
             gates=self._gates(at, model, bench),
         )

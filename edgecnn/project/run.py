@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import EdgecnnError, UsageError
+from edgecnn.parity.limits import idle_limit
 from edgecnn.project.gates import measure
-from edgecnn.project.project import ModelPlan
+from edgecnn.project.project import FILE, ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
 from edgecnn.report.schema import CI_SCHEMA
 
@@ -57,21 +58,28 @@ class _Gathered:
     outcomes: list[Outcome] = field(default_factory=list)
     verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    idle: list[set[tuple[str, str]]] = field(default_factory=list)
 
 
 def run_project(
-    plans: Sequence[ModelPlan], *, save_baselines: bool = False, progress: Progress | None = None
+    plans: Sequence[ModelPlan], *, whole: bool = True, save_baselines: bool = False, progress: Progress | None = None
 ) -> ProjectReport:
     """Run all of it. What fails is kept, and keeps nothing else from running.
 
     Args:
         plans: The models.
+        whole: Whether they are all that the file names: then each limit that it has for all of them must have been
+            held to in one, for it would stay green for ever.
         save_baselines: Write what is found as the new baselines, and compare with none.
         progress: Told what runs, how much of it is done, and of how much.
     """
     found = _Gathered()
     for plan in plans:
         _run(plan, found, save_baselines=save_baselines, progress=progress)
+    if whole and found.idle and len(found.idle) == len(plans):  # what was not checked could have been held to it
+        idle = set.intersection(*found.idle)
+        keys = [key for key in plans[0].limits.values if key in idle]
+        found.outcomes += [error_outcome(idle_limit(*key), FILE, "check") for key in keys]
     return ProjectReport(
         outcomes=tuple(found.outcomes), verdicts=tuple(found.verdicts), notes=tuple(dict.fromkeys(found.notes))
     )
@@ -110,6 +118,7 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
+    from edgecnn.locate.constants import file_differences
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.check import check_bundle
 
@@ -125,6 +134,7 @@ def _check(
             progress=progress,
             limits=plan.limits,
             baseline=baseline,
+            inspect=file_differences(bundle),
         )
         report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
@@ -132,6 +142,8 @@ def _check(
     except EdgecnnError as error:
         found.outcomes.append(error_outcome(error, plan.name, "check"))
         return None
+    if not report.unjudged:
+        found.idle.append(set(report.idle))
     sizes = {a.path.name: a.bytes for a in bundle.artifacts}
     found.outcomes += check_outcomes(report, plan.name, sizes)
     found.verdicts += [(plan.name, verdict) for verdict in report.verdicts]

@@ -119,7 +119,7 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)
     scales = {name: _scale(reach) for name, reach in reaches.items()}
-    quantized = _with_weights(graph, scales)
+    quantized = with_scales(graph, scales)
     _check_additions(quantized)
     return quantized
 
@@ -144,7 +144,7 @@ def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
             if not known:
                 raise QuantizationError(f"{node.describe()} was made by legalization, and has no scale")
             scales[node.name] = scales[known[0]]
-    return _with_weights(graph, scales)
+    return with_scales(graph, scales)
 
 
 def round_half_away(value: float) -> int:
@@ -158,7 +158,17 @@ def multipliers(x: Scale16, weights: QWeights, y: Scale16) -> npt.NDArray[np.flo
     return real
 
 
-def _with_weights(graph: Graph, scales: dict[ValueName, Scale16]) -> QuantizedGraph16:
+def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGraph16:
+    """The program that follows from a graph and the scales of its values: all integers are made by them.
+
+    Args:
+        graph: The graph.
+        given: The scale of every input and computed value.
+
+    Raises:
+        QuantizationError: if weights or biases do not fit.
+    """
+    scales = dict(given)
     weights: dict[ValueName, QWeights] = {}
     biases: dict[ValueName, npt.NDArray[np.int64]] = {}
     for node in graph.nodes:

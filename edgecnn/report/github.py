@@ -14,8 +14,11 @@ from edgecnn.report.outcome import Outcome
 
 MOST_ANNOTATIONS = 10
 """Errors that GitHub shows of one step."""
+MOST_LETTERS = 4096
+"""Of one annotation's message: the runner cuts off the rest (``_maxIssueMessageLength`` in actions/runner)."""
 MOST_BYTES = 1 << 20
 """Of the summary of one step; GitHub drops one that is longer."""
+_CLOSED, _REST = b"\n\n</details>", b"\n\nThe rest does not fit GitHub's summary.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def annotate(outcomes: Sequence[Outcome], places: Mapping[str, Place] | None = N
     lines = [_annotation(o, (places or {}).get(o.model)) for o in shown]
     if len(shown) < len(bad):
         rest = "\n".join(o.name for o in bad[len(shown) :])
-        lines.append(f"::error title={_property(f'edgecnn: {len(bad) - len(shown)} more')}::{_data(rest)}")
+        lines.append(f"::error title={_property(f'edgecnn: {len(bad) - len(shown)} more')}::{_data(_shown(rest))}")
     return lines
 
 
@@ -49,8 +52,12 @@ def _annotation(outcome: Outcome, place: Place | None) -> str:
         properties = {"file": place.file, **({} if place.line is None else {"line": str(place.line)}), **properties}
     said = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     about = f"{outcome.subject}: {outcome.message}" if outcome.subject else outcome.message
-    text = "\n".join((about, *outcome.details))
+    text = _shown("\n".join((about, *outcome.details)))
     return f"::error {said}::{_data(text)}"
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
 
 
 def _data(text: str) -> str:
@@ -62,20 +69,27 @@ def _property(text: str) -> str:
 
 
 def add_summary(file: Path, text: str) -> None:
-    """Add a text to the job's summary, as GitHub wants it: other steps may have written there before.
+    """Add a text to the job's summary, as GitHub wants it: others may have written there before, in the same step too.
+
+    All of a step's summary is dropped where it is too long together, so only what fits beside the rest is added.
 
     Raises:
         UsageError: The file cannot be written.
     """
     data = text.encode(errors="backslashreplace")
-    if len(data) > MOST_BYTES:
-        end = "\n\nThe rest does not fit GitHub's summary.\n"
-        data = data[: MOST_BYTES - len(end)].rpartition(b"\n")[0] + end.encode()
     try:
         with file.open("ab") as opened:
-            opened.write(data)
+            room = MOST_BYTES - opened.tell()
+            opened.write(data if len(data) <= room else _cut(data, room))
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(
             f"the job's summary {file} cannot be written", why=why, hint="unset GITHUB_STEP_SUMMARY"
         ) from error
+
+
+def _cut(data: bytes, room: int) -> bytes:
+    """The first lines, and the word that there are more, outside of what readers must unfold; nothing if that is it."""
+    kept = data[: max(room - len(_CLOSED) - len(_REST), 0)].rpartition(b"\n")[0]
+    end = (_CLOSED if kept.count(b"<details>") > kept.count(b"</details>") else b"") + _REST
+    return kept + end if kept else b""

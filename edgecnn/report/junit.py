@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from edgecnn.report.outcome import Outcome, Status, number, totals
+from edgecnn.report.xmltext import xml_text
 
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no place for."""
 _TAGS: dict[Status, str] = {"failed": "failure", "error": "error", "skipped": "skipped"}
 
 
@@ -24,10 +22,10 @@ def junit(outcomes: Sequence[Outcome], name: str) -> str:
         outcomes: What came of everything.
         name: Of the whole.
     """
-    root = ET.Element("testsuites", {"name": _text(name), **_counts(outcomes)})
+    root = ET.Element("testsuites", {"name": xml_text(name), **_counts(outcomes)})
     for (model, step), group in groupby(outcomes, key=lambda o: (o.model, o.step)):
         members = list(group)
-        suite = ET.SubElement(root, "testsuite", {"name": _text(f"{model} {step}"), **_counts(members)})
+        suite = ET.SubElement(root, "testsuite", {"name": xml_text(f"{model} {step}"), **_counts(members)})
         seen: Counter[str] = Counter()
         for outcome in members:
             seen[outcome.name] += 1
@@ -49,24 +47,20 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def _case(suite: ET.Element, outcome: Outcome, number_of_name: int) -> None:
     name = outcome.name if number_of_name == 1 else f"{outcome.name} ({number_of_name})"
     case = ET.SubElement(
-        suite, "testcase", {"classname": _text(f"{outcome.model}.{outcome.step}"), "name": _text(name)}
+        suite, "testcase", {"classname": xml_text(f"{outcome.model}.{outcome.step}"), "name": xml_text(name)}
     )
     if outcome.status in _TAGS:
-        told = ET.SubElement(case, _TAGS[outcome.status], {"message": _text(outcome.message)})
+        told = ET.SubElement(case, _TAGS[outcome.status], {"message": xml_text(outcome.message)})
         if outcome.status != "skipped":
             told.set("type", outcome.metric or outcome.step)
-            told.text = _text("\n".join((outcome.message, *_measured(outcome), *outcome.details)))
+            told.text = xml_text("\n".join((outcome.message, *_measured(outcome), *outcome.details)))
     else:
         lines = (*_measured(outcome), *outcome.details)
         if lines:
-            ET.SubElement(case, "system-out").text = _text("\n".join(lines))
+            ET.SubElement(case, "system-out").text = xml_text("\n".join(lines))
 
 
 def _measured(outcome: Outcome) -> tuple[str, ...]:
     if outcome.value is None:
         return ()
     return (f"{outcome.metric}: {number(outcome.value)}, limit {number(outcome.limit)}",)
-
-
-def _text(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

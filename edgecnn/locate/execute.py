@@ -1,0 +1,131 @@
+"""The golden executor of each precision: what an artifact's program gives, value by value and operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.bundle import Artifact, Manifest
+from edgecnn.graph.graph import Node
+from edgecnn.graph.ops import ValueName
+from edgecnn.locate.twin import Twin
+from edgecnn.parity.runner import stored_inputs
+from edgecnn.quantize.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
+from edgecnn.quantize.quantize import QuantizedGraph
+
+Array = NDArray[Any]
+Values = Mapping[ValueName, Array]
+
+
+def taken(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Real inputs (samples, ...) as the program takes them: its integers where it is one of integers."""
+    if twin.int16 is not None:
+        scales = twin.int16.activations
+        return tuple(_int16(scales[i.name], a) for i, a in zip(twin.graph.inputs, inputs, strict=True))
+    return tuple(inputs) if twin.quantized is None else graph_inputs(twin.quantized, manifest, artifact, inputs)
+
+
+def execute(twin: Twin, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
+    """Every value, by name, for inputs as the program takes them; by one of its rules, in float32 by none."""
+    if twin.quantized is not None:
+        return run_integers(twin.quantized, inputs, rule)
+    if twin.int16 is not None:
+        return run_int16(twin.int16, inputs, rule)
+    if twin.precision == "int8-dynamic":
+        from edgecnn.golden.dynamic import execute_dynamic
+
+        return execute_dynamic(twin.graph, inputs, rule=rule)
+    from edgecnn.golden.batches import execute_samples
+
+    return execute_samples(twin.graph, inputs)
+
+
+def execute_alone(twin: Twin, node: Node, values: Values, rule: str) -> Array:
+    """What one operator gives for values of the program."""
+    if twin.quantized is not None:
+        from edgecnn.golden.integer import execute_node
+
+        return execute_node(twin.quantized, node, values, rounding=rule)
+    if twin.int16 is not None:
+        from edgecnn.golden.int16 import execute_int16_node
+
+        return execute_int16_node(twin.int16, node, values, linear=rule)
+    from edgecnn.golden.dynamic import DynamicGraph
+
+    return DynamicGraph(twin.graph).node(node, values, rule)
+
+
+def rules_of(twin: Twin) -> tuple[str, ...]:
+    """The rules that are known of a precision; none in float32, where sums are all that there is to differ."""
+    if twin.quantized is not None:
+        from edgecnn.golden.integer import ROUNDINGS
+
+        return tuple(ROUNDINGS)
+    if twin.int16 is not None:
+        from edgecnn.golden.int16 import LINEAR
+
+        return tuple(LINEAR)
+    if twin.precision == "int8-dynamic":
+        from edgecnn.golden.dynamic import RULES
+
+        return tuple(RULES)
+    return ()
+
+
+def outputs_of(twin: Twin, values: Values) -> list[Array]:
+    """The outputs among a program's values: its integers, where it is one of integers."""
+    if twin.quantized is None:
+        return [values[o.value] for o in twin.graph.outputs]
+    from edgecnn.golden.mixed import as_integers
+
+    q = twin.quantized
+    return [as_integers(q, o.value, values[o.value]) for o in q.graph.outputs]
+
+
+def graph_inputs(
+    q: QuantizedGraph, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]
+) -> tuple[Array, ...]:
+    """Real inputs as the quantized graph's integers: what preprocessing inside the file makes of raw bytes, too."""
+    spec = artifact.spec.quantization
+    if spec is None or spec.io == "float32":
+        return tuple(q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True))
+    offset = 128 if spec.io == "uint8" else 0
+    stored = stored_inputs(manifest, artifact, inputs)
+    axes = [i.axes[artifact.format] for i in manifest.inputs]
+    return tuple(
+        (a.astype(np.int16) - offset).astype(np.int8).transpose(np.argsort(order))
+        for a, order in zip(stored, axes, strict=True)
+    )
+
+
+def run_integers(q: QuantizedGraph, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
+    """Every value of a quantized graph, sample by sample where the batch is not free."""
+    from edgecnn.golden.integer import execute_integer
+    from edgecnn.graph.verify import batch_is_free
+
+    if batch_is_free(q.graph):
+        return execute_integer(q, inputs, rounding=rule)
+    rows = [execute_integer(q, [a[i : i + 1] for a in inputs], rounding=rule) for i in range(len(inputs[0]))]
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+
+def _int16(params: Scale16, real: Array) -> Array:
+    """As LiteRT's kernel makes integers of an input; its reference kernel divides, and rounds half away from 0."""
+    with np.errstate(over="ignore"):
+        steps = np.rint(real.astype(np.float32) * (np.float32(1) / params.scale))
+    integers: Array = np.clip(steps, LOWEST, HIGHEST).astype(np.int16)
+    return integers
+
+
+def run_int16(q: QuantizedGraph16, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
+    """The same of int16 activations."""
+    from edgecnn.golden.int16 import execute_int16
+    from edgecnn.graph.verify import batch_is_free
+
+    if batch_is_free(q.graph):
+        return dict(execute_int16(q, inputs, linear=rule))
+    rows = [execute_int16(q, [a[i : i + 1] for a in inputs], linear=rule) for i in range(len(inputs[0]))]
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
