@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.export import export_tflite, export_tflite_int8
+from edgecnn.export.tflite.legalize import legalize
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer
 from edgecnn.graph.carry import carry_channel_order
@@ -147,6 +148,27 @@ def test_xnnpack_takes_all_of_shufflenet() -> None:
     interpreter.allocate_tensors()
     parts = [o for o in interpreter._get_ops_details() if o["op_name"] == "DELEGATE"]
     assert len(parts) == 1
+
+
+def test_long_concatenations_are_made_in_steps_the_narrowest_parts_first(infer) -> None:
+    layers = nn.ModuleList(nn.Conv2d(2, n, 1) for n in (8, 1, 2, 8, 8, 8, 8, 8, 8, 8, 8, 8))
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([layer(x) for layer in self.layers], 1)
+
+    x = torch.randn(2, 2, 4, 4)
+    graph = capture(Wide(), [x[:1]])
+    legal = legalize(graph)
+    joins = [n for n in legal.nodes if type(n.op).__name__ == "Concat"]
+    assert [len(n.inputs) for n in joins] == [5, 4, 5]
+    assert joins[0].shape[1] == 27
+    (found,) = infer("tflite", graph, export_tflite(graph, version="0"), [x.numpy()])
+    assert relative_error(found, Wide()(x).detach().numpy()) <= LIMIT
 
 
 @pytest.mark.parametrize(

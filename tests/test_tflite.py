@@ -12,6 +12,7 @@ from cases import CASES
 from cases_base import captured
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.export import export_tflite
@@ -120,6 +121,31 @@ def test_legalization_keeps_the_meaning(case) -> None:
     before, after = execute_float(graph, arrays), execute_float(legal, arrays)
     for old, new in zip(graph.outputs, legal.outputs, strict=True):
         assert np.allclose(before[old.value], after[new.value], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("before", "padding"),
+    [
+        (nn.ReLU(), "PAD"),
+        (nn.ReLU6(), "PAD"),
+        (nn.Sigmoid(), "PAD"),
+        (nn.Hardtanh(0.5, 2.0), "PAD"),
+        (nn.Sequential(nn.ReLU(), nn.AvgPool2d(2)), "PAD"),
+        (nn.Identity(), "PADV2"),
+        (nn.Hardtanh(), "PADV2"),
+        (nn.Tanh(), "PADV2"),
+    ],
+    ids=str,
+)
+def test_maxima_of_what_is_never_negative_are_padded_with_0(before: nn.Module, padding: str) -> None:
+    """XNNPACK takes a PAD, and leaves a PADV2 to TFLite."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), before, nn.MaxPool2d(3, 2, padding=1))
+    x = torch.randn(1, 1, 16, 16)
+    graph = capture(net, [x])
+    operators = export_tflite(graph, version="0").operators
+    assert [name for name in operators if name.startswith("PAD")] == [padding]
+    legal, want = legalize(graph), net(x).detach().numpy()
+    assert np.allclose(execute_float(legal, [x.numpy()])[legal.outputs[0].value], want, atol=1e-6)
 
 
 def _windows(size: int, kernel: int, stride: int, before: int, count: int) -> list[tuple[int, int]]:

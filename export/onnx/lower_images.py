@@ -30,8 +30,9 @@ def lower_conv_transpose2d(w: OnnxWriter, node: Node, op: ops.ConvTranspose2d) -
 
 
 def lower_gather(w: OnnxWriter, node: Node, op: ops.Gather) -> None:
-    """Gather."""
-    w.emit("Gather", node, [w.tensor(op.x), w.integers(op.indices)], axis=op.axis)
+    """Gather, with indices of four bytes."""
+    name = "int32:" + ",".join(map(str, op.indices))
+    w.emit("Gather", node, [w.tensor(op.x), w.initializer(name, np.array(op.indices, np.int32))], axis=op.axis)
 
 
 def lower_gather_image(w: OnnxWriter, node: Node, op: ops.GatherImage) -> None:

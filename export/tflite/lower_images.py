@@ -12,7 +12,7 @@ from edgecnn.graph.graph import Node
 
 
 def lower_gather(w: TfliteWriter, node: Node, op: ops.Gather) -> None:
-    """GATHER along the axis where it is stored."""
+    """GATHER along the axis where it is stored; channels of few runs are STRIDED_SLICE and CONCATENATION."""
     axes = w.layout(op.x)
     inputs = [w.read(op.x, axes, node), w.integers(op.indices)]
     w.emit("GATHER", node, inputs, axes, ("GatherOptions", {"axis": axes.index(op.axis)}))
