@@ -54,6 +54,8 @@ class Fold:
         right: Blocks of padding on the right; on the left there are ``-first``.
         read: Channels of the image as it is read, those of zeros included.
         given: Channels of the result as it is given, those of zeros included.
+        planes: Whether a block read holds the places of its first channel, then of the next, and so on, which is less
+            to move where the image comes with its channels first; else the channels of its first place, and so on.
     """
 
     inputs: int
@@ -63,6 +65,7 @@ class Fold:
     right: int
     read: int
     given: int
+    planes: bool = False
 
     def convolution(self, op: Conv2d) -> Conv2d:
         """The convolution of blocks."""
@@ -95,7 +98,8 @@ class Fold:
             row[place, :outs, :ins, :, start : start + columns] = wide
         row = row[..., before : before + self.width * self.inputs]
         split = row.reshape(self.outputs * self.given, self.read, rows, self.width, self.inputs)
-        return np.ascontiguousarray(split.transpose(0, 4, 1, 2, 3)).reshape(len(split), -1, rows, self.width)
+        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
+        return np.ascontiguousarray(split.transpose(order)).reshape(len(split), -1, rows, self.width)
 
     def image(self, x: Array, fill: int) -> Array:
         """An image (N, C, H, W) as it is read: (N, g * read, H, W / g)."""
@@ -104,7 +108,8 @@ class Fold:
         wide = np.pad(x, ((0, 0), (0, self.read - channels), (0, 0), (0, beyond)), constant_values=fill)
         blocks = (width + beyond) // self.inputs
         split = wide.reshape(samples, self.read, height, blocks, self.inputs)
-        return split.transpose(0, 4, 1, 2, 3).reshape(samples, -1, height, blocks)
+        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
+        return split.transpose(order).reshape(samples, -1, height, blocks)
 
     def beyond(self, width: int) -> int:
         """Places of padding behind rows of so many, which are no whole blocks."""
@@ -129,7 +134,8 @@ def fold_of(q: QuantizedGraph, node: Node) -> Fold | None:
     op = node.op
     if not isinstance(op, Conv2d) or op.groups > 1 or node.name in q.skipped or op.x in q.graph.constants:
         return None
-    return _cheapest(q.graph.shapes[op.x], q.graph.shapes[op.weight], node, op)
+    fold = _cheapest(q.graph.shapes[op.x], q.graph.shapes[op.weight], node, op)
+    return fold and replace(fold, planes=op.x in {i.name for i in q.graph.inputs} and fold.inputs > 1)
 
 
 def _cheapest(image: tuple[int, ...], weight: tuple[int, ...], node: Node, op: Conv2d) -> Fold | None:

@@ -99,7 +99,7 @@ class FoldingWriter(MixedQdqWriter):
             cut = self._shaped(cut, f"{name}.places", (*shape, reach))
             cut = self._cut(cut, f"{name}.inside", (before, before + fold.width * fold.inputs, 4))
         split = self._shaped(cut, f"{name}.split", (*shape, fold.width, fold.inputs))
-        moved = self._to(split, f"{name}.moved", (3, 0, 5, 1, 2, 4))
+        moved = self._to(split, f"{name}.moved", (3, 0, 1, 5, 2, 4) if fold.planes else (3, 0, 5, 1, 2, 4))
         folded = (fold.outputs * fold.given, fold.inputs * fold.read, rows, fold.width)
         return self._shaped(moved, f"{name}.q", folded)
 
@@ -116,7 +116,10 @@ class FoldingWriter(MixedQdqWriter):
                 integers = self.node("Pad", [integers, pads, params[1]], f"{name}.wide")
             if fold.inputs > 1:
                 shape = (fold.read * fold.inputs, height, (width + beyond) // fold.inputs)
-                integers = self._refolded(integers, name, fold.read, shape)
+                if fold.planes:
+                    integers = self._planes(integers, name, fold, shape)
+                else:
+                    integers = self._refolded(integers, name, fold.read, shape)
             self._blocks[key] = self.node("DequantizeLinear", [integers, *params], f"{name}.real")
         return self._blocks[key]
 
@@ -131,6 +134,14 @@ class FoldingWriter(MixedQdqWriter):
         if fold.given > channels:
             integers = self._cut(integers, f"{node.name}.narrow", (0, channels, 1))
         return integers
+
+    def _planes(self, integers: str, name: str, fold: Fold, shape: tuple[int, int, int]) -> str:
+        """Integers of an image with its channels first as blocks (channels, rows, blocks) that hold them in order."""
+        channels, rows, blocks = shape
+        split = self._shaped(integers, f"{name}.split", (0, fold.read, rows * blocks, fold.inputs))
+        moved = self._to(split, f"{name}.moved", (0, 2, 1, 3))
+        joined = self._shaped(moved, f"{name}.joined", (0, rows, blocks, channels))
+        return self._to(joined, name, CHANNELS_FIRST)
 
     def _refolded(self, integers: str, name: str, channels: int, shape: tuple[int, int, int]) -> str:
         """Integers of an image of so many channels as one of another (channels, rows, places)."""
