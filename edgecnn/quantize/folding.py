@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.graph.graph import Node
-from edgecnn.graph.ops import Conv2d, ValueName
+from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.graph.qparams import Int8
 from edgecnn.graph.shapes import Padding
 from edgecnn.quantize.quantize import QuantizedGraph
@@ -54,6 +54,10 @@ class Fold:
         right: Blocks of padding on the right; on the left there are ``-first``.
         read: Channels of the image as it is read, those of zeros included.
         given: Channels of the result as it is given, those of zeros included.
+        planes: Whether a block read holds the places of its first channel, then of the next, and so on, which is less
+            to move where the image comes with its channels first; else the channels of its first place, and so on.
+        halves: Whether a block given holds its even places, then its odd ones. As an image of blocks half as long that
+            is what a pooling of two by two takes: it has fewer windows then, of more channels.
     """
 
     inputs: int
@@ -63,6 +67,8 @@ class Fold:
     right: int
     read: int
     given: int
+    planes: bool = False
+    halves: bool = False
 
     def convolution(self, op: Conv2d) -> Conv2d:
         """The convolution of blocks."""
@@ -94,8 +100,11 @@ class Fold:
             start = before + self.shift(op, place)
             row[place, :outs, :ins, :, start : start + columns] = wide
         row = row[..., before : before + self.width * self.inputs]
+        if self.halves:
+            row = np.concatenate([row[::2], row[1::2]])
         split = row.reshape(self.outputs * self.given, self.read, rows, self.width, self.inputs)
-        return np.ascontiguousarray(split.transpose(0, 4, 1, 2, 3)).reshape(len(split), -1, rows, self.width)
+        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
+        return np.ascontiguousarray(split.transpose(order)).reshape(len(split), -1, rows, self.width)
 
     def image(self, x: Array, fill: int) -> Array:
         """An image (N, C, H, W) as it is read: (N, g * read, H, W / g)."""
@@ -104,7 +113,8 @@ class Fold:
         wide = np.pad(x, ((0, 0), (0, self.read - channels), (0, 0), (0, beyond)), constant_values=fill)
         blocks = (width + beyond) // self.inputs
         split = wide.reshape(samples, self.read, height, blocks, self.inputs)
-        return split.transpose(0, 4, 1, 2, 3).reshape(samples, -1, height, blocks)
+        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
+        return split.transpose(order).reshape(samples, -1, height, blocks)
 
     def beyond(self, width: int) -> int:
         """Places of padding behind rows of so many, which are no whole blocks."""
@@ -129,7 +139,23 @@ def fold_of(q: QuantizedGraph, node: Node) -> Fold | None:
     op = node.op
     if not isinstance(op, Conv2d) or op.groups > 1 or node.name in q.skipped or op.x in q.graph.constants:
         return None
-    return _cheapest(q.graph.shapes[op.x], q.graph.shapes[op.weight], node, op)
+    fold = _cheapest(q.graph.shapes[op.x], q.graph.shapes[op.weight], node, op)
+    if fold is None:
+        return None
+    first = op.x in {i.name for i in q.graph.inputs}
+    halves = fold.outputs % 4 == 0 and fold.given == node.shape[1] and _pooled(q, node)
+    return replace(fold, planes=first and fold.inputs > 1, halves=halves)
+
+
+def _pooled(q: QuantizedGraph, node: Node) -> bool:
+    """Whether all that reads a value is one pooling of two by two."""
+    readers = [n for n in q.graph.nodes if node.name in n.inputs]
+    if len(readers) != 1 or any(o.value == node.name for o in q.graph.outputs) or readers[0].name in q.skipped:
+        return False
+    match readers[0].op:
+        case MaxPool2d(kernel=(2, 2), stride=(2, 2), dilation=(1, 1), padding=padding):
+            return not any(padding)
+    return False
 
 
 def _cheapest(image: tuple[int, ...], weight: tuple[int, ...], node: Node, op: Conv2d) -> Fold | None:

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from edgecnn.export.onnx.lower import conv_attributes
 from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
 from edgecnn.export.onnx.mixed import MixedQdqWriter
+from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Conv2d, DepthToSpace, Op, ValueName
+from edgecnn.graph.ops import Conv2d, DepthToSpace, MaxPool2d, Op, ValueName
 from edgecnn.quantize.folding import Fold, folds, spread
 from edgecnn.quantize.quantize import QuantizedGraph
 
@@ -52,6 +53,11 @@ class FoldingWriter(MixedQdqWriter):
         rows = self.graph.shapes[op.weight][2]
         given = conv_attributes(self, fold.convolution(op)) | {"kernel_shape": [rows, fold.width]}
         self.emit_activated("Conv", node, inputs, **given)
+
+    def places(self, value: ValueName) -> list[Place]:
+        """As before; none of a value whose image no tensor holds as it is."""
+        fold = self.folds.get(value)
+        return [] if fold is not None and fold.halves else super().places(value)
 
     def write_depth_to_space(self, node: Node, op: DepthToSpace) -> None:
         """Add what moves whole rows of channels, where ONNX Runtime's DepthToSpace moves one element at a time."""
@@ -98,8 +104,10 @@ class FoldingWriter(MixedQdqWriter):
         if reach > fold.width * fold.inputs:
             cut = self._shaped(cut, f"{name}.places", (*shape, reach))
             cut = self._cut(cut, f"{name}.inside", (before, before + fold.width * fold.inputs, 4))
-        split = self._shaped(cut, f"{name}.split", (*shape, fold.width, fold.inputs))
-        moved = self._to(split, f"{name}.moved", (3, 0, 5, 1, 2, 4))
+        halves = 2 if fold.halves else 1
+        parts = (fold.outputs // halves, halves, fold.width, fold.inputs)
+        split = self._shaped(cut, f"{name}.split", (*shape[:3], *parts))
+        moved = self._to(split, f"{name}.moved", (4, 3, 0, 1, 6, 2, 5) if fold.planes else (4, 3, 0, 6, 1, 2, 5))
         folded = (fold.outputs * fold.given, fold.inputs * fold.read, rows, fold.width)
         return self._shaped(moved, f"{name}.q", folded)
 
@@ -116,15 +124,24 @@ class FoldingWriter(MixedQdqWriter):
                 integers = self.node("Pad", [integers, pads, params[1]], f"{name}.wide")
             if fold.inputs > 1:
                 shape = (fold.read * fold.inputs, height, (width + beyond) // fold.inputs)
-                integers = self._refolded(integers, name, fold.read, shape)
+                if fold.planes:
+                    integers = self._planes(integers, name, fold, shape)
+                else:
+                    integers = self._refolded(integers, name, fold.read, shape)
             self._blocks[key] = self.node("DequantizeLinear", [integers, *params], f"{name}.real")
         return self._blocks[key]
 
     def _arranged(self, node: Node, integers: str) -> str:
         fold = self.folds.get(node.name)
         if fold is None:
-            return super()._arranged(node, integers)
+            pooled = self.folds.get(node.op.x) if isinstance(node.op, MaxPool2d) else None
+            if pooled is None or not pooled.halves:
+                return super()._arranged(node, integers)
+            return self._refolded(integers, f"{node.name}.image", node.shape[1] * pooled.outputs // 2, node.shape[1:])
         _, channels, height, width = node.shape
+        if fold.halves:
+            shape = (channels * fold.outputs // 2, height, 2 * width // fold.outputs)
+            return self._refolded(integers, f"{node.name}.halves", 2 * shape[0], shape)
         if fold.outputs > 1:
             taken = fold.given * fold.outputs
             integers = self._refolded(integers, f"{node.name}.image", taken, (fold.given, height, width))
@@ -132,7 +149,15 @@ class FoldingWriter(MixedQdqWriter):
             integers = self._cut(integers, f"{node.name}.narrow", (0, channels, 1))
         return integers
 
-    def _refolded(self, integers: str, name: str, channels: int, shape: tuple[int, int, int]) -> str:
+    def _planes(self, integers: str, name: str, fold: Fold, shape: tuple[int, int, int]) -> str:
+        """Integers of an image with its channels first as blocks (channels, rows, blocks) that hold them in order."""
+        channels, rows, blocks = shape
+        split = self._shaped(integers, f"{name}.split", (0, fold.read, rows * blocks, fold.inputs))
+        moved = self._to(split, f"{name}.moved", (0, 2, 1, 3))
+        joined = self._shaped(moved, f"{name}.joined", (0, rows, blocks, channels))
+        return self._to(joined, name, CHANNELS_FIRST)
+
+    def _refolded(self, integers: str, name: str, channels: int, shape: tuple[int, ...]) -> str:
         """Integers of an image of so many channels as one of another (channels, rows, places)."""
         last = self._to(integers, f"{name}.last", CHANNELS_LAST) if channels > 1 else integers
         split = self._shaped(last, f"{name}.split", (0, *shape[1:], shape[0]))
