@@ -5,7 +5,7 @@ of the tests (tests/cases.py), each with its settings and shapes once, and of ea
 not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
 rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
 named. ``--places 'litert*,*@pi3'`` measures these only. ``--write`` keeps what was measured in
-benchmarks/operators_on_runtimes.json, after every place, and makes the tables of docs/runtimes.md of that: places that
+benchmarks/operators_on_runtimes.jsonl, after every place, and makes the tables of docs/runtimes.md of that: places that
 were not measured now stay as they were. Without it, tables of what was measured now are printed. Boards must have been
 built (``edgecnn targets emulate``); runtimes that are missing are said.
 """
@@ -34,7 +34,7 @@ from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.hosts.local import LocalHost
 
 PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
-MEASURED = Path(__file__).with_suffix(".json")
+MEASURED = Path(__file__).with_suffix(".jsonl")
 BEGIN, END = "<!-- operators: benchmarks/operators_on_runtimes.py -->", "<!-- end of operators -->"
 SLOW = 600.0
 HERE = "here"
@@ -125,25 +125,25 @@ def reasons(found: Mapping[str, Cells], precision: str, kinds: Sequence[str]) ->
 
 def read_measured(each: int | None) -> dict[str, Cells]:
     """What was measured before with as many operators of each kind, by place."""
-    if not MEASURED.exists():
-        return {}
-    kept = json.loads(MEASURED.read_text(encoding="utf-8"))
-    if kept["each"] != each:
-        sys.exit(f"{MEASURED.name} holds {kept['each']} operators of each kind: --each {kept['each']}, or remove it")
-    return {
-        place: {(kind, p): Cell(**cell) for p, cells in own.items() for kind, cell in cells.items()}
-        for place, own in kept["places"].items()
-    }
+    found: dict[str, Cells] = defaultdict(dict)
+    for line in MEASURED.read_text(encoding="utf-8").splitlines() if MEASURED.exists() else []:
+        row = json.loads(line)
+        if row["each"] != each:
+            sys.exit(f"{MEASURED.name} holds {row['each']} operators of each kind: --each {row['each']}, or remove it")
+        found[row["place"]] |= {(kind, row["precision"]): Cell(**cell) for kind, cell in row["cells"].items()}
+    return dict(found)
 
 
 def write(found: Mapping[str, Cells], order: Sequence[str], precisions: Sequence[str], each: int | None) -> None:
     """Keep what was measured, and put the tables into the page."""
     found = {name: found[name] for name in [*order, *sorted(set(found) - set(order))] if name in found}
-    kept = {
-        name: {p: {kind: asdict(cell) for (kind, own), cell in cells.items() if own == p} for p in precisions}
-        for name, cells in found.items()
-    }
-    MEASURED.write_text(json.dumps({"each": each, "places": kept}, indent=1) + "\n", encoding="utf-8")
+    lines = []
+    for name, cells in found.items():
+        for p in precisions:
+            # What is 0 or empty is the cell's default.
+            own = {k: {n: v for n, v in asdict(c).items() if v} for (k, q), c in cells.items() if q == p}
+            lines.append(json.dumps({"place": name, "precision": p, "each": each, "cells": own}))
+    MEASURED.write_text("\n".join(lines) + "\n", encoding="utf-8")
     text = "\n\n".join(f"### {p}\n\n{table(found, p)}" for p in precisions)
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(f"{page.split(BEGIN)[0]}{BEGIN}\n\n{text}\n\n{END}{page.split(END)[1]}", encoding="utf-8")
