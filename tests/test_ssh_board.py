@@ -6,6 +6,7 @@ proot gives the board's userland as ``/``, where plain ``qemu-aarch64 -L`` could
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,6 @@ import edgecnn
 from edgecnn.errors import TargetError
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import build_board
-from edgecnn.targets.hosts.host import survey
 from edgecnn.targets.hosts.steady import open_steady
 
 SLOW = 300.0  # seconds: emulated, and on a busy machine
@@ -88,24 +88,15 @@ def bundle(tmp_path_factory):
     )
 
 
-def test_the_board_says_what_it_is(device) -> None:
-    host = kitchen(device)
-    found = survey(host, time_limit=SLOW)
-    assert not found.problems
-    assert {"onnxruntime", "litert"} <= set(found.runtimes)
-    with host.start(time_limit=SLOW) as connection:
-        assert connection.hello().machine == "aarch64"
-        probed = connection.probe()
-    assert probed.board == load_board("pi4").arm.model
-    assert probed.cores == load_board("pi4").cores
+def test_the_board_says_what_it_is(probed) -> None:
+    agent, machine = probed["agent"], probed["machine"]
+    assert {"onnxruntime", "litert"} <= set(agent["runtimes"])
+    assert (probed["kind"], agent["machine"], probed["notes"]) == ("ssh", "aarch64", [])
+    assert machine["board"] == load_board("pi4").arm.model
+    assert machine["cores"] == load_board("pi4").cores
 
 
-def test_commands_end_to_end(device, bundle, run_in) -> None:
-    (run_in.folder / "targets.toml").write_text(
-        f'[hosts.kitchen]\nssh = "device"\nconfig = "{device.config}"\npython = "python3.11"\nconnect_timeout = 60\n'
-    )
-    probed = json.loads(run_in("targets", "probe", "kitchen", "--time-limit", SLOW, "--json", "-"))
-    assert (probed["kind"], probed["agent"]["machine"]) == ("ssh", "aarch64")
+def test_commands_end_to_end(probed, bundle, run_in) -> None:
     report = json.loads(run_in("check", bundle.directory, "--target", "@kitchen", "--time-limit", SLOW, "--json", "-"))
     assert report["passed"]
     assert {v["target"] for v in report["verdicts"]} == {"onnxruntime@kitchen", "litert@kitchen"}
@@ -133,17 +124,26 @@ def test_what_is_no_model_is_refused_and_the_board_goes_on(device, bundle) -> No
         connection.open("onnxruntime", bundle.artifact("onnx", "int8").path.read_bytes(), "net.onnx")
 
 
-@pytest.fixture
-def run_in(tmp_path, monkeypatch):
-    """Run a command in a project folder; its standard output, once it has ended well."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+@pytest.fixture(scope="module")
+def run_in(device, tmp_path_factory):
+    """Run a command in a project folder that names the board; its standard output, once it has ended well."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "targets.toml").write_text(
+        f'[hosts.kitchen]\nssh = "device"\nconfig = "{device.config}"\npython = "python3.11"\nconnect_timeout = 60\n'
+    )
+    own = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_DATA_HOME": str(folder / "data")}
 
     def run(*arguments):
         command = [sys.executable, "-c", "from edgecnn.cli import main; main()", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run.folder = tmp_path
+    run.folder = folder
     return run
+
+
+@pytest.fixture(scope="module")
+def probed(run_in):
+    """What the command says of the board: an agent in each environment, and one that looks at the machine."""
+    return json.loads(run_in("targets", "probe", "kitchen", "--time-limit", SLOW, "--json", "-"))
