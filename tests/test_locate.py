@@ -342,8 +342,10 @@ def test_a_verdict_names_layer_and_cause_and_the_command_tells(clean, tmp_path) 
     edit = onnx_constant("left.weight", add(0.5, 1, 2, 0, 0))
     planted(clean, tmp_path / "net", "onnx", "fp32", edit)
     command = ["check", str(tmp_path / "net"), "--target", "onnxruntime"]
-    result = CliRunner().invoke(cli, command, standalone_mode=False)
+    plot = tmp_path / "drift.svg"
+    result = CliRunner().invoke(cli, [*command, "--plot", str(plot)], standalone_mode=False)
     assert result.return_value == 1
+    assert "left (Conv2d) breaks its rule first, by" in plot.read_text()
     for word in ("layer: left (Conv2d left)", "cause: in the file, 1 of 576", "board local", "breaks its rule", "try:"):
         assert word in result.output
     quiet = CliRunner().invoke(cli, [*command, "--no-locate"], standalone_mode=False)

@@ -124,9 +124,9 @@ def check_command(
         raise UsageError(
             "--plot with --no-locate has no effect", why="what is drawn is what was located", hint="one of the two"
         )
-    drawn = True if given["plot_file"] is not None else None
+    drawn = given["plot_file"] is not None
     try:
-        loaded, data, report = _check(bundle, model, targets, time_limit, locating or drawn, given)
+        loaded, data, report = _check(bundle, model, targets, time_limit, True if drawn else locating, given)
     except EdgecnnError as error:
         _publish_error(reports, bundle, error)
         raise

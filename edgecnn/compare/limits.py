@@ -1,53 +1,56 @@
-"""What ``--limit METRIC=VALUE`` demands."""
+"""What ``--limit METRIC=VALUE`` demands of one file's outputs against another's, by the metrics that a check has."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgecnn.errors import UsageError
+from edgecnn.parity import limits as parity
+from edgecnn.parity.limits import Metric, check_value
 from edgecnn.parity.metrics import Difference
-
-AT_MOST, AT_LEAST = "at most", "at least"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """How a metric is read from a difference, and which side of a limit is the good one."""
-
-    read: Callable[[Difference], float | None]
-    side: str = AT_MOST
 
 
 def _rest(share: float | None) -> float | None:
     return None if share is None else 1 - share
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
+READ: Mapping[str, Callable[[Difference], float | None]] = MappingProxyType(
     {
-        "max_abs_error": Metric(lambda d: d.max_abs),
-        "mean_abs_error": Metric(lambda d: d.mean_abs),
-        "rmse": Metric(lambda d: d.rmse),
-        "relative_error": Metric(lambda d: d.relative),
-        "snr_db": Metric(lambda d: d.snr_db, AT_LEAST),
-        "psnr_db": Metric(lambda d: d.psnr_db, AT_LEAST),
-        "cosine": Metric(lambda d: d.cosine, AT_LEAST),
-        "top1_disagreement": Metric(lambda d: _rest(d.top1_agreement)),
-        "top5_disagreement": Metric(lambda d: _rest(d.top5_agreement)),
-        "nans": Metric(lambda d: d.nans),
-        "infinities": Metric(lambda d: d.infinities),
+        "max_abs_error": lambda d: d.max_abs,
+        "mean_abs_error": lambda d: d.mean_abs,
+        "rmse": lambda d: d.rmse,
+        "relative_error": lambda d: d.relative,
+        "snr_db": lambda d: d.snr_db,
+        "psnr_db": lambda d: d.psnr_db,
+        "cosine": lambda d: d.cosine,
+        "top1_disagreement": lambda d: _rest(d.top1_agreement),
+        "top5_disagreement": lambda d: _rest(d.top5_agreement),
+        "nans": lambda d: d.nans,
+        "infinities": lambda d: d.infinities,
     }
 )
-"""What is measured of B's outputs against A's, by the names that ``edgecnn check`` has for the same."""
+"""How metrics are read of B's outputs against A's."""
+_OWN: Mapping[str, Metric] = MappingProxyType(
+    {
+        "top5_disagreement": Metric(
+            words="the share of samples without the best class among the five best", share=True
+        ),
+        "nans": Metric(words="the number of values that are NaN"),
+        "infinities": Metric(words="the number of values that are infinite"),
+    }
+)
+"""Those that a check has no limits on: NaN and infinite values fail there whatever the limits say."""
+METRICS: Mapping[str, Metric] = MappingProxyType({name: _OWN.get(name) or parity.METRICS[name] for name in READ})
+"""What is measured, by name; for the same names the same as ``edgecnn check`` has."""
 
 
 def parse_limit(text: str) -> tuple[str, float]:
     """A metric's name and its limit.
 
     Raises:
-        UsageError: if it is no ``METRIC=VALUE``.
+        UsageError: if it is no ``METRIC=VALUE``, or the value has no meaning.
     """
     name, _, value = text.partition("=")
     try:
@@ -58,12 +61,13 @@ def parse_limit(text: str) -> tuple[str, float]:
         raise UsageError(
             f"--limit {text} is not METRIC=VALUE", hint=f"METRIC is one of {', '.join(METRICS)}, VALUE a number"
         )
+    check_value(METRICS[name], limit, f"--limit {text}")
     return name, limit
 
 
 def measured(difference: Difference) -> dict[str, float | None]:
     """All metrics by name; None where one does not apply."""
-    return {name: metric.read(difference) for name, metric in METRICS.items()}
+    return {name: read(difference) for name, read in READ.items()}
 
 
 def broken(metrics: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
@@ -76,6 +80,7 @@ def broken(metrics: Mapping[str, float | None], limits: Mapping[str, float]) -> 
         value = metrics[name]
         if value is None:
             reasons.append(f"{name} is not known of an output that is no row of {'six ' * (name[3] == '5')}scores")
-        elif not (value <= limit if METRICS[name].side == AT_MOST else value >= limit):
-            reasons.append(f"{name} is {value:.4g}, the limit is {METRICS[name].side} {limit:.4g}")
+        elif not METRICS[name].keeps(value, limit):
+            side = "at least" if METRICS[name].least else "at most"
+            reasons.append(f"{name} is {value:.4g}, the limit is {side} {limit:.4g}")
     return "; ".join(reasons)

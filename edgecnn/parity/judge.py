@@ -224,7 +224,7 @@ def _plain(found: Measured) -> dict[str, float]:
 
 
 def _plain_ruling(metric: str, value: float, limit: float) -> Ruling:
-    passed = value >= limit if metric in METRICS and METRICS[metric].least else value <= limit
+    passed = METRICS[metric].keeps(value, limit) if metric in METRICS else value <= limit
     reason = "" if passed else f"{_words(metric)} is {value:.3g}, the limit is {limit:.3g}"
     outcome: Outcome = "passed" if passed else "failed"
     return Ruling(metric=metric, value=value, limit=limit, outcome=outcome, passed=passed, reason=reason)

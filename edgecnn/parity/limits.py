@@ -51,6 +51,10 @@ class Metric:
     share: bool = False
     sampled: bool = False
 
+    def keeps(self, value: float, limit: float) -> bool:
+        """Whether a value is within a limit; NaN is within none."""
+        return value >= limit if self.least else value <= limit
+
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
@@ -203,7 +207,16 @@ def _check(precision: str, metric: str, value: float, label: str, *, where: str 
         near = difflib.get_close_matches(metric, METRICS, n=1)
         hint = f"{near[0]}; all: {', '.join(METRICS)}" if near else f"one of: {', '.join(METRICS)}"
         raise UsageError(f"{label}: there is no metric {metric!r}", where=where, hint=hint)
-    if not math.isfinite(value) or (value < 0 and not METRICS[metric].least):
+    check_value(METRICS[metric], value, label, where=where)
+
+
+def check_value(metric: Metric, value: float, label: str, *, where: str = "") -> None:
+    """Refuse a limit that has no meaning.
+
+    Raises:
+        UsageError: if it is not finite, below 0 where less is better, or more than all of a share.
+    """
+    if not math.isfinite(value) or (value < 0 and not metric.least):
         raise UsageError(f"{label}: {value:g} is no limit", where=where, hint="a number from 0 on")
-    if METRICS[metric].share and value > 1:
+    if metric.share and value > 1:
         raise UsageError(f"{label}: {value:g} is more than all", where=where, hint="a share: 0.02 is two points")

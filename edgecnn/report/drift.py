@@ -13,10 +13,12 @@ from edgecnn.report.svg import SERIES, Canvas, shortened, text_width
 TITLE = "Drift along the network"
 _SUBTITLE = "the largest error of each value while the whole runs, against the golden executor, in running order"
 _ROW, _PLOT, _EDGE, _TOP = 19.0, 460.0, 20.0, 62.0
-_ZERO, _END = 56.0, 34.0
+_ZERO, _END = 56.0, 64.0
 """Widths left of and right of the logarithmic part: there are errors of 0, and values that are no numbers."""
 _LABEL = 40
 """Letters of a module's path at most."""
+_BOLD = 1.08
+"""How much wider a bold text is."""
 _BREAKS = "first to break its rule"
 _UNITS: Mapping[str, tuple[str, str, float, float]] = {
     "LSB": ("Integers", "largest difference in LSB, logarithmic", 1.0, 1e2),
@@ -101,7 +103,7 @@ class _Panel:
         self._low, self._high = _decades(unit, found)
         self._bad = not all(map(math.isfinite, found))
         modules, operators = ([pair[i] for pair in self._labels] for i in (0, 1))
-        self.column = _EDGE + max((text_width(shortened(m, _LABEL)) for m in modules), default=0.0) + 16
+        self.column = _EDGE + max((text_width(shortened(m, _LABEL)) for m in modules), default=0.0) * _BOLD + 16
         self.left = self.column + max(map(text_width, operators), default=0.0) + 14
 
     @property
@@ -197,7 +199,7 @@ class _Panel:
             return self.left + _ZERO / 2
         begin, end = self.left + _ZERO, self.left + _PLOT - (_END if self._bad else 8)
         if not math.isfinite(value):
-            return self.left + _PLOT - _END / 2
+            return self.left + _PLOT - _END / 3
         share = (math.log10(value) - self._low) / (self._high - self._low)
         return begin + min(max(share, 0.0), 1.0) * (end - begin)
 
