@@ -47,8 +47,10 @@ class FoldingWriter(MixedQdqWriter):
         biases = self._tiled(f"{node.name}.bias.q", np.pad(self._q.biases[node.name], (0, extra)), fold.outputs)
         inputs = [
             self._blocked(op.x, fold),
-            self._decoded_by(f"{node.name}.weights", self._folded_weights(node, op, fold), np.int8, scales, fold),
-            self._decoded_by(f"{node.name}.bias", biases, np.int32, scales * self._q.activations[op.x].scale, fold),
+            self._decoded_by(f"{node.name}.weights", self._folded_weights(node, op, fold), scales, fold, weights=True),
+            self._decoded_by(
+                f"{node.name}.bias", biases, scales * self._q.activations[op.x].scale, fold, weights=False
+            ),
         ]
         rows = self.graph.shapes[op.weight][2]
         given = conv_attributes(self, fold.convolution(op)) | {"kernel_shape": [rows, fold.width]}
@@ -72,12 +74,13 @@ class FoldingWriter(MixedQdqWriter):
         inputs = [self._integers[node.name], *self._params(self._q.activations[node.name])]
         self._dequantized[node.name] = self.node("DequantizeLinear", inputs, result, name=f"{result}.dequantize")
 
-    def _decoded_by(self, name: str, integers: str, dtype: type, scales: npt.NDArray[np.float32], fold: Fold) -> str:
+    def _decoded_by(
+        self, name: str, integers: str, scales: npt.NDArray[np.float32], fold: Fold, *, weights: bool
+    ) -> str:
         """Integers dequantized, by a scale for each channel of each place of a block."""
         scale = self._tiled(f"{name}.scale", scales, fold.outputs)
-        kind = np.dtype(dtype)
-        zero = self._tiled(f"{kind.name}:zeros:{fold.given}", np.zeros(fold.given, kind), fold.outputs)
-        return self.node("DequantizeLinear", [integers, scale, zero], name, axis=0)
+        zero = [self._tiled(f"int8:zeros:{fold.given}", np.zeros(fold.given, np.int8), fold.outputs)] * weights
+        return self.node("DequantizeLinear", [integers, scale, *zero], name, name="", axis=0)
 
     def _tiled(self, name: str, array: npt.NDArray[Any], times: int) -> str:
         """Numbers in so many copies, made when the file is loaded where that makes it smaller."""
@@ -85,31 +88,31 @@ class FoldingWriter(MixedQdqWriter):
             return self.initializer(f"{name}:{times}", np.tile(array, times))
         if (name, times) not in self._tiles:
             parts = [self.initializer(name, array), self.integers([times])]
-            self._tiles[name, times] = self.node("Tile", parts, f"{name}:{times}")
+            self._tiles[name, times] = self.node("Tile", parts, f"{name}:{times}", name="")
         return self._tiles[name, times]
 
     def _folded_weights(self, node: Node, op: Conv2d, fold: Fold) -> str:
         """:meth:`~edgecnn.quantize.folding.Fold.weights`, made of the layer's own when the file is loaded."""
-        weights, name = spread(self._q.weights[op.weight].integers, op.dilation[1]), f"{node.name}.weights"
-        own = self.initializer(f"{name}.own" if op.dilation[1] > 1 else f"{op.weight}.q", weights)
+        weights, name = spread(self._q.weights[op.weight].integers, op.dilation[1]), f"{node.name}.w"
+        own = self.initializer(f"{node.name}.own" if op.dilation[1] > 1 else f"{op.weight}.q", weights)
         outs, ins, rows, columns = weights.shape
         before, reach = fold.reach(op, columns)
         start = before + fold.shift(op, 0)
         # Copies one after the other, cut into rows that are shorter by the stride: each row begins later by that much.
         pads = (0, 0, 0, start, fold.given - outs, fold.read - ins, 0, reach + op.stride[1] - start - columns)
-        row = self.node("Pad", [own, self.integers(pads)], f"{name}.row")
-        copies = self.node("Tile", [row, self.integers((1, 1, 1, fold.outputs))], f"{name}.copies")
-        cut = self._cut(copies, f"{name}.cut", (0, fold.outputs * reach, 3))
+        row = self.node("Pad", [own, self.integers(pads)], f"{name}1")
+        copies = self.node("Tile", [row, self.integers((1, 1, 1, fold.outputs))], f"{name}2")
+        cut = self._cut(copies, f"{name}3", (0, fold.outputs * reach, 3))
         shape = (fold.given, fold.read, rows, fold.outputs)
         if reach > fold.width * fold.inputs:
-            cut = self._shaped(cut, f"{name}.places", (*shape, reach))
-            cut = self._cut(cut, f"{name}.inside", (before, before + fold.width * fold.inputs, 4))
+            cut = self._shaped(cut, f"{name}4", (*shape, reach))
+            cut = self._cut(cut, f"{name}5", (before, before + fold.width * fold.inputs, 4))
         halves = 2 if fold.halves else 1
         parts = (fold.outputs // halves, halves, fold.width, fold.inputs)
-        split = self._shaped(cut, f"{name}.split", (*shape[:3], *parts))
-        moved = self._to(split, f"{name}.moved", (4, 3, 0, 1, 6, 2, 5) if fold.planes else (4, 3, 0, 6, 1, 2, 5))
+        split = self._shaped(cut, f"{name}6", (*shape[:3], *parts))
+        moved = self._to(split, f"{name}7", (4, 3, 0, 1, 6, 2, 5) if fold.planes else (4, 3, 0, 6, 1, 2, 5))
         folded = (fold.outputs * fold.given, fold.inputs * fold.read, rows, fold.width)
-        return self._shaped(moved, f"{name}.q", folded)
+        return self._shaped(moved, f"{node.name}.weights.q", folded)
 
     def _blocked(self, value: ValueName, fold: Fold) -> str:
         """The dequantized tensor of an image as a fold reads it."""
@@ -152,9 +155,10 @@ class FoldingWriter(MixedQdqWriter):
     def _planes(self, integers: str, name: str, fold: Fold, shape: tuple[int, int, int]) -> str:
         """Integers of an image with its channels first as blocks (channels, rows, blocks) that hold them in order."""
         channels, rows, blocks = shape
-        split = self._shaped(integers, f"{name}.split", (0, fold.read, rows * blocks, fold.inputs))
-        moved = self._to(split, f"{name}.moved", (0, 2, 1, 3))
-        joined = self._shaped(moved, f"{name}.joined", (0, rows, blocks, channels))
+        if fold.read > 1:
+            split = self._shaped(integers, f"{name}.split", (0, fold.read, rows * blocks, fold.inputs))
+            integers = self._to(split, f"{name}.moved", (0, 2, 1, 3))
+        joined = self._shaped(integers, f"{name}.joined", (0, rows, blocks, channels))
         return self._to(joined, name, CHANNELS_FIRST)
 
     def _refolded(self, integers: str, name: str, channels: int, shape: tuple[int, ...]) -> str:

@@ -168,6 +168,7 @@ class QdqWriter(OnnxWriter):
         inputs = [
             self.initializer(f"{name}.q", integers),
             self.initializer(f"{name}.scale", np.asarray(scales, np.float32)),
-            self.initializer(f"{name}.zero", np.full(len(scales), zero, integers.dtype)),
         ]
-        return self.node("DequantizeLinear", inputs, name, axis=axis)
+        if integers.dtype != np.int32:  # which have none
+            inputs.append(self.initializer(f"{name}.zero", np.full(len(scales), zero, integers.dtype)))
+        return self.node("DequantizeLinear", inputs, name, name="", axis=axis)

@@ -85,10 +85,17 @@ class OnnxWriter:
         name = self._step_name(f"{node.name}.{step}") if step else node.name
         return self.node(operator, inputs, name if step else self.result(node), name=name, **attributes)
 
-    def node(self, operator: str, inputs: Sequence[str], result: str, *, name: str = "", **attributes: Any) -> str:
-        """Add an ONNX node as it is, attributes that are None left out; gives the name of its tensor."""
+    def node(
+        self, operator: str, inputs: Sequence[str], result: str, *, name: str | None = None, **attributes: Any
+    ) -> str:
+        """Add an ONNX node as it is, attributes that are None left out; gives the name of its tensor.
+
+        The node bears that name too, if no other is given; an empty one is for what is folded at loading.
+        """
         given = {k: v for k, v in attributes.items() if v is not None}
-        self._nodes.append(helper.make_node(operator, list(inputs), [result], name=name or result, **given))
+        self._nodes.append(
+            helper.make_node(operator, list(inputs), [result], name=result if name is None else name, **given)
+        )
         return result
 
     def flatten(self, node: Node, value: ValueName) -> str:
