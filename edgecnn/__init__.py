@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecnn.bench.run import BenchReport, bench_bundle
     from edgecnn.bundle import Bundle, load_bundle
+    from edgecnn.checking import check_bundle
     from edgecnn.compare import CompareReport, compare_files
     from edgecnn.errors import EdgecnnError
-    from edgecnn.parity.check import CheckReport, check_bundle
+    from edgecnn.parity.check import CheckReport
     from edgecnn.pipeline import export_model
 
 __version__ = "0.1.0"
@@ -37,7 +38,7 @@ _HOMES = {
     "CompareReport": "edgecnn.compare",
     "EdgecnnError": "edgecnn.errors",
     "bench_bundle": "edgecnn.bench.run",
-    "check_bundle": "edgecnn.parity.check",
+    "check_bundle": "edgecnn.checking",
     "compare_files": "edgecnn.compare",
     "export_model": "edgecnn.pipeline",
     "load_bundle": "edgecnn.bundle",

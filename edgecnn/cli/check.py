@@ -155,12 +155,11 @@ def _check(
     given: dict[str, Any],
 ) -> tuple[Bundle, Dataset | None, CheckReport]:
     from edgecnn.bundle import load_bundle
+    from edgecnn.checking import check_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
-    from edgecnn.locate.constants import file_differences
     from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
-    from edgecnn.parity.check import check_bundle
     from edgecnn.parity.limits import Limits
 
     if model is None and (given["weights"] or given["arguments"]):
@@ -183,7 +182,6 @@ def _check(
             progress=progress,
             limits=limits,
             baseline=baseline,
-            inspect=file_differences(loaded),
         )
         if locating is not False:
             report = locate_failures(

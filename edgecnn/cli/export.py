@@ -76,7 +76,7 @@ def export_command(
     bundle, reference_notes = done.bundle, list(done.notes)
     report = None
     if check:
-        from edgecnn.parity.check import check_bundle
+        from edgecnn.checking import check_bundle
 
         with progress_bar("checking") as progress:
             report = check_bundle(bundle, progress=progress)

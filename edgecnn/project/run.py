@@ -118,9 +118,8 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
-    from edgecnn.locate.constants import file_differences
+    from edgecnn.checking import check_bundle
     from edgecnn.locate.report import locate_failures
-    from edgecnn.parity.check import check_bundle
 
     bundle = exported.bundle
     try:
@@ -134,7 +133,6 @@ def _check(
             progress=progress,
             limits=plan.limits,
             baseline=baseline,
-            inspect=file_differences(bundle),
         )
         report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
