@@ -398,10 +398,6 @@ def test_saturation_without_vnni(tmp_path: Path) -> None:
         target = shared_target(slow, "onnxruntime", "x86-64-v3")
         report = locate_failures(bundle, check_bundle(bundle, targets=[target]), targets=[target])
     assert report.exit_code == 1
-<<<<<<< HEAD
-    assert report.verdicts[0].layer.startswith("0")
-=======
     assert report.verdicts[0].layer.startswith("0")  # the first of those that go wrong
->>>>>>> ortint8
     assert "int16" in report.verdicts[0].cause
     assert "int8-7bit" in report.verdicts[0].cause
