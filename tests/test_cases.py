@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
 import numpy as np
 import onnx
 import pytest
@@ -19,8 +22,17 @@ from edgecnn.parity.metrics import relative_error
 
 def _reference(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
     with torch.no_grad():
-        leaves = pytree.tree_leaves(module(*(x.clone() for x in inputs)))
-    return [t.numpy() for t in leaves if t is not None]
+        return [t.numpy() for t in _leaves(module(*(x.clone() for x in inputs))) if t is not None]
+
+
+def _leaves(result: object) -> Iterator[torch.Tensor | None]:
+    """Tensors in the order of the outputs, in dataclasses too, which torch may not know yet."""
+    for leaf in pytree.tree_leaves(result, is_leaf=is_dataclass):
+        if is_dataclass(leaf):
+            for part in fields(leaf):
+                yield from _leaves(getattr(leaf, part.name))
+        else:
+            yield leaf
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
