@@ -142,10 +142,11 @@ def test_profiles_lead_back_to_modules(report):
         ("7.flatten.q", "7"),
         ("head.linear", "head.linear"),  # a module of the user's own
         ("classifier.1.linear", "classifier.1"),
+        ("lone", "lone"),  # not what operators without a name are called
     ],
 )
 def test_names_lead_back_to_modules(name, module):
-    known = {"stack.conv", "x", "x.q", "7", "7.flatten", "7.flatten.q", "head.linear", "classifier.1"}
+    known = {"stack.conv", "x", "x.q", "7", "7.flatten", "7.flatten.q", "head.linear", "classifier.1", ""}
     assert module_of(name, known) == module
 
 

@@ -61,7 +61,7 @@ def module_of(name: str, known: Collection[str]) -> str:
         name: Of an operator, or of what it gives.
         known: All names in the file.
     """
-    while (base := name.rpartition(".")[0]) in known:
+    while (base := name.rpartition(".")[0]) and base in known:
         name = base
     return name
 
