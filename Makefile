@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# One more than the cores of CI: for a quarter of its time a worker waits for programs it has started.
+WORKERS ?= 3
 
 .PHONY: demo test lint types runtimes pythons boards wheel docs zoo check clean
 
