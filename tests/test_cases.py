@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
@@ -21,7 +22,8 @@ from edgecnn.parity.metrics import relative_error
 
 
 def _reference(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says of its own kernels, once in a process: maybe here
         return [t.numpy() for t in _leaves(module(*(x.clone() for x in inputs))) if t is not None]
 
 
