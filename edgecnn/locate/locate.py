@@ -297,11 +297,11 @@ class _Search:
         if self._data == self._twin.written.data:
             same = "the file is what its program gives, bit for bit"
         operator = module_and_operator(self._twin.graph, value)[1]
-        return Cause(
-            fault="runtime",
-            text=f"{self._target.runtime}'s kernel for {operator} is at fault there: {same}",
-            remedy="another version or other options of the runtime, or this layer in float by a recipe",
-        )
+        remedy = "another version or other options of the runtime"
+        if self._twin.quantized is not None:
+            remedy += ", or this layer in float by a recipe"
+        text = f"{self._target.runtime}'s kernel for {operator} is at fault there: {same}"
+        return Cause(fault="runtime", text=text, remedy=remedy)
 
     def _not_offered(self, comparison: Comparison, error: NotOfferedError) -> Location:
         """What the runtime itself says about an operator that it does not have."""
