@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent import agent
 from edgecnn.targets.hosts import connection, replies
+from edgecnn.targets.hosts.session import Session
 
 COUNT = 10_000
 BATCH = 10  # messages in one of hypothesis's examples, whose own cost is otherwise most of the time
@@ -273,7 +274,7 @@ def every_call(session_first):
         calls = [line.hello, line.probe, lambda: line.open("litert", b"1", "net")]
         for call in reversed(calls) if session_first else calls:
             result = call()
-        if isinstance(result, connection.Session):
+        if isinstance(result, Session):
             result.infer([np.zeros((1, 2), np.int8)])
             result.close()
 

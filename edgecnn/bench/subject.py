@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from edgecnn.bench.sampling import Start
 from edgecnn.bundle import Artifact
 from edgecnn.errors import EdgecnnError
-from edgecnn.targets.hosts.connection import Connection, Session
+from edgecnn.targets.hosts.connection import Connection
+from edgecnn.targets.hosts.session import Session
 from edgecnn.targets.hosts.timing import Slice
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.target import Target

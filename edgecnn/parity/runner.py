@@ -13,7 +13,7 @@ from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.trials import Batch, Trial
-from edgecnn.targets.hosts.connection import Session
+from edgecnn.targets.hosts.session import Session
 from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]

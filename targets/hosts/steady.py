@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Arrays, Connection, LostError, Session
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, LostError
 from edgecnn.targets.hosts.host import Host
 from edgecnn.targets.hosts.replies import Option, TensorInfo
+from edgecnn.targets.hosts.session import Arrays, Session
 
 T = TypeVar("T")
 
