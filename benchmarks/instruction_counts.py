@@ -25,7 +25,7 @@ from edgecnn.targets.hosts.emulated import EmulatedHost
 
 PAGE = Path(__file__).parent.parent / "docs" / "boards.md"
 BEGIN, END = "<!-- counts: benchmarks/instruction_counts.py -->", "<!-- end of counts -->"
-RUNTIMES = {"litert": "tflite", "onnxruntime": "onnx"}
+RUNTIMES = {"litert": "tflite", "onnxruntime": "onnx", "tflite-runtime": "tflite"}
 PRECISIONS = ("fp32", "int8")
 
 Row = tuple[str, str, str]  # runtime, model, precision
@@ -61,6 +61,7 @@ def counted(
             (row, name): pool.submit(count_instructions, host, row[0], data, row[1], [x])
             for row, (data, x) in files.items()
             for name, host in hosts.items()
+            if row[0] in host.board.runtimes
         }
         return {key: future.result() for key, future in work.items()}
 
@@ -71,17 +72,20 @@ def table(boards: list[str], counts: dict[tuple[Row, str], Counts]) -> str:
     for row in dict.fromkeys(row for row, _ in counts):
         cells = []
         for board in boards:
-            found = counts[row, board]
+            found = counts.get((row, board))
+            if found is None:
+                cells.append("-")
+                continue
             dots = f" ({found.kinds['dot'] / 1e6:.3f} dot)" if found.kinds.get("dot") else ""
             cells.append(f"{found.instructions / 1e6:.3f}{dots}")
-        version = counts[row, boards[0]].version
+        version = next(found.version for (other, _), found in counts.items() if other == row)
         lines.append(f"| {row[0]} {version} | {row[1]} | {row[2]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--boards", default="pi3,pi4,pi5")
+    parser.add_argument("--boards", default="pi2,pi3,pi4,pi5")
     parser.add_argument("--models", default="conv_pool,lenet5,resnet8", help="of the zoo; large ones take minutes each")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true")

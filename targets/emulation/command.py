@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,13 +37,26 @@ _VARIABLES: Mapping[str, str] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How to count instructions.
+
+    Attributes:
+        plugin: QEMU's, compiled, in the same cache as the board.
+        marks: The file that it writes.
+    """
+
+    plugin: Path
+    marks: Path
+
+
 def python_command(
     board: Board,
     folder: Path,
     environment: str,
     arguments: Sequence[str],
     *,
-    plugin: str = "",
+    counting: Counting | None = None,
     variables: Mapping[str, str] = MappingProxyType({"PYTHONDONTWRITEBYTECODE": "1"}),
 ) -> list[str]:
     """Return the command that runs Python on a built board.
@@ -56,7 +70,7 @@ def python_command(
         folder: Where it has been built.
         environment: One of the board's.
         arguments: Of Python.
-        plugin: What QEMU's ``-plugin`` takes.
+        counting: What to count instructions with, if they are to be.
         variables: Beside those that are always set.
 
     Raises:
@@ -68,11 +82,16 @@ def python_command(
     assert board.emulation
     python = f"{HERE}/usr/bin/python{board.emulation.python}"
     given = {**_VARIABLES, "PYTHONPATH": f"{HERE}{site_path(environment)}", **variables}
+    watched: list[str] = []
+    if counting:
+        # The plugin is the clock, too. The preloader takes no blank in a path, and there is none on the way from here.
+        given["LD_PRELOAD"] = os.path.relpath(counting.plugin, folder)
+        options = (part.replace(",", ",,") for part in (str(counting.plugin), f"out={counting.marks}"))
+        watched = ["-U", "LD_PRELOAD", "-plugin", ",".join(options)]
     return [
         *(env, "--ignore-environment", f"--chdir={folder}", *(f"{k}={v}" for k, v in sorted(given.items()))),
         *(qemu, "-cpu", board.cpu, "-L", PREFIX, "-seed", "1"),
-        *(("-plugin", plugin) if plugin else ()),
-        *(python, *arguments),
+        *(*watched, python, *arguments),
     ]
 
 

@@ -20,7 +20,7 @@ from edgecnn.targets.agent.agent import NO_THREADS
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.build import board_folder, is_built
 from edgecnn.targets.emulation.cache import cache_folder
-from edgecnn.targets.emulation.command import PREFIX, place_agent, python_command
+from edgecnn.targets.emulation.command import PREFIX, Counting, place_agent, python_command
 from edgecnn.targets.emulation.plugin import require_plugin
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
@@ -122,11 +122,10 @@ class EmulatedHost:
         plugin = require_plugin(self.board, cache_folder(self.cache))
         with self._told():
             folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
-        options = ",".join(part.replace(",", ",,") for part in (str(plugin), f"out={folder / _MARKS}"))
-        command = self.command(environment, plugin=options)
+        command = self.command(environment, counting=Counting(plugin, folder / _MARKS))
         return CountingConnection(command, folder, name=self.name, time_limit=time_limit)
 
-    def command(self, environment: str = DEFAULT_ENVIRONMENT, *, plugin: str = "") -> list[str]:
+    def command(self, environment: str = DEFAULT_ENVIRONMENT, *, counting: Counting | None = None) -> list[str]:
         """Return the command that starts the agent.
 
         Raises:
@@ -136,10 +135,10 @@ class EmulatedHost:
         folder = board_folder(self.board, self.cache)
         with self._told():
             program = place_agent(folder / PREFIX)
-        if not plugin:
+        if not counting:
             return python_command(self.board, folder, environment, [program])
         arguments = [program, NO_THREADS]
-        return python_command(self.board, folder, environment, arguments, plugin=plugin, variables=_ONE_THREAD)
+        return python_command(self.board, folder, environment, arguments, counting=counting, variables=_ONE_THREAD)
 
     def _check(self, environment: str) -> None:
         check_environment(self, environment)
