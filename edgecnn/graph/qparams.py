@@ -20,6 +20,9 @@ LOWEST, HIGHEST = -128, 127
 SMALLEST_SCALE = np.float32(np.finfo(np.float32).tiny)
 """Smallest normal float32: below it runtimes flush scales to zero."""
 
+_FURTHEST = 4096
+"""Float32 numbers up to which another scale is looked for: 0.05 % of it at most."""
+
 Int8 = npt.NDArray[np.int8]
 Float = npt.NDArray[np.float32]
 
@@ -99,6 +102,28 @@ class QWeights:
     def dequantize(self) -> Float:
         """The real values in float32."""
         return self.integers.astype(np.float32) * self.scales.reshape(-1, *(1,) * (self.integers.ndim - 1))
+
+
+def divides_alike(scale: np.float32) -> bool:
+    """Whether float32 numbers become the same integers divided by a scale and multiplied by its reciprocal.
+
+    Runtimes do one or the other. Both round to float32 and then to whole numbers, so both rise only close to the ties,
+    off by less than 2^-22 of the number; there every float32 number is looked at.
+    """
+    ties = (np.arange(LOWEST - HIGHEST, HIGHEST - LOWEST + 1) - 0.5) * float(scale)
+    near = (ties.astype(np.float32).view(np.int32)[:, None] + np.arange(-6, 7, dtype=np.int32)).view(np.float32)
+    with np.errstate(over="ignore"):
+        return bool((np.rint(near / scale) == np.rint(near * (np.float32(1) / scale))).all())
+
+
+def dividing_alike(params: QParams) -> QParams:
+    """The parameters with the next larger scale that `divides_alike`: about every thirtieth float32 number does."""
+    scale = params.scale
+    for _ in range(_FURTHEST):
+        if divides_alike(scale):
+            return QParams(scale, params.zero_point)
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return params
 
 
 def bounds(params: QParams, activation: Activation) -> tuple[int, int]:

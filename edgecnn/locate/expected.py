@@ -91,7 +91,8 @@ class Expected:
 
     def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
         """How far an observed tensor is from the value; infinitely where its shape is another."""
-        wanted = self.encoded(value, place)
+        own = self.values[value].shape
+        found, wanted = (own_channels(array, place, own) for array in (found, self.encoded(value, place)))
         if place.form == "real":
             return real_gap(found, wanted)
         if found.shape != wanted.shape:
@@ -120,6 +121,13 @@ class Expected:
         op: Any = q.graph.producers[layer].op
         own = q.activations[op.x].scale * q.weights[op.weight].scales / q.activations[layer].scale
         return np.pad(own.astype(np.float64), (0, channels - len(own)), constant_values=1.0)
+
+
+def own_channels(found: Array, place: Place, shape: Sequence[int]) -> Array:
+    """A tensor without the channels of zeros behind those that a value of this shape has."""
+    if not place.channels or found.ndim != len(place.axes):
+        return found
+    return found.take(range(min(shape[1], found.shape[place.axes.index(1)])), axis=place.axes.index(1))
 
 
 def real_gap(found: Array, wanted: Array) -> Gap:

@@ -14,6 +14,7 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.quantize.bytes import ByteInput, take_bytes
+from edgecnn.quantize.depthwise import adapt_depthwise
 from edgecnn.quantize.exact_float import exact_float_layers
 from edgecnn.quantize.observe import Observer, observe
 from edgecnn.quantize.prepare import prepare
@@ -119,12 +120,13 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
         data = taken.calibration(data)
     quantized = quantize_observed(observed, data, rules)
     golden = data.golden.inputs
+    adapted = adapt_depthwise(quantized).quantized
     return Program(
         quantized=quantized,
         recipe=rules.name,
         origin=data.origin,
         samples=data.samples,
-        saturation=find_saturation(quantized, golden, exclude=exact_float_layers(quantized)),
+        saturation=find_saturation(adapted, golden, exclude=exact_float_layers(adapted)),
         bytes_in=taken,
     )
 

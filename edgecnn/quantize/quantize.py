@@ -48,7 +48,7 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
-from edgecnn.graph.qparams import Float, Int8, QParams, QWeights, from_magnitude, from_range
+from edgecnn.graph.qparams import Float, Int8, QParams, QWeights, dividing_alike, from_magnitude, from_range
 from edgecnn.quantize.calibrate import CALIBRATORS, Range
 from edgecnn.quantize.checks import suspicions
 from edgecnn.quantize.observe import Observer
@@ -244,6 +244,7 @@ def _activations(
     found: dict[ValueName, QParams] = {}
     nodes = [n for n in graph.nodes if n.name not in skipped]
     fixed = {groups.root(n.name): (n, FIXED[type(n.op)]) for n in nodes if type(n.op) in FIXED}
+    fed = {groups.root(i.name) for i in graph.inputs}
     spans: dict[ValueName, Range] = {}
     values = {i.name: ranges[i.name] for i in graph.inputs}
     values |= {n.name: _clamped(n, ranges[n.name]) for n in graph.nodes}
@@ -254,6 +255,8 @@ def _activations(
     for name in values:
         root = groups.root(name)
         found[name] = fixed[root][1] if root in fixed else _params(name, spans[root], root in symmetric)
+        if root in fed and root not in fixed:
+            found[name] = dividing_alike(found[name])
     for root, (node, params) in fixed.items():
         low, high = spans[root]
         if high > params.high + float(params.scale) or low < params.low - float(params.scale):

@@ -55,12 +55,19 @@ class Sums:
 class ExactFloatWriter(FoldingWriter):
     """The int8 writer, with the layers that :func:`~edgecnn.quantize.exact_float.exact_float_layers` names in float."""
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        opset: int,
+        quantized: QuantizedGraph,
+        io: str = "float32",
+        wide: Mapping[ValueName, int] = MappingProxyType({}),
+    ) -> None:
         self.exact = exact_float_layers(quantized)
         self._sums: dict[ValueName, Sums] = {}
         self._widened: dict[ValueName, int] = {}
         self._made: set[str] = set()
-        super().__init__(graph, opset, quantized, io)
+        super().__init__(graph, opset, quantized, io, wide)
 
     def tensor(self, value: ValueName) -> str:
         """A value as the present node takes it; accumulators become integers first."""
@@ -80,6 +87,10 @@ class ExactFloatWriter(FoldingWriter):
         inputs = [self._whole(op.x), whole, biases]
         sums = self._once("Conv", inputs, f"{node.name}.sums", name=node.name, **conv_attributes(self, op))
         self._sums[node.name] = Sums(sums, node, len(bias))
+
+    def stores_last(self, value: ValueName) -> bool:
+        """As before; accumulators are stored in blocks of channels."""
+        return value not in self._sums and super().stores_last(value)
 
     def pools_sums(self, op: MaxPool2d) -> bool:
         """Whether a pooling takes accumulators: it does where poolings are all that reads them."""
@@ -127,7 +138,7 @@ class ExactFloatWriter(FoldingWriter):
             )
         whole = [t for t in (f"{value}.rounded", f"{value}.exact") if t in self._made]
         found += [Place(tensor=tensor, axes=axes, form="centered") for tensor in whole]
-        wide = self._widened.get(value, 0)
+        wide = self._widened.get(value, self._wide.get(value, 0))
         return found + [replace(place, channels=wide) for place in super().places(value)]
 
     def _settle(self, value: ValueName) -> None:
@@ -188,7 +199,7 @@ class ExactFloatWriter(FoldingWriter):
         if self._io == "float32" and value in {i.name for i in self.graph.inputs}:
             low, high = LOWEST - params.zero_point, HIGHEST - params.zero_point
             return self._once(
-                "Round", [self._clipped(f"{value}.steps", f"{value}.clamped", low, high)], f"{value}.exact"
+                "Round", [self._clipped(self._steps(value), f"{value}.clamped", low, high)], f"{value}.exact"
             )
         self.tensor(value)
         whole = self._once("Cast", [self._integers[value]], f"{value}.exact.cast", to=TensorProto.FLOAT)

@@ -12,6 +12,7 @@ from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, n
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.rewrite import apply_rules
+from edgecnn.quantize.depthwise import adapt_depthwise
 from edgecnn.quantize.quantize import QuantizedGraph, follow
 
 
@@ -42,8 +43,9 @@ def export_onnx_int8(
     Inputs and outputs are ``io``: float32, int8 (the integers themselves), or uint8 (those plus 128).
     """
     _check_opset(opset)
-    graph = apply_rules(quantized.graph, RULES)
-    writer = ExactFloatWriter(graph, opset, follow(quantized, graph), io)
+    adapted = adapt_depthwise(follow(quantized, apply_rules(quantized.graph, RULES)))
+    graph = adapted.quantized.graph
+    writer = ExactFloatWriter(graph, opset, adapted.quantized, io, adapted.channels)
     lower_all(graph, writer, IN_INTEGERS, "ONNX")
     return writer.finish(version=version)
 

@@ -21,11 +21,29 @@ from edgecnn.export.onnx.mixed import LOWERINGS as MIXED
 from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Conv2d, DepthToSpace, MaxPool2d, Op, ValueName
+from edgecnn.graph.ops import (
+    Add,
+    AvgPool2d,
+    Clamp,
+    Conv2d,
+    DepthToSpace,
+    Linear,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Op,
+    Relu,
+    Slice,
+    ValueName,
+)
 from edgecnn.quantize.folding import Fold, folds, spread
 from edgecnn.quantize.quantize import QuantizedGraph
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+IMAGE = 4
+"""Axes of an image."""
+_FOLLOWS = MaxPool2d | AvgPool2d | Mean | Add | Mul | Relu | Clamp | Slice
+"""What ONNX Runtime does to images as they are stored."""
 NODE_BYTES = 128
 """About what an operator takes in the file."""
 
@@ -33,11 +51,21 @@ NODE_BYTES = 128
 class FoldingWriter(MixedQdqWriter):
     """The int8 writer, with the convolutions that :func:`~edgecnn.quantize.folding.folds` names folded."""
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        opset: int,
+        quantized: QuantizedGraph,
+        io: str = "float32",
+        wide: Mapping[ValueName, int] = MappingProxyType({}),
+    ) -> None:
         self.folds = folds(quantized)
         self._blocks: dict[tuple[ValueName, int, int], str] = {}
         self._tiles: dict[tuple[str, int], str] = {}
-        super().__init__(graph, opset, quantized, io)
+        self._stored_last: dict[ValueName, bool] = {}
+        self._rows: dict[str, tuple[str, int]] = {}
+        """By folded image: what it was folded from, channels last, and how many those are; for who folds it anew."""
+        super().__init__(graph, opset, quantized, io, wide)
 
     def write_folded(self, node: Node, op: Conv2d, fold: Fold) -> None:
         """Add a convolution of blocks."""
@@ -61,6 +89,40 @@ class FoldingWriter(MixedQdqWriter):
         fold = self.folds.get(value)
         return [] if fold is not None and fold.halves else super().places(value)
 
+    def stores_last(self, value: ValueName) -> bool:
+        """Whether ONNX Runtime has an image with its channels last: its integer convolutions, and what follows them."""
+        if value not in self._stored_last:
+            node = self.graph.producers.get(value)
+            if node is None or value in self.skipped:
+                last = False
+            elif isinstance(node.op, _FOLLOWS):
+                computed = [x for x in node.inputs if x not in self.graph.constants]
+                last = len(node.shape) == IMAGE and all(self.stores_last(x) for x in computed)
+            else:
+                last = isinstance(node.op, Conv2d)
+            self._stored_last[value] = last
+        return self._stored_last[value]
+
+    def write_rows(self, node: Node, op: Linear) -> None:
+        """Add a linear layer that reads an image as it is stored, its columns in that order."""
+        weights, (_, *image) = self._q.weights[op.weight], self.graph.shapes[op.x]
+        self.tensor(op.x)
+        last = self._to(self._integers[op.x], f"{node.name}.last", CHANNELS_LAST)
+        flat = self.node("Flatten", [last], f"{node.name}.flatten.q", axis=1)
+        x = self.node("DequantizeLinear", [flat, *self._params(self._q.activations[op.x])], f"{node.name}.flatten")
+        columns = weights.integers.reshape(-1, *image).transpose(CHANNELS_LAST).reshape(weights.integers.shape)
+        name = op.weight if image[1:] == [1, 1] else f"{op.weight}.last"
+        inputs = [x, self._dequantize(name, columns, weights.scales, 0, axis=0), *self.bias(node, op.bias)]
+        self.emit_activated("Gemm", node, inputs, transB=1)
+
+    def write_part(self, node: Node, op: Slice) -> None:
+        """Add a slice of rows or columns of an image as it is stored."""
+        self.tensor(op.x)
+        last = self._to(self._integers[op.x], f"{node.name}.last", CHANNELS_LAST)
+        numbers = (op.start, op.stop, op.axis - 1, op.step)
+        part = self.node("Slice", [last, *(self.integers([n]) for n in numbers)], f"{node.name}.part")
+        self._give(node, self._to(part, f"{node.name}.q", CHANNELS_FIRST))
+
     def write_depth_to_space(self, node: Node, op: DepthToSpace) -> None:
         """Add what moves whole rows of channels, where ONNX Runtime's DepthToSpace moves one element at a time."""
         self.tensor(op.x)
@@ -69,9 +131,13 @@ class FoldingWriter(MixedQdqWriter):
         split = self._shaped(last, f"{node.name}.split", (0, height, width, block, block * channels))
         rows = self._to(split, f"{node.name}.rows", (0, 1, 3, 2, 4))
         joined = self._shaped(rows, f"{node.name}.joined", (0, *image, channels))
-        self._integers[node.name] = self._to(joined, f"{node.name}.q", CHANNELS_FIRST)
+        self._give(node, self._to(joined, f"{node.name}.q", CHANNELS_FIRST))
+
+    def _give(self, node: Node, integers: str) -> None:
+        """Let a tensor be a node's integers."""
         result = self.result(node)
-        inputs = [self._integers[node.name], *self._params(self._q.activations[node.name])]
+        inputs = [integers, *self._params(self._q.activations[node.name])]
+        self._integers[node.name] = integers
         self._dequantized[node.name] = self.node("DequantizeLinear", inputs, result, name=f"{result}.dequantize")
 
     def _decoded_by(
@@ -139,6 +205,8 @@ class FoldingWriter(MixedQdqWriter):
         if fold is None:
             pooled = self.folds.get(node.op.x) if isinstance(node.op, MaxPool2d) else None
             if pooled is None or not pooled.halves:
+                if isinstance(node.op, Mean) and self._flat(node) and self.stores_last(node.op.x):
+                    integers = self._to(integers, f"{node.name}.last", CHANNELS_LAST)
                 return super()._arranged(node, integers)
             return self._refolded(integers, f"{node.name}.image", node.shape[1] * pooled.outputs // 2, node.shape[1:])
         _, channels, height, width = node.shape
@@ -163,9 +231,14 @@ class FoldingWriter(MixedQdqWriter):
 
     def _refolded(self, integers: str, name: str, channels: int, shape: tuple[int, ...]) -> str:
         """Integers of an image of so many channels as one of another (channels, rows, places)."""
-        last = self._to(integers, f"{name}.last", CHANNELS_LAST) if channels > 1 else integers
-        split = self._shaped(last, f"{name}.split", (0, *shape[1:], shape[0]))
-        return self._to(split, name, CHANNELS_FIRST)
+        if integers in self._rows:
+            last, channels = self._rows[integers]
+        else:
+            last = self._to(integers, f"{name}.last", CHANNELS_LAST) if channels > 1 else integers
+        self._rows[name] = last, channels
+        if shape[0] != channels:
+            last = self._shaped(last, f"{name}.split", (0, *shape[1:], shape[0]))
+        return self._to(last, name, CHANNELS_FIRST)
 
     def _cut(self, x: str, name: str, bounds: tuple[int, int, int]) -> str:
         """From where to where, along which axis."""
@@ -197,6 +270,24 @@ def lower_depth_to_space(w: FoldingWriter, node: Node, op: DepthToSpace) -> None
         w.write_depth_to_space(node, op)
 
 
+def lower_linear(w: FoldingWriter, node: Node, op: Linear) -> None:
+    """Gemm of an image as it is stored, or as in :mod:`~edgecnn.export.onnx.mixed`."""
+    if node.name not in w.skipped and op.flatten and w.stores_last(op.x):
+        w.enter(node)
+        w.write_rows(node, op)
+    else:
+        MIXED[Linear](w, node, op)
+
+
+def lower_slice(w: FoldingWriter, node: Node, op: Slice) -> None:
+    """Slice of an image as it is stored, or as in :mod:`~edgecnn.export.onnx.mixed`."""
+    if node.name not in w.skipped and op.axis > 1 and w.stores_last(op.x):
+        w.enter(node)
+        w.write_part(node, op)
+    else:
+        MIXED[Slice](w, node, op)
+
+
 LOWERINGS: Mapping[type[Op], Callable[[FoldingWriter, Node, Any], None]] = MappingProxyType(
-    {**MIXED, Conv2d: lower_conv2d, DepthToSpace: lower_depth_to_space}
+    {**MIXED, Conv2d: lower_conv2d, DepthToSpace: lower_depth_to_space, Linear: lower_linear, Slice: lower_slice}
 )

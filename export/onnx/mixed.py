@@ -25,11 +25,18 @@ from edgecnn.quantize.quantize import QuantizedGraph
 class MixedQdqWriter(QdqWriter):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        opset: int,
+        quantized: QuantizedGraph,
+        io: str = "float32",
+        wide: Mapping[ValueName, int] = MappingProxyType({}),
+    ) -> None:
         self.skipped = quantized.skipped
         self._current: Node | None = None
         self._decoded: dict[ValueName, str] = {}
-        super().__init__(graph, opset, quantized, io)
+        super().__init__(graph, opset, quantized, io, wide)
 
     def enter(self, node: Node) -> None:
         """A node is about to be lowered."""

@@ -18,7 +18,7 @@ from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, Int8, QParams, bounds
+from edgecnn.graph.qparams import HIGHEST, LOWEST, Int8, QParams, bounds, divides_alike
 from edgecnn.quantize.quantize import QuantizedGraph, integers_of
 
 OFFSET = 128
@@ -35,15 +35,23 @@ class QdqWriter(OnnxWriter):
 
     in_integers = True
 
-    def __init__(self, graph: Graph, opset: int, quantized: QuantizedGraph, io: str = "float32") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        opset: int,
+        quantized: QuantizedGraph,
+        io: str = "float32",
+        wide: Mapping[ValueName, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__(graph, opset)
-        self._q, self._io = quantized, io
+        self._q, self._io, self._wide = quantized, io, wide
         self.io_type = IO_TYPES[io]
         if io != "float32":  # the outputs' names are for the integers
             taken = {o.name for o in graph.outputs}
             self._public = {value: f"{value}:inner" for value in graph.shapes if value in taken}
         self._dequantized: dict[ValueName, str] = {}
         self._integers: dict[ValueName, str] = {}
+        self._scaled_inputs: dict[ValueName, str] = {}
         for value in graph.inputs:
             self._dequantized[value.name] = self._take(value.name)
 
@@ -84,7 +92,8 @@ class QdqWriter(OnnxWriter):
         if value not in self._integers:
             return []
         tensor = self._integers[value]
-        return [Place(tensor=tensor, axes=self._identity(value), form="integers", offset=OFFSET)]
+        axes, wide = self._identity(value), self._wide.get(value, 0)
+        return [Place(tensor=tensor, axes=axes, form="integers", offset=OFFSET, channels=wide)]
 
     def _wrap(self, name: ValueName, real: str, result: str, node: Node | None = None) -> str:
         params = self._q.activations[name]
@@ -110,18 +119,25 @@ class QdqWriter(OnnxWriter):
     def _take(self, name: ValueName) -> str:
         """The dequantized tensor of an input, which arrives as float32, as the integers, or as those plus 128."""
         scale, zero = self._params(self._q.activations[name])
-        if self._io == "float32":  # times the reciprocal, as XNNPACK does: a division rounds otherwise at some ties
-            inverse = np.float32(1) / self._q.activations[name].scale
-            factor = self.initializer(f"scale:{float(inverse)!r}", np.array(inverse, np.float32))
-            scaled = self.node("Mul", [name, factor], f"{name}.steps")
-            one = self.initializer("scale:1.0", np.array(1, np.float32))
-            self._integers[name] = self.node("QuantizeLinear", [scaled, one, zero], f"{name}.q")
+        if self._io == "float32":
+            steps = [name, scale]
+            if not divides_alike(self._q.activations[name].scale):
+                steps = [self._steps(name), self.initializer("scale:1.0", np.array(1, np.float32))]
+            self._integers[name] = self.node("QuantizeLinear", [*steps, zero], f"{name}.q")
             return self.node("DequantizeLinear", [self._integers[name], scale, zero], f"{name}.real")
         self._integers[name] = name
         if self._io == "int8":
             real = self.node("DequantizeLinear", [name, scale, self._int8_zero(name)], f"{name}.int8")
             self._integers[name] = self.node("QuantizeLinear", [real, scale, zero], f"{name}.q")
         return self.node("DequantizeLinear", [self._integers[name], scale, zero], f"{name}.real")
+
+    def _steps(self, name: ValueName) -> str:
+        """An input times its scale's reciprocal, as XNNPACK has it: a division can round otherwise at some ties."""
+        if name not in self._scaled_inputs:
+            inverse = np.float32(1) / self._q.activations[name].scale
+            factor = self.initializer(f"scale:{float(inverse)!r}", np.array(inverse, np.float32))
+            self._scaled_inputs[name] = self.node("Mul", [name, factor], f"{name}.steps")
+        return self._scaled_inputs[name]
 
     def _int8_zero(self, name: ValueName) -> str:
         zero = self._q.activations[name].zero_point
