@@ -19,6 +19,7 @@ class Place:
         offset: What is added to the int8 integers: 128 where they are uint8.
         layer: Of ``sums``: the node whose accumulators they are.
         channels: How many there are with those that stand for zeros behind the value's own; 0 where there are none.
+        shape: Of a sample, where the tensor has the value's elements in their order but not its axes; else empty.
     """
 
     tensor: str | int
@@ -27,6 +28,7 @@ class Place:
     offset: int = 0
     layer: str = ""
     channels: int = 0
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer
 from edgecnn.graph.verify import batch_is_free
+from edgecnn.quantize.depthwise import adapt_depthwise
 from edgecnn.quantize.exact_float import exact_float_layers
 from edgecnn.quantize.folding import folds
 from edgecnn.quantize.prepare import prepare
@@ -198,7 +199,11 @@ def test_onnx_runtime_keeps_nothing_of_networks_in_float(name: str, tmp_path: Pa
     counts = _optimized(q, tmp_path)
     _assert_fused(counts)
     assert not counts.keys() & KEPT_FLOAT
-    behind_integers = {n.name for n in q.graph.nodes if n.name in exact_float_layers(q) and n.inputs[0] in folds(q)}
+    behind_integers = {
+        n.name
+        for n in q.graph.nodes
+        if n.name in exact_float_layers(adapt_depthwise(q).quantized) and n.inputs[0] in folds(q)
+    }
     assert (counts["QuantizeLinear"], counts["DequantizeLinear"]) == (1 + len(behind_integers), 1)
 
 

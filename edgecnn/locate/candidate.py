@@ -60,7 +60,9 @@ def boundaries(twin: Twin, points: Points, artifact: Artifact, data: bytes) -> d
     for value, place in _ends(twin, artifact, data):
         found.setdefault(value, []).append(place)
     shapes = twin.graph.shapes
-    whole = [p for p in points.points if p.place.channels in (0, *shapes[p.value][1:2])]  # none beside its own
+    whole = [  # with its own axes, and no channels beside its own
+        p for p in points.points if not p.place.shape and p.place.channels in (0, *shapes[p.value][1:2])
+    ]
     plain = [p for p in whole if p.place.form in ("real", "integers")]
     for point in sorted(plain, key=lambda p: (not p.output, p.place.form != "integers")):
         found.setdefault(point.value, []).append(point.place)

@@ -12,7 +12,7 @@ from edgecnn.export.written import Place
 from edgecnn.graph.ops import Activation, ValueName
 from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
 from edgecnn.locate.execute import execute_alone, rules_of
-from edgecnn.locate.expected import Expected, own_channels, real_gap
+from edgecnn.locate.expected import Expected, own_elements, real_gap
 from edgecnn.locate.location import Cause
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.suspect import Suspect
@@ -91,7 +91,7 @@ def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], ru
 
 def _is_what(found: Array, given: Array, place: Place) -> bool:
     """Whether a tensor holds what a rule gives: bit for bit in integers, up to the last bits in float."""
-    found = own_channels(found, place, given.shape)
+    found = own_elements(found, place, given.shape)
     if given.dtype.kind == "f":
         return real_gap(found, given.transpose(place.axes)).largest <= REAL_LIMIT
     stored = (given.astype(np.int32) + place.offset).transpose(place.axes)

@@ -79,7 +79,8 @@ class Expected:
                 array = _widened(self.sums[value].astype(np.float32), place, 0)
             case _:
                 array = self.real(value)
-        return np.ascontiguousarray(array.transpose(place.axes))
+        stored = np.ascontiguousarray(array.transpose(place.axes))
+        return stored.reshape(len(stored), *place.shape) if place.shape else stored
 
     def real(self, value: ValueName) -> Array:
         """The value's real numbers."""
@@ -92,7 +93,7 @@ class Expected:
     def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
         """How far an observed tensor is from the value; infinitely where its shape is another."""
         own = self.values[value].shape
-        found, wanted = (own_channels(array, place, own) for array in (found, self.encoded(value, place)))
+        found, wanted = (own_elements(array, place, own) for array in (found, self.encoded(value, place)))
         if place.form == "real":
             return real_gap(found, wanted)
         if found.shape != wanted.shape:
@@ -123,8 +124,11 @@ class Expected:
         return np.pad(own.astype(np.float64), (0, channels - len(own)), constant_values=1.0)
 
 
-def own_channels(found: Array, place: Place, shape: Sequence[int]) -> Array:
-    """A tensor without the channels of zeros behind those that a value of this shape has."""
+def own_elements(found: Array, place: Place, shape: Sequence[int]) -> Array:
+    """A tensor with the axes of the value that it holds, which is of this shape, and without channels of zeros."""
+    if place.shape and found.shape[1:] == place.shape:
+        wide = [shape[0], place.channels or shape[1], *shape[2:]]
+        found = found.reshape([len(found), *(wide[axis] for axis in place.axes[1:])])
     if not place.channels or found.ndim != len(place.axes):
         return found
     return found.take(range(min(shape[1], found.shape[place.axes.index(1)])), axis=place.axes.index(1))

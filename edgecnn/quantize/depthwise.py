@@ -43,6 +43,7 @@ from edgecnn.graph.ops import (
     with_inputs,
 )
 from edgecnn.graph.qparams import QParams, QWeights
+from edgecnn.quantize.folding import pays
 from edgecnn.quantize.quantize import QuantizedGraph
 
 FEW = 8
@@ -84,12 +85,14 @@ def adapt_depthwise(q: QuantizedGraph) -> Adapted:
 
 
 def _dense(q: QuantizedGraph) -> set[ValueName]:
-    """Depthwise convolutions that are to be written as ones over all channels."""
-    return {
-        n.name
-        for n in q.graph.nodes
-        if n.name not in q.skipped and _depthwise(q.graph, n) and 1 < n.shape[CHANNELS] <= FEW
-    }
+    """Depthwise convolutions that are to be written as ones over all channels: where these then are folded."""
+    found = set()
+    for node in q.graph.nodes:
+        if node.name not in q.skipped and _depthwise(q.graph, node) and 1 < node.shape[CHANNELS] <= FEW:
+            assert isinstance(node.op, Conv2d)
+            if pays(q.graph.shapes[node.op.x], q.graph.shapes[node.op.weight], node, replace(node.op, groups=1)):
+                found.add(node.name)
+    return found
 
 
 def _wide(q: QuantizedGraph) -> dict[ValueName, int]:

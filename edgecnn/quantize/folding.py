@@ -147,6 +147,12 @@ def fold_of(q: QuantizedGraph, node: Node) -> Fold | None:
     return replace(fold, planes=first and fold.inputs > 1, halves=halves)
 
 
+def pays(image: tuple[int, ...], weight: tuple[int, ...], node: Node, op: Conv2d) -> bool:
+    """Whether a depthwise convolution would be folded if it were one over all channels, which ``op`` says."""
+    channels, _, *kernel = weight
+    return _cheapest(image, (channels, channels, *kernel), node, op) is not None
+
+
 def _pooled(q: QuantizedGraph, node: Node) -> bool:
     """Whether all that reads a value is one pooling of two by two."""
     readers = [n for n in q.graph.nodes if node.name in n.inputs]

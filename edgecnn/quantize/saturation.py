@@ -2,10 +2,10 @@
 
 On AVX2 the kernel for uint8 activations and int8 weights multiplies in pairs (``vpmaddubsw``): two products are added
 in int16, and the sum saturates. Pairs are neighbours along the reduction axis, elements 2i and 2i + 1: of a convolution
-(rows, columns, channels of its group), channels innermost; of a linear layer its features. Depthwise convolutions have
-a kernel that adds in int32. All of that was measured with ONNX Runtime 1.31.1 under ``qemu-x86_64 -cpu Haswell``; with
-VNNI, on ARM, and in LiteRT nothing saturates. Folded convolutions (:mod:`edgecnn.quantize.folding`) are looked at as
-the file has them.
+(rows, columns, channels of its group), channels innermost; of a linear layer its features, those of an image in the
+order in which that is stored. Depthwise convolutions have a kernel that adds in int32. All of that was measured with
+ONNX Runtime 1.31.1 under ``qemu-x86_64 -cpu Haswell``; with VNNI, on ARM, and in LiteRT nothing saturates. Folded
+convolutions (:mod:`edgecnn.quantize.folding`) are looked at as the file has them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.qparams import HIGHEST, LOWEST, bounds
 from edgecnn.quantize.folding import fold_of
 from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.quantize.stored import reads_as_stored, stored_last
 
 INT16 = np.iinfo(np.int16)
 OFFSET = 128
@@ -31,6 +32,7 @@ POSITIONS = 512
 SAMPLES = 32
 
 Ints = npt.NDArray[np.int32]
+Last = frozenset[ValueName]
 
 
 class LayerSaturation(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,12 +114,14 @@ def find_saturation(
     """
     left_out = set(exclude) | q.skipped
     nodes = [n for n in q.graph.nodes if n.name not in left_out and _adds_in_pairs(q, n)]
-    layers = [_bound(q, node) for node in nodes]
+    last = stored_last(q)
+    layers = [_bound(q, node, last) for node in nodes]
     samples = min(SAMPLES, len(inputs[0])) if inputs else 0
     if samples and any(layer.risky for layer in layers):
         values = _values(q, inputs, samples)
         layers = [
-            _counted(q, n, values, layer) if layer.risky else layer for n, layer in zip(nodes, layers, strict=True)
+            _counted(q, n, last, values, layer) if layer.risky else layer
+            for n, layer in zip(nodes, layers, strict=True)
         ]
     return Saturation(layers=tuple(layers), samples=samples)
 
@@ -138,25 +142,32 @@ def reduction_order(weights: npt.NDArray[np.int8]) -> Ints:
     return np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
 
 
-def _weights(q: QuantizedGraph, node: Node) -> npt.NDArray[np.int8]:
-    """As the ONNX file has them: folded, where it folds the layer."""
+def _weights(q: QuantizedGraph, node: Node, last: Last) -> npt.NDArray[np.int8]:
+    """As the ONNX file has them: folded, where it folds the layer, or in the order of an image's channels last."""
     assert isinstance(node.op, Conv2d | Linear)
     weights = q.weights[node.op.weight].integers
     if isinstance(node.op, Conv2d) and (fold := fold_of(q, node)):
         return fold.weights(node.op, weights)
+    if isinstance(node.op, Linear) and reads_as_stored(q.graph, node.op, last):
+        return _as_stored(weights, q.graph.shapes[node.op.x])
     return weights
 
 
-def _pairs(q: QuantizedGraph, node: Node) -> Ints:
+def _as_stored(rows: npt.NDArray[Any], image: Sequence[int]) -> npt.NDArray[Any]:
+    """Rows of images (rows, C * H * W) with the channels last."""
+    return rows.reshape(-1, *image[1:]).transpose(0, 2, 3, 1).reshape(rows.shape)
+
+
+def _pairs(q: QuantizedGraph, node: Node, last: Last) -> Ints:
     """(outputs, pairs, 2)."""
-    rows = reduction_order(_weights(q, node))
+    rows = reduction_order(_weights(q, node, last))
     return rows.reshape(len(rows), -1, 2)
 
 
-def _extremes(q: QuantizedGraph, node: Node) -> tuple[Ints, Ints]:
+def _extremes(q: QuantizedGraph, node: Node, last: Last) -> tuple[Ints, Ints]:
     """The highest and the lowest sum of each pair, over all activations that the layer's input can hold."""
     assert isinstance(node.op, Conv2d | Linear)
-    pairs, (low, high) = _pairs(q, node), _input_bounds(q, node.op.x)
+    pairs, (low, high) = _pairs(q, node, last), _input_bounds(q, node.op.x)
     up = np.where(pairs > 0, pairs * high, pairs * low).sum(axis=2)
     down = np.where(pairs > 0, pairs * low, pairs * high).sum(axis=2)
     return up, down
@@ -172,8 +183,8 @@ def _input_bounds(q: QuantizedGraph, value: ValueName) -> tuple[int, int]:
     return min(low, zero) + OFFSET, max(high, zero) + OFFSET
 
 
-def _bound(q: QuantizedGraph, node: Node) -> LayerSaturation:
-    up, down = _extremes(q, node)
+def _bound(q: QuantizedGraph, node: Node, last: Last) -> LayerSaturation:
+    up, down = _extremes(q, node, last)
     highest, lowest = int(up.max(initial=0)), int(down.min(initial=0))
     return LayerSaturation(
         layer=node.name,
@@ -194,12 +205,16 @@ def _values(
 
 
 def _counted(
-    q: QuantizedGraph, node: Node, values: Mapping[ValueName, npt.NDArray[Any]], layer: LayerSaturation
+    q: QuantizedGraph,
+    node: Node,
+    last: Last,
+    values: Mapping[ValueName, npt.NDArray[Any]],
+    layer: LayerSaturation,
 ) -> LayerSaturation:
-    up, down = _extremes(q, node)
+    up, down = _extremes(q, node, last)
     outputs, places = np.nonzero((up > INT16.max) | (down < INT16.min))
-    weights = _pairs(q, node)[outputs, places]
-    rows = _windows(q, node, values)
+    weights = _pairs(q, node, last)[outputs, places]
+    rows = _windows(q, node, last, values)
     groups = node.op.groups if isinstance(node.op, Conv2d) else 1
     group = outputs // (len(up) // groups)
     wrong = np.zeros((rows.shape[1], len(up)), bool)
@@ -213,7 +228,7 @@ def _counted(
     return msgspec.structs.replace(layer, observed=wrong.size, wrong=int(wrong.sum()))
 
 
-def _windows(q: QuantizedGraph, node: Node, values: Mapping[ValueName, npt.NDArray[Any]]) -> Ints:
+def _windows(q: QuantizedGraph, node: Node, last: Last, values: Mapping[ValueName, npt.NDArray[Any]]) -> Ints:
     """What the layer reads as uint8, in the kernel's order: (groups, windows, pairs, 2), evenly spread windows."""
     from edgecnn.golden.mixed import as_integers
 
@@ -223,10 +238,12 @@ def _windows(q: QuantizedGraph, node: Node, values: Mapping[ValueName, npt.NDArr
         zero = q.activations[node.op.x].zero_point + OFFSET
         op, shape = node.op, q.graph.shapes[node.op.weight]
         if fold := fold_of(q, node):
-            op, shape, x = fold.convolution(op), _weights(q, node).shape, fold.image(x, zero)
+            op, shape, x = fold.convolution(op), _weights(q, node, last).shape, fold.image(x, zero)
         rows = _image_windows(op, x, shape, zero)
     else:
         flat = x.reshape(1, -1, q.graph.shapes[node.op.weight][1])
+        if reads_as_stored(q.graph, node.op, last):
+            flat = _as_stored(flat[0], q.graph.shapes[node.op.x])[None]
         rows = flat[:, _spread(flat.shape[1])]
     rows = np.pad(rows, ((0, 0), (0, 0), (0, rows.shape[2] % 2)))
     return rows.reshape(*rows.shape[:2], -1, 2)

@@ -88,10 +88,6 @@ class ExactFloatWriter(FoldingWriter):
         sums = self._once("Conv", inputs, f"{node.name}.sums", name=node.name, **conv_attributes(self, op))
         self._sums[node.name] = Sums(sums, node, len(bias))
 
-    def stores_last(self, value: ValueName) -> bool:
-        """As before; accumulators are stored in blocks of channels."""
-        return value not in self._sums and super().stores_last(value)
-
     def pools_sums(self, op: MaxPool2d) -> bool:
         """Whether a pooling takes accumulators: it does where poolings are all that reads them."""
         return op.x in self._sums and self._only_pooled(op.x)

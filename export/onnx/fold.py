@@ -10,6 +10,7 @@ The file holds the layer's own weights. What copies them into place is folded wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -22,28 +23,20 @@ from edgecnn.export.onnx.mixed import MixedQdqWriter
 from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
-    Add,
-    AvgPool2d,
-    Clamp,
     Conv2d,
     DepthToSpace,
     Linear,
     MaxPool2d,
     Mean,
-    Mul,
     Op,
-    Relu,
     Slice,
     ValueName,
 )
 from edgecnn.quantize.folding import Fold, folds, spread
 from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.quantize.stored import reads_as_stored, stored_last
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-IMAGE = 4
-"""Axes of an image."""
-_FOLLOWS = MaxPool2d | AvgPool2d | Mean | Add | Mul | Relu | Clamp | Slice
-"""What ONNX Runtime does to images as they are stored."""
 NODE_BYTES = 128
 """About what an operator takes in the file."""
 
@@ -62,7 +55,7 @@ class FoldingWriter(MixedQdqWriter):
         self.folds = folds(quantized)
         self._blocks: dict[tuple[ValueName, int, int], str] = {}
         self._tiles: dict[tuple[str, int], str] = {}
-        self._stored_last: dict[ValueName, bool] = {}
+        self.last = stored_last(quantized)
         self._rows: dict[str, tuple[str, int]] = {}
         """By folded image: what it was folded from, channels last, and how many those are; for who folds it anew."""
         super().__init__(graph, opset, quantized, io, wide)
@@ -85,23 +78,18 @@ class FoldingWriter(MixedQdqWriter):
         self.emit_activated("Conv", node, inputs, **given)
 
     def places(self, value: ValueName) -> list[Place]:
-        """As before; none of a value whose image no tensor holds as it is."""
+        """As before, and the blocks that a value is given in; none where these are out of order."""
         fold = self.folds.get(value)
-        return [] if fold is not None and fold.halves else super().places(value)
-
-    def stores_last(self, value: ValueName) -> bool:
-        """Whether ONNX Runtime has an image with its channels last: its integer convolutions, and what follows them."""
-        if value not in self._stored_last:
-            node = self.graph.producers.get(value)
-            if node is None or value in self.skipped:
-                last = False
-            elif isinstance(node.op, _FOLLOWS):
-                computed = [x for x in node.inputs if x not in self.graph.constants]
-                last = len(node.shape) == IMAGE and all(self.stores_last(x) for x in computed)
-            else:
-                last = isinstance(node.op, Conv2d)
-            self._stored_last[value] = last
-        return self._stored_last[value]
+        if fold is not None and fold.halves:
+            return []
+        found = super().places(value)
+        for place in found[:1]:
+            if place.tensor in self._rows:
+                blocks, channels = self._rows[str(place.tensor)]
+                _, wide, height, width = self.graph.shapes[value]
+                shape = (height, width * wide // channels, channels)
+                found.append(replace(place, tensor=blocks, axes=CHANNELS_LAST, shape=shape))
+        return found
 
     def write_rows(self, node: Node, op: Linear) -> None:
         """Add a linear layer that reads an image as it is stored, its columns in that order."""
@@ -205,7 +193,7 @@ class FoldingWriter(MixedQdqWriter):
         if fold is None:
             pooled = self.folds.get(node.op.x) if isinstance(node.op, MaxPool2d) else None
             if pooled is None or not pooled.halves:
-                if isinstance(node.op, Mean) and self._flat(node) and self.stores_last(node.op.x):
+                if isinstance(node.op, Mean) and self._flat(node) and node.op.x in self.last:
                     integers = self._to(integers, f"{node.name}.last", CHANNELS_LAST)
                 return super()._arranged(node, integers)
             return self._refolded(integers, f"{node.name}.image", node.shape[1] * pooled.outputs // 2, node.shape[1:])
@@ -272,7 +260,7 @@ def lower_depth_to_space(w: FoldingWriter, node: Node, op: DepthToSpace) -> None
 
 def lower_linear(w: FoldingWriter, node: Node, op: Linear) -> None:
     """Gemm of an image as it is stored, or as in :mod:`~edgecnn.export.onnx.mixed`."""
-    if node.name not in w.skipped and op.flatten and w.stores_last(op.x):
+    if node.name not in w.skipped and reads_as_stored(w.graph, op, w.last):
         w.enter(node)
         w.write_rows(node, op)
     else:
@@ -281,7 +269,7 @@ def lower_linear(w: FoldingWriter, node: Node, op: Linear) -> None:
 
 def lower_slice(w: FoldingWriter, node: Node, op: Slice) -> None:
     """Slice of an image as it is stored, or as in :mod:`~edgecnn.export.onnx.mixed`."""
-    if node.name not in w.skipped and op.axis > 1 and w.stores_last(op.x):
+    if node.name not in w.skipped and op.axis > 1 and op.x in w.last:
         w.enter(node)
         w.write_part(node, op)
     else:
