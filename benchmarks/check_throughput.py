@@ -3,9 +3,10 @@
 For each artifact of a bundle, round by round: a check's run over the data set (images made from bytes, sent to the
 agent, answers measured against the reference), then a loop that a person would write around the runtime's own call,
 inputs ready in memory, with the batch of those tried that it is fastest with. Prints microseconds per sample of both,
-the median of the rounds' ratios of throughput with its interval; the ratio of the fastest round of each, which other
-load on the machine moves least, since it only ever adds; and the median ratio of CPU time, the bare loop's over the
-agent's. This process's own CPU time per sample is the last column: it is spent on another core.
+the median of the rounds' ratios of throughput with its interval; how much of the time the agent's main thread, where
+the runtime is, had a processor: what is missing from 1 is what it waited for this process, or for other load on the
+machine; and the median ratio of CPU time, the bare loop's over that thread's. This process's own CPU time per sample is
+the last column: it is spent on another core.
 
     python benchmarks/check_throughput.py build/lenet5 [--samples 10000] [--rounds 9]
 """
@@ -91,7 +92,7 @@ def main():
         np.savez(Path(folder) / "set.npz", x=raw, y=np.arange(given.samples) % 2)
         data = load_dataset(f"npz:{folder}/set.npz", input_shape=shape)
     targets = {t.runtime: t for t in installed_targets()}
-    print(f"{'artifact':<22}{'check':>8}{'bare':>8}{'batch':>6}  {'throughput':<24}{'fastest':>8}{'CPU':>6}{'our CPU':>9}")
+    print(f"{'artifact':<22}{'check':>8}{'bare':>8}{'batch':>6}  {'throughput':<24}{'busy':>6}{'CPU':>6}{'our CPU':>9}")
     for artifact in bundle.artifacts:
         if artifact.format not in ("onnx", "tflite"):
             continue
@@ -105,7 +106,7 @@ def main():
         print(
             f"{artifact.path.name:<22}{np.median(ours) * each:>8.1f}{np.median(bare) * each:>8.1f}{best:>6}"
             f"  {f'{ratio.value:.2f} ({low} to {high})':<18}{'' if ratio.value >= LIMIT else 'BELOW':<6}"
-            f"{bare.min() / ours.min():>8.2f}{np.median(bare_cpu / agents):>6.2f}{np.median(own) * each:>9.2f}"
+            f"{np.median(agents / ours):>6.2f}{np.median(bare_cpu / agents):>6.2f}{np.median(own) * each:>9.2f}"
         )
     return min(missed, 1)
 

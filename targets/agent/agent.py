@@ -42,6 +42,7 @@ import platform
 import queue
 import re
 import select
+import signal
 import stat
 import struct
 import subprocess
@@ -91,7 +92,7 @@ MAX_REPEAT = 1000  # inferences of one ``count``
 MARK = -424242  # the descriptor that marks a point, see ``count``
 NO_THREADS = "--no-threads"  # where instructions are counted: those of another thread would be, too, whenever it runs
 MAX_TEXT = 16_000  # characters of a message or traceback in an error reply
-MAX_LIMIT = 604_800.0  # seconds of a request's ``limit``: a week, which faulthandler can still count
+MAX_LIMIT = 604_800.0  # seconds of a request's ``limit``: a week
 GRACE = 5.0  # seconds past ``limit``: the host gives up first, and tells its user so
 HANG_UP_GRACE = 0.3  # seconds for an agent that is idle to end in the ordinary way
 MEMORY_CACHE = 2**26  # bytes of artifacts that are kept in memory
@@ -1068,12 +1069,11 @@ class Agent:
         limit: Any = request.fields.get("limit")
         if not self._watchdog or type(limit) not in (int, float) or not 0 < limit <= MAX_LIMIT:
             return self._answer(request)
-        # In a thread that needs nothing of Python, so that native code cannot hold it up.
-        faulthandler.dump_traceback_later(limit + GRACE, exit=True)
+        signal.setitimer(signal.ITIMER_REAL, limit + GRACE)
         try:
             return self._answer(request)
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _answer(self, request: Message) -> Message:
         handlers = {
@@ -1407,6 +1407,11 @@ def main() -> int:
     """Serve stdin and stdout; return the exit code."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # works only when set before onnxruntime is imported
     faulthandler.enable()  # a crash in native code leaves Python's stack on stderr
+    # A request's limit does too, and ends the process then: by a signal, which native code cannot hold up, and which
+    # costs less than a thread for each request.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    faulthandler.register(signal.SIGALRM, chain=True)
     requests, replies = _take_streams()
     watch_for_hang_up(requests.fileno(), replies.fileno())
     try:
