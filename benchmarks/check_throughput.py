@@ -25,7 +25,7 @@ import edgecnn
 from edgecnn.bench.statistics import median_interval
 from edgecnn.data.sources import load_dataset
 from edgecnn.parity.runner import Runner, stored_inputs
-from edgecnn.parity.trials import data_trial
+from edgecnn.parity.sample_sets import data_trial
 from edgecnn.targets.agent import agent
 from edgecnn.targets.target import installed_targets
 

@@ -26,15 +26,15 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from int8_support import images
-from shared_host import shared_target
+from support.int8 import images
+from support.shared_host import shared_target
 
 import edgecnn
 from edgecnn.bundle import Bundle
+from edgecnn.data.calibration import of_samples
 from edgecnn.locate.report import locate_failures
 from edgecnn.models import create_model
 from edgecnn.parity.check import check_bundle
-from edgecnn.samples import of_samples
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import is_built
 from edgecnn.targets.hosts.emulated import EmulatedHost

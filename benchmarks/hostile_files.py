@@ -15,7 +15,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from hostile_support import SUBJECTS, Lab, Tally, good_bundle, peak
+from support.hostile import SUBJECTS, Lab, Tally, good_bundle, peak
 
 
 def main() -> int:

@@ -25,9 +25,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from int8_support import ALL, CALIBRATION, Compared, images, integers, network, python_of, quantized, teacher_forced
+from support.int8 import ALL, CALIBRATION, Compared, images, integers, network, python_of, quantized, teacher_forced
 
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.targets.hosts.local import LocalHost
 
 SAMPLES = {"lenet5": 512, "conv_pool": 64, "resnet8": 32, "depthwise": 96}

@@ -25,8 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cases import CASES
-from int8_support import ALL, Executor, python_of
-from operators_support import FORMS, RULES, Cell, chosen, float_parts, int8_parts, survey, writable
+from support.int8 import ALL, Executor, python_of
+from support.operators import FORMS, RULES, Cell, chosen, float_parts, int8_parts, survey, writable
 
 from edgecnn.targets.boards import load_boards
 from edgecnn.targets.emulation.build import is_built

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from hostile_support import Reused
+from support.hostile import Reused
 
 from edgecnn.compare import Options, compare_files
 from edgecnn.errors import EdgecnnError

@@ -89,7 +89,7 @@ server, and its int8 files come to a mIoU of 84.46 %. The numbers are the same a
 
 def epochs() -> int:
     """What training runs for by default."""
-    from edgecnn.training import DEFAULT_EPOCHS
+    from edgecnn.training.fit import DEFAULT_EPOCHS
 
     return DEFAULT_EPOCHS
 
@@ -110,10 +110,10 @@ def measure(name: str) -> dict[str, str]:
     import torch
 
     import edgecnn
+    from edgecnn.data.calibration import of_samples
     from edgecnn.data.sources import load_dataset
     from edgecnn.loading import load_module
     from edgecnn.models import ZOO
-    from edgecnn.samples import of_samples
 
     module = load_module(name).module
     data = load_dataset(ZOO[name].data, input_shape=ZOO[name].input_shape, split="train")
@@ -143,7 +143,7 @@ def train(name: str) -> dict[str, str]:
 
     from edgecnn.cli import cli
     from edgecnn.models import ZOO
-    from edgecnn.tasks import described
+    from edgecnn.training.tasks import described
 
     torch.set_num_threads(1)
     classes = ["--arg", "num_classes=10"] if name == "mobilenet_v1" else []

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecnn.bench.run import BenchReport, bench_bundle
     from edgecnn.bundle import Bundle, load_bundle
-    from edgecnn.checking import check_bundle
+    from edgecnn.checking.check import check_bundle
     from edgecnn.compare import CompareReport, compare_files
     from edgecnn.errors import EdgecnnError
+    from edgecnn.exporting.export_model import export_model
     from edgecnn.parity.check import CheckReport
-    from edgecnn.pipeline import export_model
 
-__version__ = "0.1.0"
+from edgecnn._version import __version__
+
 __all__ = [
     "BenchReport",
     "Bundle",
     "CheckReport",
     "CompareReport",
     "EdgecnnError",
+    "__version__",
     "bench_bundle",
     "check_bundle",
     "compare_files",
@@ -38,9 +40,9 @@ _HOMES = {
     "CompareReport": "edgecnn.compare",
     "EdgecnnError": "edgecnn.errors",
     "bench_bundle": "edgecnn.bench.run",
-    "check_bundle": "edgecnn.checking",
+    "check_bundle": "edgecnn.checking.check",
     "compare_files": "edgecnn.compare",
-    "export_model": "edgecnn.pipeline",
+    "export_model": "edgecnn.exporting.export_model",
     "load_bundle": "edgecnn.bundle",
 }
 

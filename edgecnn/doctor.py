@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgecnn import __version__
+from edgecnn._version import __version__
 from edgecnn.errors import EdgecnnError
 
 GOOD, MISSING, BROKEN = "good", "missing", "broken"

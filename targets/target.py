@@ -16,8 +16,8 @@ from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
 from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.hosts.reconnect import SteadySession, open_steady
 from edgecnn.targets.hosts.replies import AgentInfo
-from edgecnn.targets.hosts.steady import SteadySession, open_steady
 from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue

@@ -15,29 +15,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from board_support import Boards
-from command_support import Command
 from hypothesis import settings
-from shared_host import shared_target
+from support.boards import Boards
+from support.command import Command
+from support.exporters import RUNTIMES, SEARCH
+from support.shared_host import shared_target
 
-from edgecnn.export.onnx.export import export_onnx
-from edgecnn.export.tflite.export import export_tflite
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.target import Target
 
-Infer = Callable[[Graph, Written, Sequence[Any]], list[np.ndarray]]
-EXPORTERS = {"onnx": export_onnx, "tflite": export_tflite}
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
-LIMIT = 1e-5
-"""Largest error of fp32 as a share of the output's range."""
-
-
 # The same examples in every run, so that CI fails for a change and for nothing else; EDGECNN_SEARCH=1 draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
-SEARCH = bool(os.environ.get("EDGECNN_SEARCH"))
 settings.load_profile("search" if SEARCH else "repeatable")
 
 # What is tested here is not what the job that tests it should say of itself.
@@ -58,7 +49,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def shared_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Workers have the graphs of cases from each other."""
-    import cases_base
+    from cases import base as cases_base
 
     own = tmp_path_factory.getbasetemp()
     cases_base.SHARED = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "graphs"
@@ -106,7 +97,7 @@ def infer(agent: Any) -> Callable[..., list[np.ndarray]]:
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A net of one convolution in fp32 and int8, in both formats. Not to be changed."""
-    from hostile_support import good_bundle
+    from support.hostile import good_bundle
 
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
 

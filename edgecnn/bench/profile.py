@@ -87,7 +87,7 @@ def _onnx_profile(job: Job) -> Profile:
 
 def _intended(model: Any) -> Mapping[str, Sequence[str]]:
     """The layers and tensors that hold integers in float on purpose, exactly."""
-    from edgecnn.export.onnx.exact import METADATA
+    from edgecnn.export.onnx.int8.exact import METADATA
 
     marked = next((entry.value for entry in model.metadata_props if entry.key == METADATA), None)
     return {"layers": (), "tensors": ()} if marked is None else json.loads(marked)

@@ -10,19 +10,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgecnn import __version__
+from edgecnn._version import __version__
 from edgecnn.bench.hosts import after, host_facts, peak_macs
 from edgecnn.bench.macs import macs_of
 from edgecnn.bench.profile import profile_job
 from edgecnn.bench.records import HostFacts, ProcessFacts, Record, Result, derived_record, plain
 from edgecnn.bench.sampling import ProcessTrace, Progress, Trace, measure
-from edgecnn.bench.steady import Limits
 from edgecnn.bench.subject import Job
-from edgecnn.bench.warn import Warned, slower_int8, warnings_of
+from edgecnn.bench.warmup import Limits
+from edgecnn.bench.warnings import Warned, slower_int8, warnings_of
 from edgecnn.bundle import Bundle
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
-from edgecnn.parity.refused import with_origins
 from edgecnn.parity.runner import stored_inputs
+from edgecnn.parity.unsupported_ops import with_origins
 from edgecnn.targets.emulation.count import DEFAULT_REPEAT, count_instructions
 from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.parallel import at_once

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.steady import Limits, is_precise, is_steady
+from edgecnn.bench.warmup import Limits, is_precise, is_steady
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.student import order_ranks, t_quantile
+from edgecnn.bench.quantiles import order_ranks, t_quantile
 
 PERCENTILES = (50, 90, 99)
 CONFIDENCE = 0.95

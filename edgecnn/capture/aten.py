@@ -1,8 +1,8 @@
 """One row per ATen operator: which operators of the graph it becomes.
 
 A row is a function of the capture under way and the call's arguments under the names of the ATen schema. It gives the
-value that the call's result is (a tuple for several), or raises :class:`~edgecnn.capture.rows.base.Unsupported`
-with the reason and what to try. The functions lie in :mod:`edgecnn.capture.rows`, by subject.
+value that the call's result is (a tuple for several), or raises :class:`~edgecnn.capture.converters.base.Unsupported`
+with the reason and what to try. The functions lie in :mod:`edgecnn.capture.converters`, by subject.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import torch
 
-from edgecnn.capture.rows import activation, arithmetic, convolution, image, normalization, pooling, shape
-from edgecnn.capture.rows.base import Args, Builder, Row, Unsupported, same
+from edgecnn.capture.converters import activation, arithmetic, convolution, image, normalization, pooling, shape
+from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, same
 from edgecnn.graph import ops
 
 aten = torch.ops.aten

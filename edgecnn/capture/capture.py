@@ -13,7 +13,8 @@ from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
 from edgecnn.capture.aten import ROWS, hint_for
-from edgecnn.capture.program import (
+from edgecnn.capture.converters.base import Args, Unsupported
+from edgecnn.capture.exported_program import (
     SAME_TENSOR,
     base_name,
     holds_tensors,
@@ -26,7 +27,6 @@ from edgecnn.capture.program import (
     writes_in_place,
     writes_through_views,
 )
-from edgecnn.capture.rows.base import Args, Unsupported
 from edgecnn.capture.simplify import simplify
 from edgecnn.capture.trace import quiet_torch, source_line, trace_module
 from edgecnn.errors import CaptureError, GraphError

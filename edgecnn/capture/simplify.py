@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecnn.capture.affine import as_affine, fold_affine, fold_affine_forward, join_affine
-from edgecnn.capture.recognise import recognise_activations, recognise_shuffles
+from edgecnn.capture.recognize import recognise_activations, recognise_shuffles
 from edgecnn.capture.signals import activate_before_reshape, signals_as_images
-from edgecnn.graph.carry import carry_channel_order
-from edgecnn.graph.channels import fold_channel_order
+from edgecnn.graph.affine import as_affine, fold_affine, fold_affine_forward, join_affine
+from edgecnn.graph.fold_channel_order import fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Activation,
@@ -37,6 +36,7 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
+from edgecnn.graph.propagate_channel_order import carry_channel_order
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding
 

@@ -157,7 +157,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     from edgecnn.bench.budget import over_budget, over_project_budgets, parse_budget
     from edgecnn.bench.records import load_record, save_record
     from edgecnn.bench.run import bench_bundle
-    from edgecnn.bench.steady import Limits
+    from edgecnn.bench.warmup import Limits
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.project.project import budgets_of

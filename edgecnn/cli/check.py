@@ -155,7 +155,7 @@ def _check(
     given: dict[str, Any],
 ) -> tuple[Bundle, Dataset | None, CheckReport]:
     from edgecnn.bundle import load_bundle
-    from edgecnn.checking import check_bundle
+    from edgecnn.checking.check import check_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
     from edgecnn.locate.report import locate_failures
@@ -222,7 +222,7 @@ def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
             why="golden inputs are checked against what the model said at export",
             hint="--data DATA, or leave --model out",
         )
-    from edgecnn.capture.program import program_batch
+    from edgecnn.capture.exported_program import program_batch
     from edgecnn.capture.reference import TorchReference
 
     loaded = load_model(model, given["weights"], given["arguments"])

@@ -19,11 +19,11 @@ from edgecnn.cli.options import (
     prints_to_stderr,
 )
 from edgecnn.cli.state import common_options
-from edgecnn.formats import FORMATS, PRECISIONS
+from edgecnn.export.formats import FORMATS, PRECISIONS
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
-    from edgecnn.exporting import ExportRequest
+    from edgecnn.exporting.request import ExportRequest
 
 
 @click.command("export", epilog=MODEL_HELP)
@@ -66,7 +66,7 @@ def export_command(
       edgecnn export program.pt2 --formats tflite -o build/program
     """
     from edgecnn.cli.output import progress_bar
-    from edgecnn.exporting import export_request, refuse_idle_options
+    from edgecnn.exporting.request import export_request, refuse_idle_options
 
     # What can be refused without torch is refused before it is loaded.
     request = _request(model, weights, name, given)
@@ -76,7 +76,7 @@ def export_command(
     bundle, reference_notes = done.bundle, list(done.notes)
     report = None
     if check:
-        from edgecnn.checking import check_bundle
+        from edgecnn.checking.check import check_bundle
 
         with progress_bar("checking") as progress:
             report = check_bundle(bundle, progress=progress)
@@ -85,8 +85,8 @@ def export_command(
 
 
 def _request(model: str, weights: Path | None, name: str | None, given: dict[str, Any]) -> ExportRequest:
-    from edgecnn.exporting import ExportRequest
-    from edgecnn.formats import check_choice
+    from edgecnn.export.formats import check_choice
+    from edgecnn.exporting.request import ExportRequest
     from edgecnn.loading import parse_argument
 
     options = ("calibration", "calibration_samples", "recipe", "io", "c_array", "opset", "force")

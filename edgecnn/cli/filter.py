@@ -56,7 +56,7 @@ def filter_command(
       edgecnn filter photo.jpg --kernel gaussian --padding replicate --format tflite --precision int8 -o soft.png
       edgecnn filter photo.jpg --kernel laplacian --format tflite --target litert@pi4 -o lines.png
     """
-    from edgecnn.filtering import check_image_path, filter_image, read_image, write_image
+    from edgecnn.inference.filters import check_image_path, filter_image, read_image, write_image
 
     check_image_path(output)
     pixels = read_image(image)

@@ -12,10 +12,10 @@ import click
 
 from edgecnn.cli.files import JSON
 from edgecnn.errors import UsageError
-from edgecnn.exporting import input_shapes, load_data
+from edgecnn.exporting.request import input_shapes, load_data
 
 if TYPE_CHECKING:
-    from edgecnn.exporting import DataChoice
+    from edgecnn.exporting.request import DataChoice
     from edgecnn.loading import LoadedModel
 
 __all__ = ["input_shapes", "load_data"]
@@ -122,7 +122,7 @@ def data_choice(given: Mapping[str, Any]) -> DataChoice | None:
     Raises:
         UsageError: if there are options of the data, and no data.
     """
-    from edgecnn.exporting import DataChoice
+    from edgecnn.exporting.request import DataChoice
 
     how = {key: given[key] for key in ("split", "scale", "mean", "std")}
     if given["data"] is None:

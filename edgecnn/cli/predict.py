@@ -14,7 +14,7 @@ from edgecnn.cli.state import common_options
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
     from edgecnn.errors import EdgecnnError
-    from edgecnn.predict import Predictions
+    from edgecnn.inference.predict import Predictions
     from edgecnn.targets.target import Target
 
 
@@ -50,7 +50,7 @@ def predict_command(
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import print_error
     from edgecnn.errors import TargetError
-    from edgecnn.predict import check_precision, load_images, predict
+    from edgecnn.inference.predict import check_precision, load_images, predict
 
     loaded = load_bundle(bundle)
     check_precision(loaded, precision)
@@ -79,7 +79,7 @@ def _targets(
 ) -> tuple[list[Target], list[tuple[str, EdgecnnError]]]:
     """The targets, and what was named and failed. Of a host's runtimes those that the bundle has files for."""
     from edgecnn.errors import TargetError, UsageError
-    from edgecnn.predict import choose_artifact
+    from edgecnn.inference.predict import choose_artifact
     from edgecnn.targets.target import find_targets, installed_targets
 
     def fits(target: Target) -> bool:

@@ -98,9 +98,9 @@ def sensitivity_command(
 
 def _observed(model: str, weights: Path | None, given: dict[str, Any], progress: Any) -> Any:
     """The model's observed graph, the calibration data, and the data set to measure on."""
-    from edgecnn.exporting import DataChoice, ExportRequest, data_and_shapes, data_calibration, example_zeros
-    from edgecnn.quantize.program import observe_graph
-    from edgecnn.witness import capture_model, reference_outputs
+    from edgecnn.exporting.capture_check import capture_model, reference_outputs
+    from edgecnn.exporting.request import DataChoice, ExportRequest, data_and_shapes, data_calibration, example_zeros
+    from edgecnn.quantize.calibrated import observe_graph
 
     how = {key: given[key] for key in ("split", "scale", "mean", "std")}
     request = ExportRequest(

@@ -43,8 +43,8 @@ def show_command(
       edgecnn show resnet8
       edgecnn show my_net.py:Net --input-shape 3x64x64
     """
+    from edgecnn.exporting.capture_check import capture_model
     from edgecnn.graph.analysis import analyse
-    from edgecnn.witness import capture_model
 
     with prints_to_stderr():
         loaded = load_model(model, weights, arguments)

@@ -21,7 +21,7 @@ from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
     from edgecnn.data.dataset import Dataset
-    from edgecnn.training import Progress, TrainingResult
+    from edgecnn.training.fit import Progress, TrainingResult
 
 
 @click.command("train")
@@ -62,11 +62,11 @@ def train_command(
       edgecnn train fomo --data scenes --picture found.png -o fomo.pt
       edgecnn train my_net.py:Net --input-shape 3x64x64 --data folder:photos -o net.pt
     """
-    from edgecnn.training import check_weights_path, save_weights
+    from edgecnn.training.fit import check_weights_path, save_weights
 
     check_weights_path(output)
     if picture is not None:
-        from edgecnn.picture import check_picture
+        from edgecnn.training.pictures import check_picture
 
         check_picture(picture)
     with prints_to_stderr():
@@ -81,14 +81,14 @@ def _train(
     model: str, arguments: tuple[str, ...], given: dict[str, Any], *, pictured: bool
 ) -> tuple[Any, TrainingResult, list[Dataset]]:
     from edgecnn.cli.output import progress_bar
-    from edgecnn.training import train_model
+    from edgecnn.training.fit import train_model
 
     loaded = load_model(model, None, arguments, seed=given["seed"])
     shapes = input_shapes(loaded, parse_shapes(given["shapes"])) if given["shapes"] or loaded.input_shapes else None
     how = {key: given[key] for key in ("scale", "mean", "std")}
     parts = [load_data(given["data"], shapes, split=part, **how) for part in ("train", "test")]
     if pictured:
-        from edgecnn.picture import check_pictured
+        from edgecnn.training.pictures import check_pictured
 
         check_pictured(parts[1])
     options = {key: given[key] for key in ("epochs", "batch_size", "learning_rate") if given[key] is not None}
@@ -103,9 +103,9 @@ def _train(
 
 
 def _draw(path: Path, module: Any, data: Dataset) -> None:
-    from edgecnn.picture import SCENES, draw
-    from edgecnn.tasks import task_of
-    from edgecnn.training import predict
+    from edgecnn.training.fit import predict
+    from edgecnn.training.pictures import SCENES, draw
+    from edgecnn.training.tasks import task_of
 
     places = data.spread(SCENES)
     outputs = predict(module, data, places)
@@ -115,7 +115,7 @@ def _draw(path: Path, module: Any, data: Dataset) -> None:
 def _print(
     output: Path, result: TrainingResult, notes: list[str], picture: Path | None, *, json_file: Path | None
 ) -> None:
-    from edgecnn.tasks import described
+    from edgecnn.training.tasks import described
 
     history = [{"epoch": e.number, "loss": e.loss, **e.scores} for e in result.history]
     drawn = {} if picture is None else {"picture": str(picture)}

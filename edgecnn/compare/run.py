@@ -22,7 +22,7 @@ from edgecnn.compare.source import Source, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.steady import SteadySession
+from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.target import Target
 
 Array = npt.NDArray[Any]

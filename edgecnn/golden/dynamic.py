@@ -28,10 +28,10 @@ import torch
 from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
-from edgecnn.graph.qparams import Float, QWeights
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.quantize.half import weighted_nodes
-from edgecnn.quantize.weights import quantize_weights
+from edgecnn.program.half_weights import weighted_nodes
+from edgecnn.program.qparams import Float, QWeights
+from edgecnn.program.weights import quantize_weights
 
 Quantized = tuple[Float, Float]
 """Integers less their zero point, and scales."""

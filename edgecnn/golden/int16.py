@@ -24,7 +24,7 @@ from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.quantize.int16 import Int16, QuantizedGraph16, multipliers
+from edgecnn.program.int16 import Int16, QuantizedGraph16, multipliers
 
 Integers = npt.NDArray[np.int64]
 Rescale = Callable[[Integers, npt.NDArray[np.float64]], Integers]

@@ -57,9 +57,9 @@ from edgecnn.golden.requantize import (
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
-from edgecnn.graph.qparams import Int8, QParams, bounds
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.quantize.quantize import JOINED, QuantizedGraph, integers_of
+from edgecnn.program.qparams import Int8, QParams, bounds
+from edgecnn.program.quantized import JOINED, QuantizedGraph, integers_of
 
 
 def execute_integer(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgecnn.golden.requantize import Integers, fixed_point, multiplied
 from edgecnn.graph.ops import ResizeBilinear
-from edgecnn.graph.qparams import Int8, QParams
+from edgecnn.program.qparams import Int8, QParams
 
 HIGH = np.int64((1 << 15) - 1)
 """Largest int16."""

@@ -12,9 +12,9 @@ import torch
 from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.graph.qparams import Int8
 from edgecnn.graph.verify import batch_is_free
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.program.qparams import Int8
+from edgecnn.program.quantized import QuantizedGraph
 
 Value = npt.NDArray[Any]
 

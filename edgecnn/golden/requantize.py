@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.graph.qparams import QParams
+from edgecnn.program.qparams import QParams
 
 Integers = npt.NDArray[np.int64]
 SUM_BITS = 20

@@ -14,9 +14,9 @@ from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
 from edgecnn.locate.execute import execute_alone, rules_of
 from edgecnn.locate.expected import Expected, own_elements, real_gap
 from edgecnn.locate.location import Cause
+from edgecnn.locate.probe_session import Suspect
 from edgecnn.locate.rules import REAL_LIMIT
-from edgecnn.locate.suspect import Suspect
-from edgecnn.locate.taps import Point
+from edgecnn.locate.tap_outputs import Point
 from edgecnn.parity.saturation import explained, saturates
 
 Array = NDArray[Any]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.graph.ops import ValueName
+from edgecnn.locate.reexport import Twin
 from edgecnn.locate.steps import Held, Step, onnx_steps, tflite_steps
-from edgecnn.locate.twin import Twin
 
 Array = NDArray[Any]
 ROLES = ("weight", "bias", "bound", "operand", "scale", "zero point")

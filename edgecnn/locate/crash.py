@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import TargetError
 from edgecnn.locate import edit_onnx, edit_tflite
-from edgecnn.locate.suspect import Suspect
+from edgecnn.locate.probe_session import Suspect
 
 
 def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]]) -> tuple[str, str, TargetError] | None:

@@ -123,7 +123,7 @@ def _info(name: str, known: Any) -> Any:
 
 def exact_float_tensors(data: bytes) -> tuple[tuple[str, ...], frozenset[str]]:
     """The layers of an int8 file that hold their integers in float on purpose, and their tensors."""
-    from edgecnn.export.onnx.exact import METADATA
+    from edgecnn.export.onnx.int8.exact import METADATA
 
     marked = next((entry.value for entry in parsed(data).metadata_props if entry.key == METADATA), None)
     found = {} if marked is None else json.loads(marked)

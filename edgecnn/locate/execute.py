@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from edgecnn.bundle import Artifact, Manifest
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
-from edgecnn.locate.twin import Twin
+from edgecnn.locate.reexport import Twin
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.quantize.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.program.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
+from edgecnn.program.quantized import QuantizedGraph
 
 Array = NDArray[Any]
 Values = Mapping[ValueName, Array]

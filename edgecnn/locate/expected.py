@@ -14,8 +14,8 @@ from edgecnn.bundle import Artifact, Manifest
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.locate.execute import execute, taken
-from edgecnn.locate.twin import Twin
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.locate.reexport import Twin
+from edgecnn.program.quantized import QuantizedGraph
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.locate.execute import execute, outputs_of, taken
 from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
-from edgecnn.locate.twin import Twin
+from edgecnn.locate.reexport import Twin
 from edgecnn.parity.rounding import REFERENCE_RULE
 
 Array = NDArray[Any]

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn import __version__
+from edgecnn._version import __version__
 from edgecnn.bundle import Artifact, Bundle, Manifest, Program
 from edgecnn.errors import TargetError
-from edgecnn.locate import causes, crash, taps
+from edgecnn.locate import causes, crash, tap_outputs
 from edgecnn.locate.compare import Comparison, compare, layer_of
-from edgecnn.locate.contradictions import contradictions
 from edgecnn.locate.expected import Expected, Gap, expect
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import (
@@ -26,12 +25,13 @@ from edgecnn.locate.location import (
     merged_lines,
     module_and_operator,
 )
+from edgecnn.locate.malformed_file import contradictions
+from edgecnn.locate.manifest_check import manifest_cause
+from edgecnn.locate.probe_session import Suspect
+from edgecnn.locate.reexport import make_twin
 from edgecnn.locate.rules import EXACT, REAL, breaks, is_exact, rule_of, tolerance
-from edgecnn.locate.stated import manifest_cause
-from edgecnn.locate.suspect import Suspect
-from edgecnn.locate.twin import make_twin
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.parity.trials import golden_by_rule
+from edgecnn.parity.sample_sets import golden_by_rule
 from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target
 
@@ -103,7 +103,7 @@ class _Search:
             return self._not_offered(comparison, error)
         except TargetError as error:
             return self._crashed(comparison, [a[:1] for a in stored], error)
-        chosen = taps.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
+        chosen = tap_outputs.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
         inputs = [np.ascontiguousarray(a[chosen]) for a in all_inputs]
         stored = [np.ascontiguousarray(a[chosen]) for a in stored]
         expected = expect(self._twin, self._bundle.manifest, self._artifact, inputs, self._rounding.rule)
@@ -144,14 +144,14 @@ class _Search:
 
     def _lines(
         self, expected: Expected, stored: Sequence[Array]
-    ) -> tuple[tuple[Line, ...], list[tuple[taps.Point, Array]]]:
+    ) -> tuple[tuple[Line, ...], list[tuple[tap_outputs.Point, Array]]]:
         """Every value while all runs, and every operator alone; exported anew too, where the file is another."""
         spec = self._artifact.spec.quantization
-        points = taps.find_points(self._twin, self._data, "float32" if spec is None else spec.io)
-        points = taps.keep_fusions(points, self._suspect, self._data, stored)
+        points = tap_outputs.find_points(self._twin, self._data, "float32" if spec is None else spec.io)
+        points = tap_outputs.keep_fusions(points, self._suspect, self._data, stored)
         self._note(points)
-        drift = taps.tap(points, self._suspect, self._data, stored, expected)
-        alone, gave = taps.force(points, self._suspect, self._data, stored, expected)
+        drift = tap_outputs.tap(points, self._suspect, self._data, stored, expected)
+        alone, gave = tap_outputs.force(points, self._suspect, self._data, stored, expected)
         anew: Sequence[Gap | None] = [None] * len(alone)
         if self._data != self._twin.written.data:
             anew = self._anew(points, expected, stored)
@@ -175,19 +175,19 @@ class _Search:
             broken += [(point, gave[i])] if wrong else []
         return merged_lines(lines), broken
 
-    def _anew(self, points: taps.Points, expected: Expected, stored: Sequence[Array]) -> list[Gap | None]:
+    def _anew(self, points: tap_outputs.Points, expected: Expected, stored: Sequence[Array]) -> list[Gap | None]:
         """The operators exported anew, for the values that the file has too."""
         spec = self._artifact.spec.quantization
-        own = taps.find_points(self._twin, self._twin.written.data, "float32" if spec is None else spec.io)
+        own = tap_outputs.find_points(self._twin, self._twin.written.data, "float32" if spec is None else spec.io)
         try:
-            gaps, _ = taps.force(own, self._suspect, self._twin.written.data, stored, expected)
+            gaps, _ = tap_outputs.force(own, self._suspect, self._twin.written.data, stored, expected)
         except TargetError as error:
             self._notes.append(f"the file exported anew does not run there either: {error.message}")
             return [None] * len(points.points)
         known = {(p.value, p.place.form, p.output): gap for p, gap in zip(own.points, gaps, strict=True)}
         return [known.get((p.value, p.place.form, p.output)) for p in points.points]
 
-    def _note(self, points: taps.Points) -> None:
+    def _note(self, points: tap_outputs.Points) -> None:
         self._hidden = frozenset((*points.missing, *points.merged))
         if points.missing:
             self._notes.append(f"the file has no tensor for {', '.join(points.missing[:5])}")
@@ -204,7 +204,7 @@ class _Search:
         comparison: Comparison,
         expected: Expected,
         lines: Sequence[Line],
-        broken: list[tuple[taps.Point, Array]],
+        broken: list[tuple[tap_outputs.Point, Array]],
         inputs: Sequence[Array],
         stored: Sequence[Array],
         given: Sequence[Array],
@@ -241,7 +241,7 @@ class _Search:
         return breaks(line.anew, allowed) and line.anew.largest >= line.alone.largest / 2
 
     def _of_the_runtime(
-        self, expected: Expected, broken: Sequence[tuple[taps.Point, Array]], stored: Sequence[Array]
+        self, expected: Expected, broken: Sequence[tuple[tap_outputs.Point, Array]], stored: Sequence[Array]
     ) -> Cause:
         return (
             causes.saturation_cause(self._suspect, [point.value for point, _ in broken])

@@ -15,7 +15,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.parity.statistics import paired_drop
-from edgecnn.quantize.quantize import QuantizedGraph, float_nodes
+from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.quantize.quantize import float_nodes
 
 Array = npt.NDArray[Any]
 Values = Mapping[ValueName, Array]

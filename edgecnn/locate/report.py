@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from edgecnn.bundle import Bundle, Program
 from edgecnn.errors import EdgecnnError, TargetError
-from edgecnn.locate.costly import is_loss, with_costliest
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
+from edgecnn.locate.quantization_loss import is_loss, with_costliest
 from edgecnn.parity.verdict import CheckReport, Verdict
 from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target, resolve_targets

@@ -10,7 +10,7 @@ from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
-from edgecnn.locate.twin import Twin
+from edgecnn.locate.reexport import Twin
 from edgecnn.parity.exactness import node_is_exact
 from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, Rounding, rounding_of
 from edgecnn.targets.runtimes import OptionValue

@@ -17,7 +17,8 @@ from edgecnn.graph.analysis import macs
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Reshape, Transpose, ValueName
 from edgecnn.locate.quality import Array, Evaluator, Progress, Quality, Variant
-from edgecnn.quantize.quantize import QuantizedGraph, float_nodes
+from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.quantize.quantize import float_nodes
 from edgecnn.quantize.recipe import Override
 
 

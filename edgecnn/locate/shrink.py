@@ -23,11 +23,11 @@ from edgecnn.locate.candidate import (
     some_samples,
     write_part,
 )
-from edgecnn.locate.delta import minimise
+from edgecnn.locate.ddmin import minimise
 from edgecnn.locate.expected import expect
-from edgecnn.locate.part import Part, part_of
-from edgecnn.locate.taps import find_points
-from edgecnn.locate.twin import Twin, make_twin
+from edgecnn.locate.reexport import Twin, make_twin
+from edgecnn.locate.subgraph import Part, part_of
+from edgecnn.locate.tap_outputs import find_points
 from edgecnn.parity.check import check_bundle
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.targets.target import Target

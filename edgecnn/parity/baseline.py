@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from edgecnn.errors import DataError, UsageError
-from edgecnn.parity.kept import Kept
+from edgecnn.parity.baseline_samples import Kept
 from edgecnn.parity.limits import METRICS
 from edgecnn.parity.metrics import ROUNDING, Array
 from edgecnn.parity.scenes import SCORES

@@ -11,18 +11,18 @@ from edgecnn.bundle import REFERENCE, Artifact, Bundle
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline
+from edgecnn.parity.baseline_samples import Kept
 from edgecnn.parity.deviation import deviation_reason
 from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
-from edgecnn.parity.kept import Kept
 from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.metrics import Array
-from edgecnn.parity.refused import with_origins
 from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Progress, Runner
+from edgecnn.parity.sample_sets import Reference, Trial, array_trial, check_fits, data_trial, golden_trial
 from edgecnn.parity.saturation import saturation_reason
-from edgecnn.parity.trials import Reference, Trial, array_trial, check_fits, data_trial, golden_trial
+from edgecnn.parity.unsupported_ops import with_origins
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES
@@ -64,7 +64,7 @@ def check_bundle(
         limits: What is demanded besides the defaults, or instead of them.
         baseline: What an earlier check found: what is worse now fails.
         inspect: Says what an artifact's file holds otherwise than its program:
-            `edgecnn.locate.constants.file_differences`.
+            `edgecnn.locate.file_differences.file_differences`.
 
     Raises:
         BundleError: if a file of the bundle has changed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Add, Concat, Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Sub, Transpose
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.program.quantized import QuantizedGraph
 
 EXACT = (Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Transpose, Concat)
 """Operators whose int8 result no runtime of those supported computes differently."""

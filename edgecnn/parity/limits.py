@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import UsageError
-from edgecnn.formats import PRECISIONS
+from edgecnn.export.formats import PRECISIONS
 
 FP32_LIMIT = 1e-5
 """Largest error of an fp32 artifact, as a share of the output's range."""

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.trials import Batch, Trial
+from edgecnn.parity.sample_sets import Batch, Trial
+from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.hosts.session import Session
-from edgecnn.targets.hosts.steady import SteadySession
 
 Array = npt.NDArray[Any]
 AT_ONCE = 64

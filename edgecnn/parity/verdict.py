@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from edgecnn.errors import EdgecnnError
 from edgecnn.parity.answers import WorstSample
-from edgecnn.parity.kept import Kept
+from edgecnn.parity.baseline_samples import Kept
 from edgecnn.targets.runtimes import OptionValue
 
 SCHEMA = 2

@@ -69,7 +69,7 @@ def measure(
 
 def _bench(plan: ModelPlan, bundle: Bundle, progress: Callable[[str, int, int], None] | None) -> BenchReport:
     from edgecnn.bench.run import bench_bundle
-    from edgecnn.bench.steady import Limits
+    from edgecnn.bench.warmup import Limits
 
     options, usual = plan.gates.options, Limits()
     limits = Limits(

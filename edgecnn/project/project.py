@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecnn.bench.budget import ProjectBudget
 from edgecnn.errors import UsageError, near
-from edgecnn.exporting import ExportRequest
+from edgecnn.exporting.request import ExportRequest
 from edgecnn.parity.limits import Limits
 from edgecnn.project.tables import BenchTable
 from edgecnn.tomlfile import nearest

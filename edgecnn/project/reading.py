@@ -11,8 +11,8 @@ import msgspec
 
 from edgecnn.bench.budget import ITEMS, ProjectBudget, check_limit
 from edgecnn.errors import UsageError, near
-from edgecnn.exporting import DataChoice, ExportRequest, refuse_idle_options
-from edgecnn.formats import FORMATS, PRECISIONS, check_choice
+from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice
+from edgecnn.exporting.request import DataChoice, ExportRequest, refuse_idle_options
 from edgecnn.parity.limits import Limits
 from edgecnn.project.project import Gates, ModelPlan, Project
 from edgecnn.project.tables import BaselinesTable, BenchTable, DataTable, ExportTable, ModelTable, ProjectTable
@@ -64,7 +64,7 @@ class _Reader:
 
     def plan(self, name: str, table: dict[str, Any]) -> ModelPlan:
         """What is to be done with a model."""
-        from edgecnn.pipeline import check_name
+        from edgecnn.exporting.export_model import check_name
 
         at, whole = ("model", name), self._whole
         self._located(at, lambda: check_name(name))

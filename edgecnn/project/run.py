@@ -16,7 +16,7 @@ from edgecnn.report.schema import CI_SCHEMA
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgecnn.exporting import Exported
+    from edgecnn.exporting.request import Exported
     from edgecnn.parity.baseline import Baseline
     from edgecnn.parity.verdict import CheckReport, Verdict
 
@@ -100,7 +100,7 @@ def _run(plan: ModelPlan, found: _Gathered, *, save_baselines: bool, progress: P
 
 
 def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exported | None:
-    from edgecnn.exporting import export_request
+    from edgecnn.exporting.request import export_request
 
     try:
         exported = export_request(plan.request, plan.directory, progress=progress)
@@ -118,7 +118,7 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
-    from edgecnn.checking import check_bundle
+    from edgecnn.checking.check import check_bundle
     from edgecnn.locate.report import locate_failures
 
     bundle = exported.bundle
@@ -174,7 +174,7 @@ def _reference(exported: Exported) -> Any:
     """The torch model itself; None where there is no data set to ask it about."""
     if exported.data is None:
         return None
-    from edgecnn.capture.program import program_batch
+    from edgecnn.capture.exported_program import program_batch
     from edgecnn.capture.reference import TorchReference
 
     model = exported.model

@@ -12,10 +12,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.graph.qparams import HIGHEST, LOWEST
+from edgecnn.program.qparams import HIGHEST, LOWEST, Range
 from edgecnn.quantize.observe import BINS, Observer
 
-Range = tuple[float, float]
 Calibrator = Callable[[Observer], Range]
 Reals = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.int64]

@@ -7,97 +7,24 @@ is no calibrator to choose, and room is left for values larger than those seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Activation, Add, Clamp, Conv2d, Linear, Mul, Sigmoid, Softmax, Sub, Tanh, ValueName
-from edgecnn.graph.qparams import SMALLEST_SCALE, Float, QWeights
+from edgecnn.graph.ops import Activation, Add, Clamp, Sigmoid, Softmax, Sub, Tanh, ValueName
+from edgecnn.program.int16 import HIGHEST, RELUS, QuantizedGraph16, scale_of_reach, with_scales
+from edgecnn.program.quantized import SAME_PARAMETERS
 from edgecnn.quantize.observe import Observer
-from edgecnn.quantize.quantize import REFUSED, SAME_PARAMETERS
-from edgecnn.quantize.weights import quantize_weights
+from edgecnn.quantize.quantize import REFUSED
 
-LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
-"""Range of int16."""
 HEADROOM = 2.0
 """How many times the largest magnitude seen a tensor can hold. The one bit that it costs is lost beside the weights'
 rounding to 8 bits, while one saturated value in data that calibration did not see can cost more than int8 does."""
-RELUS = ((0.0, np.inf), (0.0, 6.0))
-"""Clamps with kernels that change the scale; others are MAXIMUM and MINIMUM, which compare integers as they are."""
 FIXED = (Softmax, Sigmoid, Tanh)
 """Operators whose output has the scale 1/32768 by the specification."""
 FIXED_REACH = HIGHEST / 32768
-MAX_SHIFT = 7
-"""Kernels multiply by less than 2^7 (``MultiplyByQuantizedMultiplier`` in tensorflow/lite/kernels/internal)."""
 ADD_SHIFT = 15
 """Bits below the point that additions work with (``left_shift`` in tensorflow/lite/kernels/add.cc)."""
-MAX_ACCUMULATOR = 1 << 46
-"""They take accumulators below 2^47; the golden executor holds one bit less."""
-
-Int16 = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale16:
-    """The one parameter of an int16 tensor.
-
-    Raises:
-        QuantizationError: if the scale is not positive and normal.
-    """
-
-    scale: np.float32
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.scale) and self.scale >= SMALLEST_SCALE):
-            raise QuantizationError(
-                f"a scale of {self.scale} cannot be used", why="it is not a normal positive float32"
-            )
-
-    def quantize(self, real: npt.NDArray[np.floating]) -> Int16:
-        """The nearest integers, half to even, clamped."""
-        with np.errstate(over="ignore"):  # a padding with the lowest float32 becomes the lowest integer
-            scaled = np.rint(real.astype(np.float32) / self.scale)
-        integers: Int16 = np.clip(scaled, LOWEST, HIGHEST).astype(np.int16)
-        return integers
-
-    def dequantize(self, integers: npt.NDArray[np.integer]) -> Float:
-        """The real values in float32."""
-        real: Float = integers.astype(np.float32) * self.scale
-        return real
-
-    def bounds(self, activation: Activation) -> tuple[int, int]:
-        """Lowest and highest integer that an activation lets through (``CalculateActivationRangeQuantized``)."""
-        low, high = (
-            end if not np.isfinite(bound) else round_half_away(float(np.float32(bound) / self.scale))
-            for bound, end in zip(activation.bounds, (LOWEST, HIGHEST), strict=True)
-        )
-        return max(low, LOWEST), min(high, HIGHEST)
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizedGraph16:
-    """A graph and its integers.
-
-    Attributes:
-        graph: The float graph.
-        activations: The scale of every input, computed value and constant operand.
-        weights: By constant name, the int8 weights of convolutions and linear layers.
-        biases: By node name, their biases as int64 at the scales ``input scale * weight scales``.
-    """
-
-    graph: Graph
-    activations: Mapping[ValueName, Scale16]
-    weights: Mapping[ValueName, QWeights]
-    biases: Mapping[ValueName, npt.NDArray[np.int64]]
-
-    def alike(self, a: ValueName, b: ValueName) -> bool:
-        """Whether two values have the same scale."""
-        return a in self.activations and self.activations[a] == self.activations.get(b)
 
 
 def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> QuantizedGraph16:
@@ -118,70 +45,10 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
         low, high = _clamped(node, observers[node.name])
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)
-    scales = {name: _scale(reach) for name, reach in reaches.items()}
+    scales = {name: scale_of_reach(reach) for name, reach in reaches.items()}
     quantized = with_scales(graph, scales)
     _check_additions(quantized)
     return quantized
-
-
-def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
-    """The same program for a graph that a format's legalization has made of it.
-
-    New values take their scale from what they are copies or parts of, as :func:`edgecnn.quantize.quantize.follow` does.
-
-    Raises:
-        QuantizationError: if a new value is neither.
-    """
-    scales = dict(q.activations)
-    for node in graph.nodes:
-        if node.name not in scales:
-            known = [node.inputs[0]] if isinstance(node.op, SAME_PARAMETERS) else []
-            known += [
-                n.name
-                for n in graph.nodes
-                if node.name in n.inputs and isinstance(n.op, SAME_PARAMETERS) and n.name in q.activations
-            ]
-            if not known:
-                raise QuantizationError(f"{node.describe()} was made by legalization, and has no scale")
-            scales[node.name] = scales[known[0]]
-    return with_scales(graph, scales)
-
-
-def round_half_away(value: float) -> int:
-    """C's ``round``."""
-    return int(np.copysign(np.floor(abs(value) + 0.5), value))
-
-
-def multipliers(x: Scale16, weights: QWeights, y: Scale16) -> npt.NDArray[np.float64]:
-    """What accumulators are multiplied by to become the output's integers, one per channel."""
-    real: npt.NDArray[np.float64] = float(x.scale) * weights.scales.astype(np.float64) / float(y.scale)
-    return real
-
-
-def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGraph16:
-    """The program that follows from a graph and the scales of its values: all integers are made by them.
-
-    Args:
-        graph: The graph.
-        given: The scale of every input and computed value.
-
-    Raises:
-        QuantizationError: if weights or biases do not fit.
-    """
-    scales = dict(given)
-    weights: dict[ValueName, QWeights] = {}
-    biases: dict[ValueName, npt.NDArray[np.int64]] = {}
-    for node in graph.nodes:
-        for name in _operands(graph, node):
-            scales.setdefault(name, _scale(float(np.abs(graph.constants[name]).max())))
-        if isinstance(node.op, Conv2d | Linear):
-            weights.setdefault(node.op.weight, quantize_weights(node, graph.constants[node.op.weight]))
-            bias = None if node.op.bias is None else graph.constants[node.op.bias]
-            biases[node.name] = _bias(node, bias, scales[node.op.x], weights[node.op.weight])
-            _check_multipliers(node, multipliers(scales[node.op.x], weights[node.op.weight], scales[node.name]))
-    return QuantizedGraph16(
-        graph=graph, activations=MappingProxyType(scales), weights=MappingProxyType(weights), biases=biases
-    )
 
 
 def _unite(graph: Graph, reaches: dict[ValueName, float]) -> None:
@@ -207,11 +74,6 @@ def _keeps_scale(node: Node) -> bool:
     return isinstance(node.op, SAME_PARAMETERS)
 
 
-def _operands(graph: Graph, node: Node) -> Iterator[ValueName]:
-    """Constants that a node reads as values, not as weights."""
-    return (i for i in node.inputs if isinstance(node.op, Add | Sub | Mul) and i in graph.constants)
-
-
 def _clamped(node: Node, observer: Observer) -> tuple[float, float]:
     activation: Activation = getattr(node.op, "activation", Activation.NONE)
     low, high = (node.op.low, node.op.high) if isinstance(node.op, Clamp) else activation.bounds
@@ -221,11 +83,6 @@ def _clamped(node: Node, observer: Observer) -> tuple[float, float]:
 def _reach(low: float, high: float) -> float:
     """The largest magnitude that a value seen in a range must be able to have."""
     return max(abs(low), abs(high)) * HEADROOM
-
-
-def _scale(reach: float) -> Scale16:
-    """The scale that covers -reach to reach; 1/32767 for values that are always 0."""
-    return Scale16(np.float32(reach if reach > 0 else 1) / np.float32(HIGHEST))
 
 
 def _check_additions(q: QuantizedGraph16) -> None:
@@ -239,28 +96,3 @@ def _check_additions(q: QuantizedGraph16) -> None:
                     why=f"int16 kernels take sums down to 2^-{ADD_SHIFT - 1} of the larger operand's range",
                     hint="--precisions int8 or fp16, or a model that does not cancel large values",
                 )
-
-
-def _bias(node: Node, bias: Float | None, x: Scale16, weights: QWeights) -> npt.NDArray[np.int64]:
-    if bias is None:
-        return np.zeros(len(weights.scales), np.int64)
-    real = np.rint(bias.astype(np.float64) / (weights.scales.astype(np.float64) * float(x.scale)))
-    reach = np.abs(weights.integers.reshape(len(real), -1).astype(np.int64)).sum(axis=1) * -LOWEST
-    worst = int(np.argmax(np.abs(real) + reach))
-    if abs(real[worst]) + reach[worst] >= MAX_ACCUMULATOR:
-        raise QuantizationError(
-            f"{node.describe()}: the bias of channel {worst} does not fit the accumulator",
-            why=f"it is {bias[worst]:.3g} at a scale of {float(weights.scales[worst] * x.scale):.1e}",
-            hint="look for a channel whose weights are nearly 0 but whose bias is not",
-        )
-    return real.astype(np.int64)
-
-
-def _check_multipliers(node: Node, real: npt.NDArray[np.float64]) -> None:
-    worst = int(real.argmax())
-    if np.frexp(real[worst])[1] > MAX_SHIFT:
-        raise QuantizationError(
-            f"{node.describe()}: the output's scale is too small beside those of the input and channel {worst}",
-            why=f"int16 kernels multiply by less than {1 << MAX_SHIFT}, here it is {real[worst]:.3g}",
-            hint="look at the calibration data: the layer's output is nearly 0 on it",
-        )

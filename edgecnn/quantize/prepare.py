@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from edgecnn.export.legalize import blend_unevenly, divisor_factor, softplus_in_steps
-from edgecnn.export.transposed import transposed_convolution
-from edgecnn.graph.channels import blocks_first, fold_channel_order
+from edgecnn.graph.decompositions import blend_unevenly, divisor_factor, softplus_in_steps
+from edgecnn.graph.fold_channel_order import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import AvgPool2d, Conv2d, Div, Mean, Mul, Slice, Sum, ValueName
-from edgecnn.graph.qparams import SMALLEST_SCALE
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
+from edgecnn.graph.transposed_convolution import transposed_convolution
+from edgecnn.program.qparams import SMALLEST_SCALE
 
 
 def average_of_images(graph: Graph) -> Graph:

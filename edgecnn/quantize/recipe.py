@@ -67,11 +67,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         name: What it is called in messages and in the manifest.
         calibrator: A name of :data:`~edgecnn.quantize.calibrate.CALIBRATORS`.
-        weight_bits: 8, or 7: then x86 processors without VNNI cannot saturate (:mod:`edgecnn.quantize.saturation`).
+        weight_bits: 8, or 7: then x86 processors without VNNI cannot saturate
+            (:mod:`edgecnn.export.onnx.int8.saturation`).
         portable: Additions, subtractions and concatenations share one scale and zero point among inputs and result, so
             that they are additions of integers, exact in every runtime.
         correct_biases: Biases take back the mean error that quantization leaves in each channel
-            (:mod:`edgecnn.quantize.correct`).
+            (:mod:`edgecnn.quantize.bias_correction`).
         linear_scales: ``layer``: a linear layer has one scale, as TFLite's first int8 specification has it.
             ``channel``: one per output, as convolutions have, at 16 to 24 bytes of file each. ``auto``: one, unless
             outputs differ so much that their weights would lose more than a bit by it.

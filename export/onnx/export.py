@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from edgecnn.errors import UsageError
 from edgecnn.export.lowering import lower_all
-from edgecnn.export.onnx.exact import LOWERINGS as IN_INTEGERS
-from edgecnn.export.onnx.exact import ExactFloatWriter
+from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
+from edgecnn.export.onnx.int8.exact import LOWERINGS as IN_INTEGERS
+from edgecnn.export.onnx.int8.exact import ExactFloatWriter
 from edgecnn.export.onnx.legalize import RULES
 from edgecnn.export.onnx.lower import LOWERINGS
 from edgecnn.export.onnx.write import DEFAULT_OPSET, OLDEST_OPSET, OnnxWriter, newest_opset
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.quantize.depthwise import adapt_depthwise
-from edgecnn.quantize.quantize import QuantizedGraph, follow
+from edgecnn.program.quantized import QuantizedGraph, follow
 
 
 def export_onnx(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:

@@ -16,13 +16,13 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.quantize.half import half_notes, to_half, weighted_nodes
+from edgecnn.program.half_weights import half_notes, to_half, weighted_nodes
 
 
 def export_onnx_fp16(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) -> Written:
     """Write a float32 graph as ONNX with float16 weights; see :func:`~edgecnn.export.onnx.export.export_onnx`.
 
-    What it computes is :func:`~edgecnn.quantize.half.half_weights` of the graph, in float32.
+    What it computes is :func:`~edgecnn.program.half_weights.half_weights` of the graph, in float32.
 
     Raises:
         QuantizationError: if a weight does not fit float16.

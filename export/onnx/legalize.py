@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgecnn.export.legalize import LOWEST, average_divisors, corrected_average, pad_image
-from edgecnn.export.transposed import compose_transposed
+from edgecnn.graph.decompositions import LOWEST, average_divisors, corrected_average, pad_image
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import AvgPool2d, ConvTranspose2d, MaxPool2d, Pad, ValueName
 from edgecnn.graph.rewrite import Rewriter, Rule, rewrite
 from edgecnn.graph.shapes import Padding
+from edgecnn.graph.transposed_convolution import compose_transposed
 
 
 def one_padding_before_pooling(graph: Graph) -> Graph:

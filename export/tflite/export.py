@@ -10,7 +10,7 @@ from edgecnn.export.tflite.mixed import MixedInt8Writer
 from edgecnn.export.tflite.write import TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
-from edgecnn.quantize.quantize import QuantizedGraph, follow
+from edgecnn.program.quantized import QuantizedGraph, follow
 
 
 def export_tflite(graph: Graph, *, version: str) -> Written:

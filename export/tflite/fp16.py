@@ -17,7 +17,7 @@ from edgecnn.export.tflite.write import Arrange, TfliteWriter
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
-from edgecnn.quantize.half import half_notes, to_half, weighted_nodes
+from edgecnn.program.half_weights import half_notes, to_half, weighted_nodes
 
 DEQUANTIZE_VERSION = 3
 """The first with float16 (tensorflow/lite/tools/versioning/op_version.cc)."""
@@ -26,7 +26,7 @@ DEQUANTIZE_VERSION = 3
 def export_tflite_fp16(graph: Graph, *, version: str) -> Written:
     """Write a float32 graph as TFLite with float16 weights; see :func:`~edgecnn.export.tflite.export.export_tflite`.
 
-    What it computes is :func:`~edgecnn.quantize.half.half_weights` of the graph, in float32.
+    What it computes is :func:`~edgecnn.program.half_weights.half_weights` of the graph, in float32.
 
     Raises:
         QuantizationError: if a weight does not fit float16.

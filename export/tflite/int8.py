@@ -16,8 +16,8 @@ from edgecnn.export.tflite.write import Arrange, Axes, Tensor, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.graph.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
-from edgecnn.quantize.quantize import QuantizedGraph, integers_of
+from edgecnn.program.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
+from edgecnn.program.quantized import QuantizedGraph, integers_of
 
 # The first version of each operator with int8 (tensorflow/lite/tools/versioning/op_version.cc).
 VERSIONS: Mapping[str, int] = MappingProxyType(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from edgecnn.export.legalize import (
+from edgecnn.export.tflite.picking import Alike, pick_by_slices
+from edgecnn.graph.decompositions import (
     LOWEST,
     average_divisors,
     blend_unevenly,
@@ -14,9 +15,7 @@ from edgecnn.export.legalize import (
     pad_image,
     softplus_in_steps,
 )
-from edgecnn.export.tflite.picking import Alike, pick_by_slices
-from edgecnn.export.transposed import transposed_convolution
-from edgecnn.graph.channels import blocks_first, fold_channel_order
+from edgecnn.graph.fold_channel_order import blocks_first, fold_channel_order
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Abs,
@@ -34,6 +33,7 @@ from edgecnn.graph.ops import (
 )
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding, padding_used, window_extent
+from edgecnn.graph.transposed_convolution import transposed_convolution
 from edgecnn.graph.verify import verify
 
 

@@ -12,7 +12,7 @@ from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.quantize.quantize import QuantizedGraph
+from edgecnn.program.quantized import QuantizedGraph
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 

@@ -1,0 +1,3 @@
+"""The version of the package: what ``edgecnn --version`` says and manifests note."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Check a bundle: judge what artifacts compute, inspect their files, locate failures."""

@@ -1,0 +1,266 @@
+"""Samples with what is known of them, batch by batch: golden inputs, or a data set that is streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.bundle import REFERENCE, Bundle, Golden
+from edgecnn.data.dataset import Dataset
+from edgecnn.errors import DataError, ModelError
+from edgecnn.parity.disk_arrays import Spool
+from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.parity.scenes import SceneScores
+from edgecnn.training.tasks import Classes, task_of
+
+Array = npt.NDArray[Any]
+Reference = Callable[[Sequence[Array]], Sequence[Array]]
+MOST = 256
+"""Samples in one request, at most."""
+BYTES = 2**20 - 2**12
+"""Of one request's inputs: with its header it fits a pipe, and so lies ready before it is asked for."""
+_RECENT = 4
+"""Batches that are kept, for artifacts that run side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples and what is known of them.
+
+    Attributes:
+        start: Place of the first.
+        inputs: One array per input, (samples, ...).
+        expected: What the float reference says, one array per output.
+        labels: The true classes, if known.
+        own: What the reference of the artifact's own precision says, if there is one: integers, or floats for fp16.
+    """
+
+    start: int
+    inputs: Sequence[Array]
+    expected: Sequence[Array]
+    labels: Array | None = None
+    own: Sequence[Array] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Samples with what the references say to them.
+
+    Attributes:
+        name: What the samples are, for people.
+        reference: What they are compared with.
+        total: How many.
+        on_data: Whether they are those of a data set.
+        batches: Makes them, for a precision and a rule of rounding.
+        digest: Of the samples; whole once all have been asked for.
+        scores: Makes what scores the first output, where the data says what is where.
+    """
+
+    name: str
+    reference: str
+    total: int
+    on_data: bool
+    batches: Callable[[str, str], Iterator[Batch]]
+    digest: Callable[[], str]
+    scores: Callable[[], SceneScores | None] = lambda: None
+
+
+def batch_size(bundle: Bundle) -> int:
+    """Samples in one request: so many that messages do not matter, in little memory; 1 where the model fixes that.
+
+    Always the same for the same model, since float sums may differ in the last bit from batch to batch.
+    """
+    if not bundle.manifest.batch_resizable:
+        return 1
+    sample = sum(4 * int(np.prod(i.shape[1:])) for i in bundle.manifest.inputs)
+    return max(1, min(MOST, BYTES // max(sample, 1)))
+
+
+def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
+    """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export.
+
+    Args:
+        bundle: The bundle.
+        reference: Asked instead of what the torch model said at export.
+    """
+    golden = bundle.golden()
+    inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
+    names = [o.name for o in bundle.manifest.outputs]
+    said = [golden.outputs[REFERENCE][n] for n in names] if reference is None else reference(inputs)
+    size = batch_size(bundle)
+
+    def batches(precision: str, rounding: str) -> Iterator[Batch]:
+        own = None if precision == REFERENCE else golden_by_rule(golden, precision, rounding)
+        for start in range(0, golden.samples, size):
+            part = slice(start, start + size)
+            yield Batch(
+                start=start,
+                inputs=[a[part] for a in inputs],
+                expected=[a[part] for a in said],
+                labels=None if golden.labels is None else golden.labels[part],
+                own=None if own is None else [own[n][part] for n in names],
+            )
+
+    return Trial(
+        name=f"{golden.samples} golden inputs",
+        reference="torch",
+        total=golden.samples,
+        on_data=False,
+        batches=batches,
+        digest=lambda: _digest([*inputs, *([] if golden.labels is None else [golden.labels])]),
+    )
+
+
+def golden_by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
+    """The golden outputs of a precision by a rule of rounding, or by the rule that stands for it."""
+    while rounding in STANDS_FOR:
+        if (own := golden.outputs.get(f"{precision}-{rounding}")) is not None:
+            return own
+        rounding = STANDS_FOR[rounding]
+    return golden.outputs.get(precision)
+
+
+def _digest(arrays: Sequence[Array]) -> str:
+    """Of the samples alone, and not of what the model says to them, whose last bits differ between machines."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None) -> Trial:
+    """Arrays in memory, one per input.
+
+    Args:
+        bundle: The bundle.
+        inputs: Each (samples, ...), as the model takes them.
+        reference: Asked once, for all samples.
+        labels: The true classes, (samples,).
+
+    Raises:
+        DataError: if their shapes are not those of the model's inputs.
+    """
+    wanted = [tuple(i.shape[1:]) for i in bundle.manifest.inputs]
+    counts = {len(a) for a in [*inputs, *([] if labels is None else [labels])] if a.ndim}
+    if [a.shape[1:] for a in inputs] != wanted or len(counts) != 1:
+        raise DataError(
+            f"inputs of {' and '.join('x'.join(map(str, a.shape)) for a in inputs)} do not fit {bundle.manifest.name}",
+            hint=f"as many samples for each of {' and '.join('Nx' + 'x'.join(map(str, s)) for s in wanted)}",
+        )
+    said, size, total = reference(inputs), batch_size(bundle), counts.pop()
+
+    def batches(_precision: str, _rounding: str) -> Iterator[Batch]:
+        for start in range(0, total, size):
+            part = slice(start, start + size)
+            yield Batch(
+                start=start,
+                inputs=[a[part] for a in inputs],
+                expected=[a[part] for a in said],
+                labels=None if labels is None else labels[part],
+            )
+
+    digest = _digest(inputs)
+    name = f"{total} sample{'s' * (total != 1)}"
+    return Trial(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
+
+
+@contextmanager
+def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[Trial]:
+    """A data set, streamed: the reference is asked once for each batch, and what it says waits in a temporary file.
+
+    Args:
+        bundle: The bundle.
+        data: Images that fit its one input; see `check_fits`.
+        reference: One array per input in, one per output out.
+        name: What that is.
+    """
+    shared = _Shared(data, batch_size(bundle), reference)
+    output = bundle.manifest.outputs[0].shape
+
+    def scores() -> SceneScores | None:
+        task = None if data.truth is None else _scene_task(data, output)
+        return None if task is None or isinstance(task, Classes) else SceneScores(task, data)
+
+    with closing(shared):
+        yield Trial(
+            name=data.name,
+            reference=name,
+            total=len(data),
+            on_data=True,
+            batches=lambda _precision, _rounding: shared.batches(),
+            digest=shared.digest,
+            scores=scores,
+        )
+
+
+def check_fits(bundle: Bundle, data: Dataset) -> None:
+    """Refuse a data set whose images are not the model's input.
+
+    Raises:
+        DataError: saying both shapes.
+    """
+    inputs = bundle.manifest.inputs
+    if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != tuple(data.input_shape):
+        raise DataError(
+            f"{data.name} holds images of {'x'.join(map(str, data.input_shape))},"
+            f" the model takes {' and '.join('x'.join(map(str, i.shape[1:])) for i in inputs)}",
+            hint="a data set of the model's input shape",
+        )
+
+
+def _scene_task(data: Dataset, output_shape: Sequence[int]) -> Any:
+    try:
+        return task_of(data, output_shape)
+    except ModelError:  # a model for something else: it is still compared with its reference
+        return None
+
+
+class _Shared:
+    """Batches of a data set, for artifacts that run side by side: each is made once while they keep pace."""
+
+    def __init__(self, data: Dataset, size: int, reference: Reference) -> None:
+        self._data, self._size, self._reference = data, size, reference
+        self._answers = Spool()
+        self._recent: OrderedDict[int, Batch] = OrderedDict()
+        self._seen = 0
+        self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches in order."""
+        for start in range(0, len(self._data), self._size):
+            yield self._batch(start)
+
+    def digest(self) -> str:
+        """Of all samples that were seen."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Give up the temporary files."""
+        self._answers.close()
+
+    def _batch(self, start: int) -> Batch:
+        with self._lock:
+            if start not in self._recent:
+                self._recent[start] = self._made(start)
+                if len(self._recent) > _RECENT:
+                    self._recent.popitem(last=False)
+            return self._recent[start]
+
+    def _made(self, start: int) -> Batch:
+        stop = min(start + self._size, len(self._data))
+        images = self._data.batch(np.arange(start, stop))
+        if start == self._seen:  # whoever comes first is the first for every batch, for all go in order
+            self._answers.append(self._reference([images]))
+            self._hash.update(np.ascontiguousarray(images).data)
+            self._seen = stop
+        labels = None if self._data.labels is None else self._data.labels[start:stop]
+        return Batch(start=start, inputs=[images], expected=self._answers.read(start, stop), labels=labels)
