@@ -15,7 +15,7 @@ from edgecnn.bench.hosts import after, host_facts, peak_macs
 from edgecnn.bench.macs import macs_of
 from edgecnn.bench.profile import profile_job
 from edgecnn.bench.records import HostFacts, ProcessFacts, Record, Result, derived_record, plain
-from edgecnn.bench.sampling import ProcessTrace, Progress, Trace, measure
+from edgecnn.bench.sampling import ProcessTrace, Trace, measure
 from edgecnn.bench.subject import Job
 from edgecnn.bench.warmup import Limits
 from edgecnn.bench.warnings import Warned, slower_int8, warnings_of
@@ -28,6 +28,7 @@ from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
 from edgecnn.targets.target import Found, Target, TargetFailure, find_targets, installed_targets
+from edgecnn.types import Progress
 
 TOGETHER = 6
 """Processes that are open at once on a host: more could exceed a board's memory."""

@@ -15,10 +15,9 @@ from edgecnn.bench.warmup import Limits, is_precise, is_steady
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice
+from edgecnn.types import Progress
 
 Clock = Callable[[], float]
-Progress = Callable[[str, int, int], None]
-"""Called with what runs, the seconds that have passed and the seconds in all."""
 
 _WARMUP_WINDOW = 0.01  # seconds
 _LEAST_ROUNDS = 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,7 @@ import numpy.typing as npt
 from edgecnn.bundle.manifest import check_tag, check_text
 from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
 from edgecnn.errors import BundleError
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 GOLDEN_FILE = "golden.npz"
 REFERENCE = "fp32"

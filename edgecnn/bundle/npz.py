@@ -13,14 +13,11 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.errors import BundleError
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 _DAMAGED = (
     zipfile.BadZipFile,

@@ -15,7 +15,6 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
 from edgecnn.bundle.program_check import check_graph, check_quantized, check_scales
@@ -25,8 +24,7 @@ from edgecnn.graph.ops import OPS, Op
 from edgecnn.program.int16 import QuantizedGraph16, Scale16, with_scales
 from edgecnn.program.qparams import QParams, QWeights
 from edgecnn.program.quantized import QuantizedGraph
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 PROGRAM_FILE = "program.npz"
 MAX_PROGRAM_BYTES = 2**31 - 1

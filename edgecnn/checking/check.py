@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from edgecnn.data.dataset import Dataset
     from edgecnn.parity.baseline import Baseline
     from edgecnn.parity.limits import Limits
-    from edgecnn.parity.runner import Progress
     from edgecnn.parity.sample_sets import Reference
     from edgecnn.parity.verdict import CheckReport
     from edgecnn.targets.target import Target
+    from edgecnn.types import Progress
 
 
 def check_bundle(

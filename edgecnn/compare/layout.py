@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.errors import UsageError
+from edgecnn.types import Array
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Loose = tuple[int | None, ...]
 LAYOUTS = ("nchw", "nhwc")

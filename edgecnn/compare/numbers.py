@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.compare.source import Affine
 from edgecnn.errors import UsageError
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.compare.layout import Shape, elements
 from edgecnn.compare.limits import broken, measured
@@ -24,9 +22,8 @@ from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
 from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.target import Target
+from edgecnn.types import Array, Progress
 
-Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
 MakeFeed = Callable[[Inputs], Feed]
 MAX_SAMPLE = 2**25
 """The most values of one output for one sample; to measure them takes some 2 GiB."""

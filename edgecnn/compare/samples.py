@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.compare.layout import by, elements
 from edgecnn.compare.reconcile import Inputs, Joined
 from edgecnn.compare.report import shown
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, UsageError
+from edgecnn.types import Array
 
-Array = npt.NDArray[Any]
 BATCH = 32
 """Most samples at once where any number goes in."""
 BATCH_BYTES = 2**26

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.errors import DataError, UsageError
+from edgecnn.types import FloatArray
 
 GOLDEN = 32
 """Golden inputs of a bundle."""
@@ -19,14 +20,12 @@ BATCH = 32
 SEED = 0
 RANDOM = "random"
 
-Array = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """Input arrays, one per model input, each (samples, ...); their labels if known; where they come from, in words."""
 
-    inputs: tuple[Array, ...]
+    inputs: tuple[FloatArray, ...]
     origin: str
     labels: npt.NDArray[np.int64] | None = None
 
@@ -45,7 +44,7 @@ class Calibration:
         golden: The golden inputs to go with them.
     """
 
-    batches: Callable[[], Iterator[Sequence[Array]]]
+    batches: Callable[[], Iterator[Sequence[FloatArray]]]
     samples: int
     origin: str
     golden: Samples
@@ -84,11 +83,11 @@ def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int =
     return of_samples(tuple(arrays), "calibration data")
 
 
-def of_samples(inputs: tuple[Array, ...], origin: str) -> Calibration:
+def of_samples(inputs: tuple[FloatArray, ...], origin: str) -> Calibration:
     """Calibration by samples in memory; evenly spread ones of them are the golden inputs."""
     total = len(inputs[0])
 
-    def batches() -> Iterator[Sequence[Array]]:
+    def batches() -> Iterator[Sequence[FloatArray]]:
         return ([a[i : i + BATCH] for a in inputs] for i in range(0, total, BATCH))
 
     places = np.linspace(0, total - 1, min(GOLDEN, total)).round().astype(int)
@@ -96,13 +95,13 @@ def of_samples(inputs: tuple[Array, ...], origin: str) -> Calibration:
     return Calibration(batches=batches, samples=total, origin=origin, golden=golden)
 
 
-def _spread(array: Array, count: int) -> list[Array]:
+def _spread(array: FloatArray, count: int) -> list[FloatArray]:
     if not array.ndim or not len(array):
         return []
     return [array[np.linspace(0, len(array) - 1, min(count, len(array))).round().astype(int)]]
 
 
-def _check(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> None:
+def _check(arrays: Sequence[FloatArray], shapes: Sequence[tuple[int, ...]]) -> None:
     if len(arrays) != len(shapes) or not all(len(a) for a in arrays):
         raise DataError(
             f"calibration data holds {len(arrays)} inputs with samples, the model takes {len(shapes)}",
@@ -118,8 +117,8 @@ def _check(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> None:
             raise DataError("calibration data holds NaN or infinities", hint="clean data")
 
 
-def _first_of(batches: Iterable[Any], count: int) -> list[Array]:
-    parts: list[list[Array]] = []
+def _first_of(batches: Iterable[Any], count: int) -> list[FloatArray]:
+    parts: list[list[FloatArray]] = []
     have = 0
     for batch in batches:
         arrays = [_array(a) for a in (batch if isinstance(batch, tuple | list) else (batch,))]
@@ -134,7 +133,7 @@ def _first_of(batches: Iterable[Any], count: int) -> list[Array]:
     return [np.concatenate(columns)[:count] for columns in zip(*parts, strict=True)]
 
 
-def _array(value: Any) -> Array:
+def _array(value: Any) -> FloatArray:
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
     array = np.asarray(value)

@@ -190,9 +190,13 @@ def _write_dynamic(graph: Graph) -> Written:
 
 
 def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays, io: str) -> Plan:
+    from edgecnn.export.onnx.int8.saturation import saturation_of_file
     from edgecnn.quantize.calibrated import quantize_graph
 
     program = quantize_graph(observed, data, recipe)
+    taken = observed.bytes_in
+    samples = data if taken is None else taken.calibration(data)
+    saturation = saturation_of_file(program.quantized, samples.golden.inputs)
     golden = program.golden(inputs, roundings=(REFERENCE_RULE, *STANDS_FOR))
 
     def write(form: str) -> Written:
@@ -210,9 +214,9 @@ def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs
         golden=golden[REFERENCE_RULE],
         quantized=program.quantized,
         other_golden=_differing(golden),
-        spec=_int8_spec(program, io),
+        spec=_int8_spec(program, io, saturation.risky),
         notes=(*program.quantized.notes, *_random_note(data)),
-        format_notes={"onnx": (program.saturation.summary(),)},
+        format_notes={"onnx": (saturation.summary(),)},
     )
 
 
@@ -225,7 +229,7 @@ def _differing(golden: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str
     }
 
 
-def _int8_spec(program: Program, io: Any) -> QuantizationSpec:
+def _int8_spec(program: Program, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
     from edgecnn.parity.exactness import is_exact
 
     graph, params = program.quantized.graph, program.quantized.activations
@@ -243,7 +247,7 @@ def _int8_spec(program: Program, io: Any) -> QuantizationSpec:
         float_layers=tuple(sorted(program.quantized.skipped)),
         io=io,
         raw_bytes=program.bytes_in is not None,
-        saturating=program.saturation.risky,
+        saturating=saturating,
     )
 
 

@@ -25,9 +25,9 @@ from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
 from edgecnn.program.int16 import Int16, QuantizedGraph16, multipliers
+from edgecnn.types import IntArray
 
-Integers = npt.NDArray[np.int64]
-Rescale = Callable[[Integers, npt.NDArray[np.float64]], Integers]
+Rescale = Callable[[IntArray, npt.NDArray[np.float64]], IntArray]
 
 
 def execute_int16(q: QuantizedGraph16, inputs: Sequence[Int16], *, linear: str = "rescale31") -> dict[ValueName, Int16]:
@@ -64,28 +64,28 @@ def execute_int16_node(
             return _real(q, node, values)
 
 
-def rescale15(acc: Integers, real: npt.NDArray[np.float64]) -> Integers:
+def rescale15(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
     """An accumulator times a real multiplier that is kept in 15 bits."""
     fraction, exponent = _fixed_point(real)
     reduced = np.where(fraction < 0x7FFF0000, (fraction + (1 << 15)) >> 16, 0x7FFF)
     shift = 15 - exponent
-    result: Integers = (acc * reduced + (np.int64(1) << (shift - 1))) >> shift
+    result: IntArray = (acc * reduced + (np.int64(1) << (shift - 1))) >> shift
     return result
 
 
-def rescale31(acc: Integers, real: npt.NDArray[np.float64]) -> Integers:
+def rescale31(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
     """An accumulator times a real multiplier that is kept in 31 bits; the product, of up to 77, in two parts."""
     fraction, exponent = _fixed_point(real)
     shift = 31 - exponent
     low = acc * (fraction & 0xFFFF) + (np.int64(1) << (shift - 1))
-    result: Integers = (acc * (fraction >> 16) + (low >> 16)) >> (shift - 16)
+    result: IntArray = (acc * (fraction >> 16) + (low >> 16)) >> (shift - 16)
     return result
 
 
 LINEAR: Mapping[str, Rescale] = MappingProxyType({"rescale31": rescale31, "rescale15": rescale15})
 
 
-def _fixed_point(real: npt.NDArray[np.float64]) -> tuple[Integers, Integers]:
+def _fixed_point(real: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
     """31-bit fractions and exponents (``QuantizeMultiplier`` in tensorflow/lite/kernels/internal)."""
     fraction, exponent = np.frexp(real)
     fixed = np.floor(fraction * (1 << 31) + 0.5).astype(np.int64)
@@ -127,7 +127,7 @@ def _added(q: QuantizedGraph16, node: Node, op: ops.Add | ops.Sub, inputs: Seque
     return clamped
 
 
-def _rescale_twice(values: Integers, real: float) -> Integers:
+def _rescale_twice(values: IntArray, real: float) -> IntArray:
     """An int32 times a real multiplier below 1, rounded at 31 bits and again after the shift (gemmlowp's rule)."""
     fraction, exponent = (int(n) for n in _fixed_point(np.array(real)))
     product = values * fraction
@@ -135,7 +135,7 @@ def _rescale_twice(values: Integers, real: float) -> Integers:
     high = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
     right = -exponent
     mask = (1 << right) - 1
-    result: Integers = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+    result: IntArray = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
     return result
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.golden.requantize import Integers, fixed_point, multiplied
+from edgecnn.golden.requantize import fixed_point, multiplied
 from edgecnn.graph.ops import ResizeBilinear
 from edgecnn.program.qparams import Int8, QParams
+from edgecnn.types import IntArray
 
 HIGH = np.int64((1 << 15) - 1)
 """Largest int16."""
@@ -21,11 +22,11 @@ LEAKY_RATIOS = (2.0**-8, 2.0**7)
 Resize = Callable[[ResizeBilinear, Int8], Int8]
 
 
-def hard_swish(x: Integers, given: QParams, wanted: QParams) -> Integers:
+def hard_swish(x: IntArray, given: QParams, wanted: QParams) -> IntArray:
     """HARD_SWISH in int16, which all TFLite runtimes have (reference/hard_swish.h; XNNPACK leaves it to them).
 
     Args:
-        x: Integers without their zero point.
+        x: IntArray without their zero point.
         given: Their parameters.
         wanted: Those of the result, which is without its zero point too.
     """
@@ -43,14 +44,14 @@ def hard_swish(x: Integers, given: QParams, wanted: QParams) -> Integers:
     return _rounded_shift(_truncated(gate * value, 15), -scale_exponent)
 
 
-def leaky_relu_of_31_bits(slope: float, x: Integers, given: QParams, wanted: QParams) -> Integers:
+def leaky_relu_of_31_bits(slope: float, x: IntArray, given: QParams, wanted: QParams) -> IntArray:
     """LEAKY_RELU of TFLite's kernels: 31-bit multipliers, rounded twice, those of negative values with the slope."""
     ratios = (given.scale / wanted.scale, given.scale * np.float32(slope) / wanted.scale)
     up, down = (multiplied(x, *fixed_point(ratio)) for ratio in ratios)
     return np.where(x >= 0, up, down).astype(np.int64)
 
 
-def leaky_relu_of_8_bits(slope: float, x: Integers, given: QParams, wanted: QParams) -> Integers:
+def leaky_relu_of_8_bits(slope: float, x: IntArray, given: QParams, wanted: QParams) -> IntArray:
     """XNNPACK's: multipliers with 8 bits below the point, rounded half up. TFLite's where it takes no such ratios."""
     ratio = given.scale / wanted.scale
     ratios = (ratio, ratio * np.float32(slope))
@@ -67,7 +68,7 @@ def resize_of_10_bits(op: ResizeBilinear, x: Int8) -> Int8:
     """
     one = 1 << 10
 
-    def line(size: int, to: int) -> tuple[Integers, Integers, Integers, Integers]:
+    def line(size: int, to: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         ends = op.align_corners and to > 1
         scale = (one * (size - ends) + (to - ends) // 2) // (to - ends)
         at = np.arange(to, dtype=np.int64) * scale
@@ -86,7 +87,7 @@ def resize_of_11_bits(op: ResizeBilinear, x: Int8) -> Int8:
     """XNNPACK's: places in float32, shares with 11 bits below the point, rounded half up (s8-ibilinear)."""
     one = 1 << 11
 
-    def line(size: int, to: int) -> tuple[Integers, Integers, Integers, Integers]:
+    def line(size: int, to: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         ends = op.align_corners and to > 1
         scale = np.float32(size - ends) / np.float32(to - ends)
         at = np.arange(to, dtype=np.float32) * scale
@@ -101,38 +102,38 @@ def resize_of_11_bits(op: ResizeBilinear, x: Int8) -> Int8:
 
 
 def _blended(
-    x: Integers, rows: tuple[Integers, Integers, Integers, Integers], columns: tuple[Integers, ...]
-) -> Integers:
+    x: IntArray, rows: tuple[IntArray, IntArray, IntArray, IntArray], columns: tuple[IntArray, ...]
+) -> IntArray:
     """Two rows and two columns each, weighed by whole numbers."""
     first, second, of_first, of_second = rows
     x = x[:, :, first] * of_first[:, None] + x[:, :, second] * of_second[:, None]
     first, second, of_first, of_second = columns
-    blended: Integers = x[..., first] * of_first + x[..., second] * of_second
+    blended: IntArray = x[..., first] * of_first + x[..., second] * of_second
     return blended
 
 
-def _multiplier_of_16_bits(real: np.float32) -> tuple[Integers, int]:
+def _multiplier_of_16_bits(real: np.float32) -> tuple[IntArray, int]:
     """``QuantizeMultiplier``, then ``DownScaleInt32ToInt16Multiplier``."""
     wide, exponent = fixed_point(real)
     return np.minimum((wide + (1 << 15)) >> 16, HIGH), int(exponent)
 
 
-def _rounded_high_product(a: Integers, b: Integers) -> Integers:
+def _rounded_high_product(a: IntArray, b: IntArray) -> IntArray:
     """``SaturatingRoundingDoublingHighMul`` of int16."""
     product = a * b
     return np.minimum(_truncated(product + np.where(product >= 0, 1 << 14, 1 - (1 << 14)), 15), HIGH)
 
 
-def _rounded_shift(values: Integers, bits: int) -> Integers:
+def _rounded_shift(values: IntArray, bits: int) -> IntArray:
     """``RoundingDivideByPOT``: half away from zero."""
     mask = (1 << bits) - 1
     return (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
 
 
-def _truncated(values: npt.NDArray[np.int64], bits: int) -> Integers:
+def _truncated(values: npt.NDArray[np.int64], bits: int) -> IntArray:
     """Division by a power of two that truncates toward zero, as C's does."""
     return np.where(values >= 0, values >> bits, -((-values) >> bits))
 
 
-def _saturated(values: Integers) -> Integers:
+def _saturated(values: IntArray) -> IntArray:
     return np.clip(values, -HIGH - 1, HIGH)

@@ -9,31 +9,31 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.program.qparams import QParams
+from edgecnn.types import IntArray
 
-Integers = npt.NDArray[np.int64]
 SUM_BITS = 20
 """Bits below the point in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
-Sum = Callable[[Integers, Integers, QParams, QParams, QParams], npt.NDArray[np.float64]]
+Sum = Callable[[IntArray, IntArray, QParams, QParams, QParams], npt.NDArray[np.float64]]
 _Float32 = np.float32 | npt.NDArray[np.float32]
 UINT8_OFFSET = 128
 """ONNX files hold bytes: an int8 plus this."""
-Requantize = Callable[[Integers, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
+Requantize = Callable[[IntArray, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
 
 
 def half_even_fp32(
-    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
+    acc: IntArray, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
 ) -> npt.NDArray[np.float64]:
     """``rint(float32(acc) * (x.scale * weight_scale / y.scale))``, all in float32. Channels are axis 1 or the last."""
     multiplier = (x.scale * weight_scales) / y.scale
     return np.rint(acc.astype(np.float32) * multiplier).astype(np.float64)
 
 
-def gemmlowp(acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams) -> npt.NDArray[np.float64]:
+def gemmlowp(acc: IntArray, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams) -> npt.NDArray[np.float64]:
     """A rounding doubling high multiplication by a Q31 multiplier, then a rounding right shift."""
     return multiplied(acc, *fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale)))
 
 
-def fixed_point(real: npt.NDArray[np.float64] | np.float32 | float) -> tuple[Integers, Integers]:
+def fixed_point(real: npt.NDArray[np.float64] | np.float32 | float) -> tuple[IntArray, IntArray]:
     """A real multiplier as 31 bits and an exponent (``QuantizeMultiplier``)."""
     fraction, exponent = np.frexp(np.asarray(real, np.float64))
     quantized = np.rint(fraction * (1 << 31)).astype(np.int64)
@@ -41,7 +41,7 @@ def fixed_point(real: npt.NDArray[np.float64] | np.float32 | float) -> tuple[Int
     return np.where(full, 1 << 30, quantized), (exponent + full).astype(np.int64)
 
 
-def multiplied(acc: Integers, quantized: Integers, exponent: Integers) -> npt.NDArray[np.float64]:
+def multiplied(acc: IntArray, quantized: IntArray, exponent: IntArray) -> npt.NDArray[np.float64]:
     """``MultiplyByQuantizedMultiplier``, rounding twice."""
     left, right = np.maximum(exponent, 0).astype(np.int64), np.maximum(-exponent, 0).astype(np.int64)
     product = (acc << left) * quantized
@@ -53,7 +53,7 @@ def multiplied(acc: Integers, quantized: Integers, exponent: Integers) -> npt.ND
 
 
 def single_rounding(
-    acc: Integers, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
+    acc: IntArray, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
 ) -> npt.NDArray[np.float64]:
     """The same 31-bit multiplier, rounded once, half up."""
     quantized, exponent = fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale))
@@ -61,7 +61,7 @@ def single_rounding(
     return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
 
 
-def sum_in_float(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+def sum_in_float(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
     """ONNX Runtime's addition of bytes (MLAS, qladd): two fused multiplications and additions in float32.
 
     All that is constant, zero points included, is one number.
@@ -74,7 +74,7 @@ def sum_in_float(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams)
     return np.rint(total).astype(np.float64) - (out.zero_point + UINT8_OFFSET)
 
 
-def difference_in_float(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+def difference_in_float(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
     """ONNX Runtime's subtraction, for which it has no integer kernel: real values in float32, subtracted, rounded."""
     reals = [v.astype(np.float32) * p.scale for v, p in ((a, x), (b, y))]
     return np.rint((reals[0] - reals[1]) / out.scale).astype(np.float64)
@@ -91,13 +91,13 @@ def _fused(a: _Float32, b: _Float32, c: _Float32) -> _Float32:
 def negated(sums: Sum) -> Sum:
     """The difference that a sum makes of the second value's negative."""
 
-    def difference(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+    def difference(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
         return sums(a, -b, x, y, out)
 
     return difference
 
 
-def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+def sum_of_31_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
     """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
     twice = 2 * max(float(x.scale), float(y.scale))
     terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
@@ -106,7 +106,7 @@ def sum_of_31_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParam
     )
 
 
-def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
+def sum_of_21_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
     """XNNPACK's addition: the larger multiplier has 21 bits, the other as many below the point; rounded half up."""
     ratios = [float(p.scale / out.scale) for p in (x, y)]
     shift = SUM_BITS + 1 - math.frexp(max(ratios))[1]
@@ -115,7 +115,7 @@ def sum_of_21_bits(a: Integers, b: Integers, x: QParams, y: QParams, out: QParam
     return (total >> shift).astype(np.float64)
 
 
-def _divide(values: Integers) -> Integers:
+def _divide(values: IntArray) -> IntArray:
     """Division by 2^31 that truncates toward zero, as C's does."""
-    quotient: Integers = np.where(values >= 0, values >> 31, -((-values) >> 31))
+    quotient: IntArray = np.where(values >= 0, values >> 31, -((-values) >> 31))
     return quotient

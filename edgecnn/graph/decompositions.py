@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecnn.graph.graph import Array, Graph, Node
+from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Abs,
     Add,
@@ -27,6 +27,7 @@ from edgecnn.graph.ops import (
 )
 from edgecnn.graph.rewrite import Rewriter, rewrite
 from edgecnn.graph.shapes import Padding, Shape
+from edgecnn.types import FloatArray
 
 LOWEST = float(np.finfo(np.float32).min)
 """What padding counts as to a maximum."""
@@ -72,7 +73,7 @@ def pad_image(r: Rewriter, node: Node, x: ValueName, padding: Padding, value: fl
     return r.emit(Pad(x=x, pads=((0, 0), (0, 0), padding.rows, padding.columns), value=value), node, "padded")
 
 
-def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> Array:
+def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> FloatArray:
     """``cells / divisor`` for each place of the result, (1, 1, rows, columns); (1, 1, 1, 1) where they are alike."""
     cells = pool.kernel[0] * pool.kernel[1]
     if pool.divisor is not None:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from edgecnn.errors import GraphError
 from edgecnn.graph.ops import Op, ValueName, inputs_of
 from edgecnn.graph.shapes import Shape
-
-Array = npt.NDArray[np.float32]
+from edgecnn.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Graph:
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
-    constants: Mapping[ValueName, Array]
+    constants: Mapping[ValueName, FloatArray]
 
     @cached_property
     def shapes(self) -> Mapping[ValueName, Shape]:
@@ -110,7 +109,7 @@ class GraphBuilder:
     inputs: list[Input] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
-    constants: dict[ValueName, Array] = field(default_factory=dict)
+    constants: dict[ValueName, FloatArray] = field(default_factory=dict)
     shapes: dict[ValueName, Shape] = field(default_factory=dict)
     _numbers: dict[ValueName, int] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.graph.graph import Array, Graph, GraphBuilder, Node
+from edgecnn.graph.graph import Graph, GraphBuilder, Node
 from edgecnn.graph.ops import (
     AvgPool2d,
     Binary,
@@ -36,6 +36,7 @@ from edgecnn.graph.ops import (
     ValueName,
     with_inputs,
 )
+from edgecnn.types import FloatArray
 
 CHANNELS = 1
 """The axis of channels."""
@@ -204,7 +205,7 @@ class _Carrier:
             self._picked[key] = name
         return self._picked[key]
 
-    def _constant(self, name: ValueName, change: Callable[[Array], Array]) -> ValueName:
+    def _constant(self, name: ValueName, change: Callable[[FloatArray], FloatArray]) -> ValueName:
         """A changed constant, under the old name where nothing else reads that."""
         before = self.graph.constants[name]
         after = np.ascontiguousarray(change(before))
@@ -225,14 +226,14 @@ def _choice(source: ValueName, chosen: Order) -> Op:
     return Gather(x=source, axis=CHANNELS, indices=tuple(int(i) for i in chosen))
 
 
-def _taken_by(weight: Array, inverse: Order, axis: int) -> Array:
+def _taken_by(weight: FloatArray, inverse: Order, axis: int) -> FloatArray:
     """A weight whose inputs, along an axis, are channels in another order; each may be several columns side by side."""
     if axis == 0:
         return weight[inverse]
     return weight.reshape(len(weight), len(inverse), -1)[:, inverse].reshape(weight.shape)
 
 
-def _columns_by_group(weight: Array, within: Order) -> Array:
+def _columns_by_group(weight: FloatArray, within: Order) -> FloatArray:
     rows = weight.reshape(len(within), -1, *weight.shape[1:])
     return np.stack([r[:, order] for r, order in zip(rows, within, strict=True)]).reshape(weight.shape)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.graph.graph import Array, Graph, Node
+from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Concat,
     Conv2d,
@@ -22,6 +22,7 @@ from edgecnn.graph.ops import (
 )
 from edgecnn.graph.rewrite import Rewriter, rewrite
 from edgecnn.graph.shapes import Padding, window_extent
+from edgecnn.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Phases:
         """Length of each phase's kernel."""
         return self.last - self.first + 1
 
-    def kernel(self, full: Array, phase: int, axis: int) -> Array:
+    def kernel(self, full: FloatArray, phase: int, axis: int) -> FloatArray:
         """The taps of a phase along an axis, in the order that a convolution reads them."""
         length = full.shape[axis]
         places = [phase + self.shift + self.stride * m for m in range(self.last, self.first - 1, -1)]
@@ -125,7 +126,7 @@ def _size(image: tuple[int, ...], rows: Phases, columns: Phases) -> Pair:
     return made[0], made[1]
 
 
-def _spread(weight: Array, dilation: Pair) -> Array:
+def _spread(weight: FloatArray, dilation: Pair) -> FloatArray:
     """A kernel with zeros where dilation leaves cells out."""
     if dilation == (1, 1):
         return weight
@@ -135,7 +136,7 @@ def _spread(weight: Array, dilation: Pair) -> Array:
     return full
 
 
-def _turned(weight: Array, groups: int) -> Array:
+def _turned(weight: FloatArray, groups: int) -> FloatArray:
     """(in, out / groups, ...) as a convolution has it: (out, in / groups, ...)."""
     per_in, per_out = weight.shape[0] // groups, weight.shape[1]
     parts = weight.reshape(groups, per_in, per_out, *weight.shape[2:]).swapaxes(1, 2)
@@ -150,7 +151,7 @@ class _Phased:
         r: Rewriter,
         node: Node,
         op: ConvTranspose2d,
-        full: Array,
+        full: FloatArray,
         padding: Padding,
         rows: Phases,
         columns: Phases,

@@ -20,8 +20,8 @@ from edgecnn.errors import DataError, TargetError, UsageError
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
+from edgecnn.types import Array
 
-Array = npt.NDArray[Any]
 BATCH = 32
 TOLERANCE = 0.02
 """How far from 1 the sum of probabilities may be: int8 ones are steps of 1/256."""

@@ -29,13 +29,13 @@ from edgecnn.errors import BundleError
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import ArgMax, ValueName
 from edgecnn.locate import edit_onnx, edit_tflite
-from edgecnn.locate.expected import Array
 from edgecnn.locate.extract_subgraph import End, cut_onnx, cut_tflite
 from edgecnn.locate.reexport import Twin, make_twin
 from edgecnn.locate.subgraph import Part, expected_outputs, resizable
 from edgecnn.locate.tap_outputs import Points
 from edgecnn.parity.exactness import is_exact
 from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.types import Array
 
 Kind = Literal["cut", "anew"]
 

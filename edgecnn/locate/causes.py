@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Activation, ValueName
@@ -18,8 +16,8 @@ from edgecnn.locate.probe_session import Suspect
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
 from edgecnn.parity.saturation import explained, saturates
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 HYBRID = ("int8-dynamic",)
 """Precisions whose integers are inside of operators, and that have rules all the same."""
 _AGAIN = "export the model again, or fetch the file again where it was copied from"

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.reexport import Twin
 from edgecnn.locate.steps import Held, Step, onnx_steps, tflite_steps
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 ROLES = ("weight", "bias", "bound", "operand", "scale", "zero point")
 """What constants are, those first that say more when several differ in one layer."""
 _BOUNDS = ("fusedActivationFunction",)

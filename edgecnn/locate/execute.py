@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.bundle import Artifact, Manifest
 from edgecnn.graph.graph import Node
@@ -15,8 +13,8 @@ from edgecnn.locate.reexport import Twin
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.program.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 Values = Mapping[ValueName, Array]
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.bundle import Artifact, Manifest
 from edgecnn.export.written import Place
@@ -16,8 +15,7 @@ from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.locate.execute import execute, taken
 from edgecnn.locate.reexport import Twin
 from edgecnn.program.quantized import QuantizedGraph
-
-Array = NDArray[Any]
+from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

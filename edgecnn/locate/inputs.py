@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.bundle import REFERENCE, Artifact, Golden, Manifest
 from edgecnn.data.preprocessing import Preprocessing
@@ -17,8 +16,8 @@ from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
 from edgecnn.locate.reexport import Twin
 from edgecnn.parity.rounding import REFERENCE_RULE
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 _CLOSE = 1e-4
 """How near to a mix-up's result counts as it, as a share of the range, in float."""
 _STEPS = 2.0

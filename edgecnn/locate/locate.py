@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn._version import __version__
 from edgecnn.bundle import Artifact, Bundle, Manifest, Program
@@ -34,8 +32,8 @@ from edgecnn.parity.runner import stored_inputs
 from edgecnn.parity.sample_sets import golden_by_rule
 from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 SAMPLES = 8
 """Golden samples that are looked into at most: those that come out worst."""
 MEMORY = 1 << 26

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import Connection, LostError
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.target import Target
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 T = TypeVar("T")
 Kernel = tuple[str, str]
 """An operator's kind as the runtime ran it, and its name in the file."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,9 @@ from edgecnn.graph.verify import batch_is_free
 from edgecnn.parity.statistics import paired_drop
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.quantize import float_nodes
+from edgecnn.types import Array, Progress
 
-Array = npt.NDArray[Any]
 Values = Mapping[ValueName, Array]
-Progress = Callable[[str, int, int], None]
 CHUNK = 32
 """Samples at once: what every value of a graph is kept for."""
 ROOM = 1 << 28

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgecnn.bundle import Bundle, Program
@@ -13,8 +13,8 @@ from edgecnn.locate.quantization_loss import is_loss, with_costliest
 from edgecnn.parity.verdict import CheckReport, Verdict
 from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target, resolve_targets
+from edgecnn.types import Progress
 
-Progress = Callable[[str, int, int], None]
 Pair = tuple[str, str]
 """Names of an artifact and a target."""
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from edgecnn.graph.analysis import macs
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Reshape, Transpose, ValueName
-from edgecnn.locate.quality import Array, Evaluator, Progress, Quality, Variant
+from edgecnn.locate.quality import Evaluator, Quality, Variant
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.quantize import float_nodes
 from edgecnn.quantize.recipe import Override
+from edgecnn.types import Array, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

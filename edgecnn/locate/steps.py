@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgecnn.types import Array
+
 _WEIGHTED = {
     "CONV_2D": {1: "weight", 2: "bias"},
     "DEPTHWISE_CONV_2D": {1: "weight", 2: "bias"},

@@ -11,8 +11,9 @@ import numpy as np
 from edgecnn.graph.graph import Graph, Input, Output
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free, verify
-from edgecnn.locate.execute import Array, run_integers
+from edgecnn.locate.execute import run_integers
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from edgecnn.data.calibration import Calibration
 from edgecnn.errors import UsageError
 from edgecnn.graph.ops import ValueName
-from edgecnn.locate.quality import Array, Evaluator, Progress, Quality
+from edgecnn.locate.quality import Evaluator, Quality
 from edgecnn.locate.sensitivity import Layer, Sensitivity, as_glob, rank, regained, spare
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.calibrated import Observed, quantize_observed
 from edgecnn.quantize.recipe import Override, Recipe
+from edgecnn.types import Array, Progress
 
 SHARE = 0.75
 """Share of the noise power that is regained by default: 6 dB, as much as one bit more brings."""

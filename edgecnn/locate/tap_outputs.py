@@ -20,8 +20,8 @@ from edgecnn.locate import edit_onnx, edit_tflite
 from edgecnn.locate.expected import Expected, Gap
 from edgecnn.locate.probe_session import Kernel, Suspect
 from edgecnn.locate.reexport import Twin
+from edgecnn.types import Array
 
-Array = NDArray[Any]
 _TRIES = 6
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecnn.parity.metrics import SHOWN
+from edgecnn.types import Array
 
-Array = npt.NDArray[Any]
 Classes = npt.NDArray[np.uint16]
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from edgecnn.errors import DataError, UsageError
 from edgecnn.parity.baseline_samples import Kept
 from edgecnn.parity.limits import METRICS
-from edgecnn.parity.metrics import ROUNDING, Array
+from edgecnn.parity.metrics import ROUNDING
 from edgecnn.parity.scenes import SCORES
 from edgecnn.parity.statistics import CONFIDENCE, binomial_tail, bootstrap_drop
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
+from edgecnn.types import Array
 
 SCHEMA = 1
 MAX_BYTES = 1 << 29

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecnn.parity.answers import Classes
-from edgecnn.parity.metrics import Array
+from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,9 +17,8 @@ from edgecnn.parity.jobs import Job, find, jobs_of
 from edgecnn.parity.judge import NO_LIMITS, Place, judge
 from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.metrics import Array
 from edgecnn.parity.rounding import rounding_of
-from edgecnn.parity.runner import Progress, Runner
+from edgecnn.parity.runner import Runner
 from edgecnn.parity.sample_sets import Reference, Trial, array_trial, check_fits, data_trial, golden_trial
 from edgecnn.parity.saturation import saturation_reason
 from edgecnn.parity.unsupported_ops import with_origins
@@ -27,6 +26,7 @@ from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Found, Target, installed_targets
+from edgecnn.types import Array, Progress
 
 Inspect = Callable[[Artifact], int | None]
 """Counts what an artifact's file holds otherwise than its program; None where that is not known."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgecnn.errors import DataError
-from edgecnn.parity.metrics import Array
+from edgecnn.types import Array
 
 
 class Spool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecnn.parity.answers import Answers
-from edgecnn.parity.metrics import Array, Difference
+from edgecnn.parity.metrics import Difference
 from edgecnn.parity.scenes import SceneScores
 from edgecnn.parity.statistics import Estimate
+from edgecnn.types import Array
 
 SWAP = 2
 """Steps by which one integer score may lead another and still lose to it where each may be off by one."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
+
 ROUNDING = 1e-6
 """Variation that float32's rounding alone can make, as a share of the magnitude."""
 SHOWN = 5

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
@@ -15,12 +13,10 @@ from edgecnn.parity.measured import Measured
 from edgecnn.parity.sample_sets import Batch, Trial
 from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.hosts.session import Session
+from edgecnn.types import Array, Progress
 
-Array = npt.NDArray[Any]
 AT_ONCE = 64
 """Samples that a runtime gets at a time: with more or less, a sample takes longer (benchmarks/check_throughput.py)."""
-Progress = Callable[[str, int, int], None]
-"""Called with what runs, the samples done and the samples in all."""
 
 
 def stored_inputs(manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> list[Array]:

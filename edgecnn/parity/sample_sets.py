@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.bundle import REFERENCE, Bundle, Golden
 from edgecnn.data.dataset import Dataset
@@ -20,8 +19,8 @@ from edgecnn.parity.disk_arrays import Spool
 from edgecnn.parity.rounding import STANDS_FOR
 from edgecnn.parity.scenes import SceneScores
 from edgecnn.training.tasks import Classes, task_of
+from edgecnn.types import Array
 
-Array = npt.NDArray[Any]
 Reference = Callable[[Sequence[Array]], Sequence[Array]]
 MOST = 256
 """Samples in one request, at most."""

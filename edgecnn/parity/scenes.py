@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 
 from edgecnn.data.dataset import Dataset, Indices
-from edgecnn.parity.metrics import Array
 from edgecnn.parity.statistics import Estimate, bootstrap_drop
 from edgecnn.training.tasks import Centres, Segments, find_centres, match_centres
+from edgecnn.types import Array
 
 
 def f1(sums: Array) -> Array:

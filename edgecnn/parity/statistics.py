@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from edgecnn.types import Array
 
 CONFIDENCE = 0.95
 """Of intervals, and of each bound by itself where one bound decides."""
@@ -28,7 +28,6 @@ _MOST = 10**7
 """Samples beyond which no number is recommended: the limit is too near."""
 _CHUNK = 1024
 
-Array = npt.NDArray[Any]
 NORMAL = NormalDist()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from edgecnn.project.gates import measure
 from edgecnn.project.project import FILE, ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
 from edgecnn.report.schema import CI_SCHEMA
+from edgecnn.types import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from edgecnn.exporting.request import Exported
     from edgecnn.parity.baseline import Baseline
     from edgecnn.parity.verdict import CheckReport, Verdict
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

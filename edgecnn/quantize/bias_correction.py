@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,7 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, Linear
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.program.weights import INT32_MAX
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 
 def correct_biases(q: QuantizedGraph, inputs: Sequence[npt.NDArray[np.float32]]) -> QuantizedGraph:

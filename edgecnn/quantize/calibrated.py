@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,6 @@ import numpy.typing as npt
 
 from edgecnn.data.calibration import Calibration
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
-from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
-from edgecnn.export.onnx.int8.saturation import Saturation, find_saturation
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
@@ -23,8 +20,8 @@ from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import quantize
 from edgecnn.quantize.recipe import Recipe, load_recipe, settings_of
 from edgecnn.quantize.uint8_input import ByteInput, take_bytes
+from edgecnn.types import Progress
 
-Progress = Callable[[str, int, int], None]
 CORRECTION_SAMPLES = 128
 """Calibration samples that biases are corrected by."""
 
@@ -38,7 +35,6 @@ class Program:
         recipe: The recipe's name.
         origin: Where the calibration samples came from, in words.
         samples: How many they were.
-        saturation: What ONNX Runtime would make of it on x86 without VNNI, counted on the golden inputs.
         bytes_in: How the first input takes bytes, where it does.
     """
 
@@ -46,7 +42,6 @@ class Program:
     recipe: str
     origin: str
     samples: int
-    saturation: Saturation
     bytes_in: ByteInput | None = None
 
     def golden(
@@ -120,14 +115,11 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
     if taken is not None:
         data = taken.calibration(data)
     quantized = quantize_observed(observed, data, rules)
-    golden = data.golden.inputs
-    adapted = adapt_depthwise(quantized).quantized
     return Program(
         quantized=quantized,
         recipe=rules.name,
         origin=data.origin,
         samples=data.samples,
-        saturation=find_saturation(adapted, golden, exclude=exact_float_layers(adapted)),
         bytes_in=taken,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from edgecnn.errors import DataError
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.quantize.checks import check_batch, check_observed
+from edgecnn.types import Array
 
 BINS = 1 << 14
 """Cells of a histogram. At worst half of them lie on one side of 0 and half of those hold data: 16 per int8 step."""
@@ -24,7 +24,6 @@ WAITING = 1 << 14
 SMALLEST = 2.0**-100
 """Magnitudes below it count as 0: no scale for them could be multiplied with another in float32."""
 
-Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
 
 

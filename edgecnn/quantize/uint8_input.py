@@ -23,8 +23,8 @@ from edgecnn.graph.graph import Graph, GraphBuilder
 from edgecnn.graph.ops import Add, Mul, with_inputs
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.program.qparams import LOWEST, QParams
+from edgecnn.types import FloatArray
 
-Array = npt.NDArray[np.float32]
 WHOLE = 1e-6
 """How far from a whole number a zero point may lie and count as one: float32's rounding of mean / scale."""
 
@@ -45,7 +45,7 @@ class ByteInput:
     factor: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
 
-    def convert(self, inputs: Sequence[npt.NDArray[Any]]) -> list[Array]:
+    def convert(self, inputs: Sequence[npt.NDArray[Any]]) -> list[FloatArray]:
         """Inputs (samples, ...) as the model sees them, as the new graph takes them."""
         first = ((inputs[0].astype(np.float64) - self.offset) / self.factor).astype(np.float32)
         return [first, *inputs[1:]]
@@ -53,7 +53,7 @@ class ByteInput:
     def calibration(self, data: Calibration) -> Calibration:
         """Calibration data for the new graph."""
 
-        def batches() -> Iterator[Sequence[Array]]:
+        def batches() -> Iterator[Sequence[FloatArray]]:
             return (self.convert(batch) for batch in data.batches())
 
         golden = Samples(inputs=tuple(self.convert(data.golden.inputs)), origin=data.origin, labels=data.golden.labels)

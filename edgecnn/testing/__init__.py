@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.bundle import Bundle, load_bundle
 from edgecnn.locate.file_differences import file_differences
 from edgecnn.parity.check import CheckReport, Verdict, check_inputs
 from edgecnn.parity.limits import Limits
 from edgecnn.parity.verdict import Unjudged
+from edgecnn.types import Array
 
 if TYPE_CHECKING:
     import torch
 
-Array = npt.NDArray[Any]
 _SHOWN = 3
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.data.dataset import Dataset, SceneObject
 from edgecnn.errors import DataError, UsageError
 from edgecnn.training.tasks import Centre, Centres, Segments, Task, find_centres, match_centres
+from edgecnn.types import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = npt.NDArray[Any]
 SCENES = 8
 """How many scenes are drawn."""
 _COLUMNS = 4

@@ -1,6 +1,6 @@
 """Emulated boards: a userland, wheels and a board's own files, run by qemu-user. No root, no container."""
 
-from edgecnn.targets.emulation.build import Built, Progress, board_folder, build_board, is_built, remove_board
+from edgecnn.targets.emulation.build import Built, board_folder, build_board, is_built, remove_board
 from edgecnn.targets.emulation.count import Counts, count_instructions
 from edgecnn.targets.emulation.programs import Problem, emulation_problems
 
@@ -8,7 +8,6 @@ __all__ = [
     "Built",
     "Counts",
     "Problem",
-    "Progress",
     "board_folder",
     "build_board",
     "count_instructions",

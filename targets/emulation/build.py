@@ -20,9 +20,7 @@ from edgecnn.targets.emulation.programs import emulation_problems, require
 from edgecnn.targets.emulation.trial import try_board
 from edgecnn.targets.emulation.userland import unpack_userland
 from edgecnn.targets.emulation.wheels import requirements_of, unpack_wheels
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the steps done and the steps in all."""
+from edgecnn.types import Progress
 
 RECORD = "built.json"
 

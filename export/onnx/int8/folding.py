@@ -14,18 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.graph.shapes import Padding
 from edgecnn.program.qparams import Int8
 from edgecnn.program.quantized import QuantizedGraph
-
-Array = npt.NDArray[Any]
+from edgecnn.types import Array
 
 MOST_ADDED = 2.0
 """Products of a folded layer over those of a plain one, both with channels in fours: beyond that processors without

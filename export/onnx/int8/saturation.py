@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.export.onnx.int8.channels_last import reads_as_stored, stored_last
+from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
+from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
 from edgecnn.export.onnx.int8.folding import fold_of
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
@@ -124,6 +126,17 @@ def find_saturation(
             for n, layer in zip(nodes, layers, strict=True)
         ]
     return Saturation(layers=tuple(layers), samples=samples)
+
+
+def saturation_of_file(q: QuantizedGraph, inputs: Sequence[npt.NDArray[np.float32]]) -> Saturation:
+    """What ONNX Runtime's kernel for x86 without VNNI makes of the file that is written from a quantized graph.
+
+    Args:
+        q: The quantized graph.
+        inputs: Samples that saturated sums are counted on, one float array per graph input.
+    """
+    adapted = adapt_depthwise(q).quantized
+    return find_saturation(adapted, inputs, exclude=exact_float_layers(adapted))
 
 
 def _adds_in_pairs(q: QuantizedGraph, node: Node) -> bool:
