@@ -15,7 +15,7 @@ from edgecnn.locate.location import Cause
 from edgecnn.locate.probe_session import Suspect
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
-from edgecnn.parity.saturation import explained, saturates
+from edgecnn.parity.saturation import adds_in_int16, explained, saturates
 from edgecnn.types import Array
 
 HYBRID = ("int8-dynamic",)
@@ -58,7 +58,7 @@ def _importance(discrepancy: Discrepancy) -> int:
 def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | None:
     """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
     quantization = suspect.artifact.spec.quantization
-    if suspect.target.runtime != "onnxruntime" or quantization is None:
+    if quantization is None or not adds_in_int16(suspect.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
     if not layers or not saturates(suspect.features()):

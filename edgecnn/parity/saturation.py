@@ -19,11 +19,16 @@ _SHOWN = 5
 def saturation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> Verdict:
     """The verdict, with its reason completed where the kernel without VNNI can have made it fail."""
     quantization = artifact.spec.quantization
-    if verdict.passed or target.runtime != "onnxruntime" or quantization is None or not quantization.saturating:
+    if verdict.passed or quantization is None or not quantization.saturating or not adds_in_int16(target):
         return verdict
     if not saturates(_features(target)):
         return verdict
     return replace(verdict, reason=f"{verdict.reason}; {explained(quantization.saturating)}")
+
+
+def adds_in_int16(target: Target) -> bool:
+    """Whether a target lets ONNX Runtime use kernels that add in int16 where the processor lacks VNNI."""
+    return target.runtime == "onnxruntime" and not target.options.get("precision", True)
 
 
 def saturates(features: Collection[str]) -> bool:
@@ -36,7 +41,8 @@ def explained(layers: tuple[str, ...]) -> str:
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
         "this processor has AVX2 and no VNNI, where ONNX Runtime adds pairs of products in int16, which can overflow in"
-        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; export with --recipe int8-7bit"
+        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; leave precision=off out (session.x64quantprecision=1 in programs of your own), or export with"
+        " --recipe int8-7bit"
     )
 
 

@@ -449,6 +449,8 @@ class OnnxSession:
         settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _ONNX_LEVELS[level])
         settings.log_severity_level = 2  # warnings and worse
         settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options["spinning"])))
+        # Without it kernels for x86 with AVX2 and no VNNI add pairs of products in int16, which overflow.
+        settings.add_session_config_entry("session.x64quantprecision", str(int(options["precision"])))
         if options["profile"]:
             settings.enable_profiling = True
             settings.profile_file_prefix = os.path.join(tempfile.gettempdir(), f"edgecnn-{os.getpid()}")  # noqa: PTH118
@@ -691,7 +693,7 @@ class Runtime(NamedTuple):
     open: Callable[[str, bytes, Mapping[str, Any]], Session]
 
 
-_ONNX_OPTIONS = {"threads": 1, "graph_optimization": "all", "spinning": False}
+_ONNX_OPTIONS = {"threads": 1, "graph_optimization": "all", "spinning": False, "precision": True}
 _TFLITE_OPTIONS = {"threads": 1, "xnnpack": True, "reference_kernels": False}
 _MICRO_OPTIONS = {"threads": 1, "arena_bytes": 2**24}
 RUNTIMES: Dict[str, Runtime] = {

@@ -75,6 +75,7 @@ _ROWS = (
                 "threads": _THREADS,
                 "graph_optimization": Option(default="all", choices=("disable", "basic", "extended", "all")),
                 "spinning": Option(default=False),
+                "precision": Option(default=True),
             }
         ),
     ),

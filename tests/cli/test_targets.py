@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -489,7 +490,9 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
     )
     verdict = judge(artifact, place, samples_from="x", reference="torch", output="output", found=found)
     assert not verdict.passed
-    target = Target(runtime="onnxruntime", host=LocalHost(), name="onnxruntime@old")
+    options = MappingProxyType({"precision": False})
+    target = Target(runtime="onnxruntime", host=LocalHost(), name="onnxruntime@old", options=options)
+    exact = Target(runtime="onnxruntime", host=LocalHost(), name="onnxruntime@old")
     for features, named in (
         (("sse2", "avx2"), True),
         (("sse2",), False),
@@ -500,6 +503,7 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
         monkeypatch.setattr(saturation, "_features", lambda _, features=features: features)
         reason = saturation.saturation_reason(verdict, artifact, target).reason
         assert (explained(layers) in reason) is named is saturates(features)
+        assert saturation.saturation_reason(verdict, artifact, exact) == verdict
     assert "--recipe int8-7bit" in explained(layers)
     assert layers[0] in explained(layers)
 

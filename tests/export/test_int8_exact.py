@@ -219,6 +219,7 @@ def _optimized(q: QuantizedGraph, folder: Path) -> Counter[str]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as edgecnn's own sessions
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
     options.intra_op_num_threads = 1

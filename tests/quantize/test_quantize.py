@@ -427,6 +427,7 @@ def test_onnx_runtime_keeps_float_layers_float(net: nn.Module, tmp_path: Path) -
 
     q = made(net, Recipe(name="r", overrides=(Override(layers="body.*", precision="float"),)))
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as edgecnn's own sessions
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     ort.InferenceSession(export_onnx_int8(q, version="0").data, options)

@@ -111,6 +111,7 @@ def session(data: bytes, optimized: Any = None) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as edgecnn's own sessions
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     if optimized is not None:

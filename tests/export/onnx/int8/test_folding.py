@@ -32,6 +32,7 @@ def session(data: bytes, level: str = "ORT_ENABLE_ALL", optimized: Any = None) -
     import onnxruntime as ort
 
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as edgecnn's own sessions
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
