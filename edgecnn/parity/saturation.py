@@ -41,8 +41,8 @@ def explained(layers: tuple[str, ...]) -> str:
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
         "this processor has AVX2 and no VNNI, where ONNX Runtime adds pairs of products in int16, which can overflow in"
-        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; leave precision=off out (session.x64quantprecision=1 in programs of your own), or export with"
-        " --recipe int8-7bit"
+        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; leave precision=off out"
+        ' (in programs of your own set session.x64quantprecision to "1"), or export with --recipe int8-7bit'
     )
 
 
