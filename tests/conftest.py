@@ -102,6 +102,18 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
 
 
+@pytest.fixture(scope="session")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A bundle of one file, in fp32 and TFLite, for tests to which the net does not matter. Not to be changed."""
+    import torch
+    from support.nets import small_net
+
+    import edgecnn
+
+    folder = tmp_path_factory.mktemp("single") / "net"
+    return edgecnn.export_model(small_net().eval(), torch.zeros(1, 1, 8, 8), folder, name="net", formats=["tflite"])
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process."""
