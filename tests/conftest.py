@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 # One thread in each worker, told before numpy and torch are there: threads of theirs wait for each other by turning in
@@ -100,6 +102,12 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from support.hostile import good_bundle
 
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
+
+
+@pytest.fixture
+def alone(small_bundle: Any, tmp_path: Path) -> dict[str, Path]:
+    """The artifacts of ``small_bundle`` in a folder without its manifest, by ``FORMAT PRECISION``."""
+    return {f"{a.format} {a.precision}": shutil.copy(a.path, tmp_path / a.path.name) for a in small_bundle.artifacts}
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -52,5 +53,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
     if isinstance(result.exception, EdgecnnError):
         return 2, str(result.exception)
+    if isinstance(result.exception, click.ClickException):
+        return result.exception.exit_code, result.exception.format_message()
     assert result.exception is None, result.exception
     return result.return_value, result.output
