@@ -1,13 +1,18 @@
-"""A device behind a real ssh server, shared by the tests of this folder."""
+"""A device behind a real ssh server, and programs that stand in for an agent."""
 
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 
 import pytest
-from support.processes import wait_until_gone
+from support.agent_programs import PREAMBLE
+from support.processes import running, wait_until_gone
 from support.ssh_device import FAKE_RUNTIME
 from support.sshd import sshd
+
+from edgecnn.targets.hosts.connection import Connection
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,58 @@ def note(tmp_path):
     yield path
     if path.exists():
         wait_until_gone(int(path.read_text()))
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Every connection the test starts; none may be left running when it ends."""
+    pids = []
+    original = Connection.__init__
+
+    def recording(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        pids.append(self.pid)
+
+    monkeypatch.setattr(Connection, "__init__", recording)
+    yield pids
+    assert [pid for pid in pids if running(pid)] == []
+
+
+@pytest.fixture
+def script(tmp_path, started):
+    """Start a connection to a Python program."""
+
+    def start(source, **kwargs):
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(source))
+        return Connection([sys.executable, str(path)], name="here", python="python3.9", **kwargs)
+
+    return start
+
+
+@pytest.fixture
+def fake(script):
+    """Start an agent with a runtime named fake, whose `infer` is the given statements; y is what they leave."""
+
+    def start(statements, **kwargs):
+        body = textwrap.indent(textwrap.dedent(statements), " " * 8)
+        return script(
+            f"""{PREAMBLE}
+class Fake:
+    version = "1"
+    arena_bytes = None
+    inputs = [agent.Tensor("x", [None], "float32", None)]
+    outputs = [agent.Tensor("y", [None], "float32", None)]
+    def __init__(self, module, artifact, options):
+        self.artifact = artifact
+    def infer(self, arrays):
+        y = arrays[0]
+{body}
+        return [y]
+agent.RUNTIMES["fake"] = agent.Runtime("json", "json", {{}}, Fake)
+sys.exit(agent.main())
+""",
+            **kwargs,
+        )
+
+    return start
