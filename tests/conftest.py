@@ -122,6 +122,42 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return edgecnn.export_model(small_net().eval(), torch.zeros(1, 1, 8, 8), folder, name="net", formats=["tflite"])
 
 
+@pytest.fixture(scope="session")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A net that says whether the left or the right half of an image is brighter. Not to be changed."""
+    import torch
+    from torch import nn
+
+    import edgecnn
+    from edgecnn.data.preprocessing import Preprocessing
+
+    module = nn.Sequential(nn.Conv2d(1, 2, 8, bias=False), nn.Flatten()).eval()
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].weight[0, 0, :, :4] = module[0].weight[1, 0, :, 4:] = 9 / 32
+    return edgecnn.export_model(
+        module,
+        torch.zeros(1, 1, 8, 8),
+        tmp_path_factory.mktemp("sides") / "b",
+        name="sides",
+        preprocessing=Preprocessing(scale=1 / 255),
+        class_labels=("left", "right"),
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of the user's own, empty, and a project to stand in."""
+    for name in ("CONFIG", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    monkeypatch.setenv("EDGECNN_CACHE", str(tmp_path / "edgecnn"))
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    return tmp_path
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process."""
