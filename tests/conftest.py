@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 # One thread in each worker, told before numpy and torch are there: threads of theirs wait for each other by turning in
@@ -100,6 +102,60 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from support.hostile import good_bundle
 
     return good_bundle(tmp_path_factory.mktemp("small") / "net")
+
+
+@pytest.fixture
+def alone(small_bundle: Any, tmp_path: Path) -> dict[str, Path]:
+    """The artifacts of ``small_bundle`` in a folder without its manifest, by ``FORMAT PRECISION``."""
+    return {f"{a.format} {a.precision}": shutil.copy(a.path, tmp_path / a.path.name) for a in small_bundle.artifacts}
+
+
+@pytest.fixture(scope="session")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A bundle of one file, in fp32 and TFLite, for tests to which the net does not matter. Not to be changed."""
+    import torch
+    from support.nets import small_net
+
+    import edgecnn
+
+    folder = tmp_path_factory.mktemp("single") / "net"
+    return edgecnn.export_model(small_net().eval(), torch.zeros(1, 1, 8, 8), folder, name="net", formats=["tflite"])
+
+
+@pytest.fixture(scope="session")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A net that says whether the left or the right half of an image is brighter. Not to be changed."""
+    import torch
+    from torch import nn
+
+    import edgecnn
+    from edgecnn.data.preprocessing import Preprocessing
+
+    module = nn.Sequential(nn.Conv2d(1, 2, 8, bias=False), nn.Flatten()).eval()
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].weight[0, 0, :, :4] = module[0].weight[1, 0, :, 4:] = 9 / 32
+    return edgecnn.export_model(
+        module,
+        torch.zeros(1, 1, 8, 8),
+        tmp_path_factory.mktemp("sides") / "b",
+        name="sides",
+        preprocessing=Preprocessing(scale=1 / 255),
+        class_labels=("left", "right"),
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of the user's own, empty, and a project to stand in."""
+    for name in ("CONFIG", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    monkeypatch.setenv("EDGECNN_CACHE", str(tmp_path / "edgecnn"))
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    return tmp_path
 
 
 @pytest.fixture

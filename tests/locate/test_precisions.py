@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,6 @@ from edgecnn.bundle.npz import encode_npz
 from edgecnn.capture.capture import capture
 from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, EdgecnnError, UsageError
-from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
-from edgecnn.export.tflite.legalize import RULES as LEGAL
-from edgecnn.golden.dynamic import RULES, execute_dynamic
-from edgecnn.graph.rewrite import apply_rules
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.locate.reexport import make_twin
@@ -148,9 +143,6 @@ def test_shrink_refuses_what_it_cannot_make_small(bundle, agent, tmp_path: Path)
     assert not (tmp_path / "part").exists()
 
 
-# The program
-
-
 def test_the_program_of_int16x8_comes_back_as_it_was(bundle) -> None:
     artifact = bundle.artifact("tflite", "int16x8")
     program = bundle.program()
@@ -185,55 +177,6 @@ def test_a_program_with_other_scales_is_refused(change, why, bundle) -> None:
     with pytest.raises(BundleError) as caught:
         decode_program(encode_npz(list(arrays.items())))
     assert why in f"{caught.value.why}"
-
-
-# The golden executor of int8-dynamic
-
-
-class Kinds(torch.nn.Module):
-    """A convolution over places, one over single places, one of these with a stride, and linear layers on two axes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.near, self.single = torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.Conv2d(6, 5, 1)
-        self.strided, self.rows = torch.nn.Conv2d(5, 4, 1, stride=2), torch.nn.Linear(8, 7)
-        self.flat = torch.nn.Linear(4 * 8 * 7, 3, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.strided(torch.relu(self.single(self.near(x))))
-        return self.flat(self.rows(x).flatten(1))
-
-
-@pytest.mark.parametrize("data", ["noise", "ties"])
-@pytest.mark.parametrize(("options", "rule"), [({}, "xnnpack"), (PLAIN, "tflite"), (REFERENCE, "tflite")])
-def test_golden_int8_dynamic_is_what_kernels_compute(data: str, options, rule: str, agent) -> None:
-    """On integers from -255 to 255 every odd one lies just between two steps, where the rules differ."""
-    torch.manual_seed(0)
-    graph = apply_rules(capture(Kinds().eval(), [torch.zeros(1, 3, 16, 16)]), LEGAL)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(6, 3, 16, 16)) if data == "noise" else rng.integers(-255, 256, (6, 3, 16, 16))
-    if data == "ties":
-        x[:, 0, 0, :2] = -255, 255
-        first = graph.nodes[0].name
-        graph = replace(graph, nodes=graph.nodes[:1], outputs=(replace(graph.outputs[0], value=first),))
-        graph = replace(graph, constants=MappingProxyType({n: graph.constants[n] for n in graph.nodes[0].inputs[1:]}))
-    x = x.astype(np.float32)
-    written = export_tflite_int8_dynamic(graph, version="0")
-    with agent.open("litert", written.data, "kinds", **options) as session:
-        (found,) = session.infer([np.ascontiguousarray(x.transpose(written.axes[graph.inputs[0].name]))])
-    found = found.transpose(np.argsort(written.axes[graph.outputs[0].name]))
-    off = {r: np.abs(execute_dynamic(graph, [x], rule=r)[graph.outputs[0].value] - found).max() for r in RULES}
-    extent = np.ptp(found)
-    assert off[rule] <= 1e-6 * extent
-    if data == "ties":
-        assert min(off[r] for r in RULES if r != rule) > 1e-4 * extent
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_a_row_of_zeros_has_a_scale(rule: str) -> None:
-    integers, scales = RULES[rule](np.zeros((2, 4), np.float32))
-    assert not integers.any()
-    assert (scales == 1).all()
 
 
 def test_int16_programs_of_constant_operands_come_back(tmp_path: Path) -> None:

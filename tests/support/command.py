@@ -7,9 +7,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from edgecnn.cli import main
+from edgecnn.cli import cli, main
+from edgecnn.errors import EdgecnnError
 
 
 class Result(NamedTuple):
@@ -39,3 +42,18 @@ class Command:
         assert stop.value.code == code, result
         assert "Traceback" not in result.stderr or {"--debug", "--verbose"} & set(arguments)
         return result
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    """Run ``edgecnn`` with arguments by click's runner.
+
+    Returns:
+        The exit code, and what the command printed; of an error that a user is meant to see its words.
+    """
+    result = CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
+    if isinstance(result.exception, EdgecnnError):
+        return 2, str(result.exception)
+    if isinstance(result.exception, click.ClickException):
+        return result.exception.exit_code, result.exception.format_message()
+    assert result.exception is None, result.exception
+    return result.return_value, result.output
