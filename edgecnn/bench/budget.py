@@ -101,7 +101,7 @@ def check_limit(name: str, value: str | float) -> float:
     except (TypeError, ValueError):
         limit = math.nan
     if isinstance(value, bool) or not (math.isfinite(limit) and limit > 0):
-        raise UsageError(f"{name}={value} is no limit", hint=f"a positive number, such as {name}=5")
+        raise UsageError(f"{name}={value} is not a valid limit", hint=f"a positive number, such as {name}=5")
     return limit
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.records import OperatorShare, Profile
-from edgecnn.bench.subject import Job
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
 
@@ -40,7 +40,7 @@ _ONNX_METHOD = "ONNX Runtime's profiler: whole us, and some us of its own in eac
 _CUT_METHOD = "the artifact cut after each operator; the first row has the interpreter's own time in it"
 
 
-def profile_job(job: Job) -> Profile:
+def profile_job(job: BenchJob) -> Profile:
     """Where the time of one call goes.
 
     Raises:
@@ -66,7 +66,7 @@ def module_of(name: str, known: Collection[str]) -> str:
     return name
 
 
-def _onnx_profile(job: Job) -> Profile:
+def _onnx_profile(job: BenchJob) -> Profile:
     import onnx
 
     model = onnx.load_from_string(job.artifact.read())
@@ -106,7 +106,7 @@ def _onnx_module(name: str, names: set[str]) -> str:
     return module_of(plain, names) if plain in names else _NO_MODULE
 
 
-def _tflite_profile(job: Job) -> Profile:
+def _tflite_profile(job: BenchJob) -> Profile:
     cuts = tflite_cuts(job.artifact.read())
     target = job.target
     with target.host.start(target.environment, time_limit=target.time_limit) as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgecnn.bench.statistics import Process, Summary, summarize
+from edgecnn.bench.percentiles import Process, Summary, summarize
 from edgecnn.errors import DataError
 
 SCHEMA = 1
@@ -159,7 +159,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         profile: Where the time goes, if that was asked for.
         valid: Derived: whether it can be trusted.
         invalid_reasons: Derived: why not.
-        statistics: Derived: see `edgecnn.bench.statistics.Summary`.
+        statistics: Derived: see `edgecnn.bench.percentiles.Summary`.
     """
 
     artifact: str

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.warmup import Limits, is_precise, is_steady
+from edgecnn.bench.warmup import BenchSettings, is_precise, is_steady
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice
@@ -134,7 +134,7 @@ class Trace:
 
 def measure(
     subjects: Sequence[Subject],
-    limits: Limits,
+    limits: BenchSettings,
     *,
     rng: np.random.Generator,
     clock: Clock = time.monotonic,
@@ -173,7 +173,7 @@ def measure(
     return traces
 
 
-def _take_turns(places: Sequence[_Place], limits: Limits, rng: np.random.Generator, report: _Report) -> None:
+def _take_turns(places: Sequence[_Place], limits: BenchSettings, rng: np.random.Generator, report: _Report) -> None:
     end = report.clock() + limits.process_seconds * len(places)
     made = 0
     while any(place.trace.error is None for place in places):
@@ -189,7 +189,7 @@ def _take_turns(places: Sequence[_Place], limits: Limits, rng: np.random.Generat
 class _Place:
     """A subject's place in one turn of processes; what happens to its process happens here."""
 
-    def __init__(self, subject: Subject, trace: Trace, limits: Limits, clock: Clock, stack: ExitStack) -> None:
+    def __init__(self, subject: Subject, trace: Trace, limits: BenchSettings, clock: Clock, stack: ExitStack) -> None:
         self.subject, self.trace = subject, trace
         self._limits, self._clock, self._stack = limits, clock, stack
         self._running: Running | None = None
@@ -266,7 +266,7 @@ class _Report:
     progress: Progress | None
     begun: float
     clock: Clock
-    limits: Limits
+    limits: BenchSettings
     subjects: int
     number: int
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.bench.budget import ITEMS
-from edgecnn.bench.compare import Comparison
 from edgecnn.bench.records import Profile, Result
+from edgecnn.bench.regression import RecordComparison
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
@@ -239,7 +239,7 @@ def _cell(value: float | str | None) -> str | float | int:
     return "" if value is None else value
 
 
-def comparison_rows(comparison: Comparison) -> list[list[str]]:
+def comparison_rows(comparison: RecordComparison) -> list[list[str]]:
     """Rows of a comparison: what, before, now, ratio, interval, limit, verdict."""
     rows = []
     for c in comparison.changes:

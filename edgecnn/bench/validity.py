@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.statistics import Process
+from edgecnn.bench.percentiles import Process
 
 DRIFT = 0.03
-"""Change from a run's first third to its last, as a share, that is drift if it is significant too."""
+"""ResultChange from a run's first third to its last, as a share, that is drift if it is significant too."""
 SIGNIFICANCE = 3.0
 """Standard deviations of the trend test."""
 MODES = 0.05
@@ -22,7 +22,7 @@ VALLEY = 0.5
 MODE_SHARE = 0.1
 """Least share of the samples that a mode has."""
 FREQUENCY = 0.03
-"""Change of the processor's frequency under load, as a share."""
+"""ResultChange of the processor's frequency under load, as a share."""
 CPU_SHARE = 0.9
 """Least share of the time that a process of one thread must have had the processor."""
 

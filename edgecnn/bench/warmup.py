@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecnn.bench.statistics import median_interval
+from edgecnn.bench.percentiles import median_interval
 
 WINDOWS = 6
 """Windows that are looked at: the newer half against the older half."""
@@ -17,7 +17,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class BenchSettings:
     """How long to measure; times in seconds.
 
     Attributes:
@@ -64,7 +64,7 @@ def is_steady(windows: Sequence[float]) -> bool:
     return bool(abs(levels[1] - levels[0]) <= max(TOLERANCE * levels[0], spread))
 
 
-def is_precise(round_medians: Sequence[float], limits: Limits) -> bool:
+def is_precise(round_medians: Sequence[float], limits: BenchSettings) -> bool:
     """Whether a process has samples enough: its rounds' medians agree on the median.
 
     Rounds, and not samples, since samples that follow each other are alike; the interval is that of order statistics.

@@ -50,7 +50,7 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_sha256(self.sha256)
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the model came from: what the user named (or the module's class), its weights, its arguments."""
 
     model: str
@@ -212,7 +212,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     schema: int = SCHEMA
     name: str
-    source: Source
+    source: ModelSource
     inputs: tuple[InputSpec, ...]
     outputs: tuple[OutputSpec, ...]
     batch_resizable: bool

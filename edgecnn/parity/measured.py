@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgecnn.parity.answers import Answers
+from edgecnn.parity.best_classes import BestClasses
 from edgecnn.parity.metrics import Difference
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.parity.statistics import Estimate
 from edgecnn.types import Array
 
@@ -54,7 +54,7 @@ class Measured:
     own: Difference | None = None
     flips: int = 0
     scores: bool = False
-    answers: Answers = field(default_factory=Answers)
+    answers: BestClasses = field(default_factory=BestClasses)
     scene: SceneScores | None = None
     _scene_drop: tuple[Estimate, float] | None = None
 

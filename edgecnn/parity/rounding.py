@@ -10,7 +10,7 @@ from edgecnn.targets.runtimes import OptionValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
+class RoundingRule:
     """How a runtime rounds.
 
     Attributes:
@@ -34,15 +34,15 @@ STANDS_FOR: Mapping[str, str] = MappingProxyType(
     }
 )
 """Other rules, and whose golden vectors hold where a bundle has none of theirs, since they say the same."""
-HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=True)
-XNNPACK = Rounding(rule="xnnpack", exact=True)
-LITERT_REFERENCE = Rounding(rule="litert_reference", exact=True)
-REFERENCE_KERNELS = Rounding(rule="gemmlowp", exact=True)
-NEARLY_HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=False)
-NEARLY_REFERENCE = Rounding(rule="tflite_runtime_reference", exact=False)
+HALF_EVEN = RoundingRule(rule=REFERENCE_RULE, exact=True)
+XNNPACK = RoundingRule(rule="xnnpack", exact=True)
+LITERT_REFERENCE = RoundingRule(rule="litert_reference", exact=True)
+REFERENCE_KERNELS = RoundingRule(rule="gemmlowp", exact=True)
+NEARLY_HALF_EVEN = RoundingRule(rule=REFERENCE_RULE, exact=False)
+NEARLY_REFERENCE = RoundingRule(rule="tflite_runtime_reference", exact=False)
 
 
-def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> Rounding:
+def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> RoundingRule:
     """How a runtime rounds under its options.
 
     - onnxruntime fuses integer operators only from the level ``extended`` on; below it computes them in float.

@@ -10,7 +10,7 @@ import numpy as np
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.sample_sets import Batch, Trial
+from edgecnn.parity.sample_sets import Batch, SampleSet
 from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.hosts.session import Session
 from edgecnn.types import Array, Progress
@@ -100,23 +100,23 @@ class Runner:
         return (array.astype(np.int32) - zero).astype(np.float32) * np.float32(params.scale)
 
     def run(
-        self, trial: Trial, progress: Progress | None, *, where: str = "", rounding: str = ""
+        self, samples: SampleSet, progress: Progress | None, *, where: str = "", rounding: str = ""
     ) -> list[tuple[str, Measured]]:
-        """For each output its name and what was measured over the whole trial.
+        """For each output its name and what was measured over the whole samples.
 
         Args:
-            trial: The samples.
+            samples: The samples.
             progress: Told of each batch.
             where: What progress calls the place.
             rounding: The rule that the runtime rounds integers by.
         """
         specs = self._manifest.outputs
         found = [Measured(scores=i == 0 and len(s.shape) == 2) for i, s in enumerate(specs)]
-        found[0].scene = trial.scores()
+        found[0].scene = samples.scores()
         asked: deque[Batch] = deque()
 
         def inputs() -> Iterator[Sequence[Array]]:
-            for batch in trial.batches(self._artifact.precision, rounding):
+            for batch in samples.batches(self._artifact.precision, rounding):
                 asked.append(batch)
                 yield batch.inputs
 
@@ -128,7 +128,7 @@ class Runner:
             done += len(batch.inputs[0])
             if progress is not None:
                 place = f" on {where}" if where else ""
-                progress(f"{self._artifact.path.name}{place}, {trial.name}", done, trial.total)
+                progress(f"{self._artifact.path.name}{place}, {samples.name}", done, samples.total)
         return [(s.name, m) for s, m in zip(specs, found, strict=True)]
 
     def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:

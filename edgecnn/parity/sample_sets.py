@@ -15,9 +15,9 @@ import numpy as np
 from edgecnn.bundle import REFERENCE, Bundle, Golden
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, ModelError
-from edgecnn.parity.disk_arrays import Spool
+from edgecnn.parity.disk_arrays import DiskArrays
 from edgecnn.parity.rounding import STANDS_FOR
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.training.tasks import Classes, task_of
 from edgecnn.types import Array
 
@@ -50,7 +50,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class SampleSet:
     """Samples with what the references say to them.
 
     Attributes:
@@ -83,7 +83,7 @@ def batch_size(bundle: Bundle) -> int:
     return max(1, min(MOST, BYTES // max(sample, 1)))
 
 
-def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
+def golden_sample_set(bundle: Bundle, reference: Reference | None = None) -> SampleSet:
     """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export.
 
     Args:
@@ -108,7 +108,7 @@ def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
                 own=None if own is None else [own[n][part] for n in names],
             )
 
-    return Trial(
+    return SampleSet(
         name=f"{golden.samples} golden inputs",
         reference="torch",
         total=golden.samples,
@@ -135,7 +135,9 @@ def _digest(arrays: Sequence[Array]) -> str:
     return found.hexdigest()
 
 
-def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None) -> Trial:
+def array_sample_set(
+    bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None
+) -> SampleSet:
     """Arrays in memory, one per input.
 
     Args:
@@ -168,11 +170,11 @@ def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, l
 
     digest = _digest(inputs)
     name = f"{total} sample{'s' * (total != 1)}"
-    return Trial(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
+    return SampleSet(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
 
 
 @contextmanager
-def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[Trial]:
+def data_sample_set(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[SampleSet]:
     """A data set, streamed: the reference is asked once for each batch, and what it says waits in a temporary file.
 
     Args:
@@ -181,7 +183,7 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
         reference: One array per input in, one per output out.
         name: What that is.
     """
-    shared = _Shared(data, batch_size(bundle), reference)
+    shared = _SharedBatches(data, batch_size(bundle), reference)
     output = bundle.manifest.outputs[0].shape
 
     def scores() -> SceneScores | None:
@@ -189,7 +191,7 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
         return None if task is None or isinstance(task, Classes) else SceneScores(task, data)
 
     with closing(shared):
-        yield Trial(
+        yield SampleSet(
             name=data.name,
             reference=name,
             total=len(data),
@@ -222,12 +224,12 @@ def _scene_task(data: Dataset, output_shape: Sequence[int]) -> Any:
         return None
 
 
-class _Shared:
+class _SharedBatches:
     """Batches of a data set, for artifacts that run side by side: each is made once while they keep pace."""
 
     def __init__(self, data: Dataset, size: int, reference: Reference) -> None:
         self._data, self._size, self._reference = data, size, reference
-        self._answers = Spool()
+        self._answers = DiskArrays()
         self._recent: OrderedDict[int, Batch] = OrderedDict()
         self._seen = 0
         self._hash = hashlib.sha256()

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgecnn.errors import EdgecnnError
-from edgecnn.parity.answers import WorstSample
-from edgecnn.parity.baseline_samples import Kept
+from edgecnn.parity.baseline_samples import BaselineSamples
+from edgecnn.parity.best_classes import WorstSample
 from edgecnn.targets.runtimes import OptionValue
 
 SCHEMA = 2
@@ -183,7 +183,9 @@ class CheckReport:
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
-    kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
+    baseline_samples: Mapping[tuple[str, str, str, str], BaselineSamples] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     locations: tuple[Located, ...] = ()
     idle: tuple[tuple[str, str], ...] = ()
 

@@ -22,14 +22,14 @@ _CLOSED, _REST = b"\n\n</details>", b"\n\nThe rest does not fit GitHub's summary
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLine:
     """A line of a file of the repository, which an annotation is shown at."""
 
     file: str
     line: int | None = None
 
 
-def annotate(outcomes: Sequence[Outcome], places: Mapping[str, Place] | None = None) -> list[str]:
+def annotate(outcomes: Sequence[Outcome], places: Mapping[str, SourceLine] | None = None) -> list[str]:
     """A line ``::error title=...::message`` for each thing that is wrong, at most as many as GitHub shows.
 
     Args:
@@ -45,7 +45,7 @@ def annotate(outcomes: Sequence[Outcome], places: Mapping[str, Place] | None = N
     return lines
 
 
-def _annotation(outcome: Outcome, place: Place | None) -> str:
+def _annotation(outcome: Outcome, place: SourceLine | None) -> str:
     failed = "failed" if outcome.status == "failed" else "could not be judged"
     properties = {"title": f"edgecnn {outcome.step}: {outcome.place} {failed}"}
     if place is not None:

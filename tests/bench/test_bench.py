@@ -17,7 +17,6 @@ from support.paths import ROOT
 
 import edgecnn
 from edgecnn.bench.budget import ITEMS, over_budget, over_project_budgets, parse_budget
-from edgecnn.bench.compare import compare_records
 from edgecnn.bench.hosts import peak_macs
 from edgecnn.bench.macs import macs_of
 from edgecnn.bench.profile import module_of, tflite_cuts
@@ -35,9 +34,10 @@ from edgecnn.bench.records import (
     load_record,
     save_record,
 )
+from edgecnn.bench.regression import compare_records
 from edgecnn.bench.run import bench_bundle
 from edgecnn.bench.table import bar, columns_for, histogram, markdown, shape
-from edgecnn.bench.warmup import Limits
+from edgecnn.bench.warmup import BenchSettings
 from edgecnn.bench.warnings import warnings_of
 from edgecnn.cli import cli
 from edgecnn.errors import DataError, EdgecnnError, TargetError, UsageError
@@ -45,8 +45,8 @@ from edgecnn.project.project import budgets_of
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.target import Target
 
-QUICK = Limits(processes=2, seconds=0.1, warmup=0.05, samples=200)
-ONCE = Limits(processes=1, seconds=0.1, warmup=0.05, samples=200)
+QUICK = BenchSettings(processes=2, seconds=0.1, warmup=0.05, samples=200)
+ONCE = BenchSettings(processes=1, seconds=0.1, warmup=0.05, samples=200)
 FLAGS = ["--processes", "2", "--time", "0.1", "--warmup", "0.05"]
 
 
@@ -166,16 +166,16 @@ def test_a_host_that_is_not_reached_is_a_failure(bundle):
 
 
 def test_an_artifact_that_does_not_open_is_reported_and_the_others_are_measured(bundle, monkeypatch):
-    from edgecnn.bench.subject import Job
+    from edgecnn.bench.bench_job import BenchJob
 
-    original = Job.open
+    original = BenchJob.open
 
     def failing(self, **options):
         if self.artifact.precision == "int8":
             raise TargetError(f"{self.name}: no such operator")
         return original(self, **options)
 
-    monkeypatch.setattr(Job, "open", failing)
+    monkeypatch.setattr(BenchJob, "open", failing)
     found = bench_bundle(bundle, targets=["litert"], limits=QUICK)
     assert [(r.precision, r.error is None, len(r.processes)) for r in found.results] == [
         ("fp32", True, 2),

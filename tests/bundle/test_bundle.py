@@ -23,11 +23,11 @@ from edgecnn.bundle import (
     GoldenSpec,
     InputSpec,
     Manifest,
+    ModelSource,
     NewArtifact,
     OutputSpec,
     Program,
     ProgramSpec,
-    Source,
     WeightsFile,
     check_destination,
     decode_golden,
@@ -90,7 +90,9 @@ def make_program(outputs=10):
 def parts(**changes):
     fields = {
         "name": "net",
-        "source": Source(model="net.py:Net", weights=WeightsFile(file="w.pt", sha256="0" * 64), arguments={"width": 8}),
+        "source": ModelSource(
+            model="net.py:Net", weights=WeightsFile(file="w.pt", sha256="0" * 64), arguments={"width": 8}
+        ),
         "inputs": [make_input()],
         "outputs": [make_output()],
         "batch_resizable": True,
@@ -223,7 +225,7 @@ def test_layout_names():
         ({"outputs": [make_output(shape=(1, 11))]}, "golden fp32 outputs do not fit"),
         ({"versions": {"torch": "\n"}}, "control character"),
         ({"golden_origin": ""}, "golden.origin is empty"),
-        ({"source": Source(model="net", arguments={"a": object()})}, "cannot be written as JSON"),
+        ({"source": ModelSource(model="net", arguments={"a": object()})}, "cannot be written as JSON"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(tmp_path, changes, message):
@@ -256,7 +258,7 @@ def test_input_that_cannot_be(changes, message):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_arguments_are_finite(value):
     with pytest.raises(BundleError, match="not finite"):
-        Source(model="net", arguments={"rate": value})
+        ModelSource(model="net", arguments={"rate": value})
 
 
 @pytest.mark.parametrize(

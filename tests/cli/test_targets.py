@@ -99,7 +99,7 @@ def test_the_search_ends_at_the_repository(home) -> None:
 
 
 WRONG = [
-    ("[hosts.a", "", "is no TOML"),
+    ("[hosts.a", "", "is not valid TOML"),
     ("[host.a]\nssh='x'", "line 1", "no 'host'"),
     ("[hosts.a]\nssh='x'\nprot=22", "line 3", "port"),
     ("\n[hosts.a]\nssh=5", "line 3", "a text"),
@@ -472,7 +472,7 @@ def test_reference_kernels_are_held_to_their_own_rounding(quantized) -> None:
 
 def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
     from edgecnn.parity import saturation
-    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.judge import RunContext, judge
     from edgecnn.parity.measured import Measured
 
     artifact = quantized.artifact("onnx", "int8")
@@ -481,7 +481,7 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
     found = Measured(scores=True)
     found.difference.add(np.ones((1, 3)), np.zeros((1, 3)))
     found.add_integers(np.array([[9, 0, 0]]), np.array([[0, 0, 9]]))
-    place = Place(
+    place = RunContext(
         target="onnxruntime@old",
         runtime="onnxruntime",
         version="1",
@@ -509,11 +509,11 @@ def test_saturation_is_named_with_its_cure(quantized, monkeypatch) -> None:
 
 
 def test_another_best_class_fails_where_rounding_differs(quantized) -> None:
-    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.judge import RunContext, judge
     from edgecnn.parity.measured import Measured
 
     artifact = quantized.artifact("tflite", "int8")
-    place = Place(
+    place = RunContext(
         target="tflite-runtime@x",
         runtime="tflite-runtime",
         version="1",

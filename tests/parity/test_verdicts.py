@@ -18,16 +18,16 @@ from edgecnn.cli import cli
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import DataError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline, baseline_of, load_baseline, save_baseline
-from edgecnn.parity.baseline_samples import Kept
-from edgecnn.parity.judge import Place, judge
+from edgecnn.parity.baseline_samples import BaselineSamples
+from edgecnn.parity.judge import RunContext, judge
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.rounding import HALF_EVEN
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.training.tasks import task_of
 
-PLACE = Place(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
+PLACE = RunContext(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
 
 
 def artifact(precision: str) -> SimpleNamespace:
@@ -193,7 +193,7 @@ def test_the_pairs_count_and_not_the_accuracies() -> None:
 def test_undecided_says_what_would_decide() -> None:
     verdict = judged(measured(360, 0), limits=Limits.parse(["accuracy_drop=0.001"], undecided="fail"))
     assert (verdict.outcome, verdict.passed) == ("undecided", False)
-    assert f"about {float(f'{verdict.samples_needed:.2g}'):,.0f} samples like these would" in verdict.reason
+    assert f"about {float(f'{verdict.samples_needed:.2g}'):,.0f} such samples would decide" in verdict.reason
     assert "--undecided fail" in verdict.reason
 
 
@@ -237,8 +237,10 @@ def test_worst_samples_and_confusion_are_plain_json() -> None:
 def report(found: Measured, precision: str = "int8", digest: str = "d") -> CheckReport:
     verdict = judged(found, precision)
     a = found.answers
-    kept = Kept(digest=digest, extent=found.difference.scale, got=a.got, expected=a.expected, labels=a.labels)
-    return CheckReport((verdict,), kept={verdict.key: kept})
+    kept = BaselineSamples(
+        digest=digest, extent=found.difference.scale, got=a.got, expected=a.expected, labels=a.labels
+    )
+    return CheckReport((verdict,), baseline_samples={verdict.key: kept})
 
 
 def noisy(scale: float) -> Measured:
@@ -297,7 +299,9 @@ def test_other_samples_cannot_be_judged_and_other_artifacts_are_noted() -> None:
         against_baseline(report(measured(100, 0), "fp16"), before)
     both = report(measured(100, 0))
     second = report(measured(100, 0), "fp16")
-    joined = CheckReport((*both.verdicts, *second.verdicts), kept={**both.kept, **second.kept})
+    joined = CheckReport(
+        (*both.verdicts, *second.verdicts), baseline_samples={**both.baseline_samples, **second.baseline_samples}
+    )
     assert any("not in the baseline" in n for n in against_baseline(joined, before).notes)
     assert any("not checked now" in n for n in against_baseline(both, baseline_of(joined)).notes)
 
@@ -401,13 +405,13 @@ def test_the_command_with_limits_and_a_baseline(bundle, tmp_path, run) -> None:
 
 def test_a_limit_that_nothing_is_held_to_is_no_pass(bundle, run) -> None:
     out, err = run("check", bundle.directory, "--limit", "accuracy_drop=0.01", code=2)
-    assert "the limit accuracy_drop was held to nothing" in err
+    assert "the limit accuracy_drop matches no artifact" in err
     assert "--data" in err
     assert "incomplete" in out
     _, err = run("check", bundle.directory, "--limit", "fp16:rmse=1", code=2)
     assert "the bundle has fp32, int8" in err
     table = Limits.of({"accuracy_drop": 0.01, "fp16": {"rmse": 1}})
-    with pytest.raises(UsageError, match="the limit fp16:rmse is for nothing"):
+    with pytest.raises(UsageError, match="the limit fp16:rmse matches no artifact"):
         edgecnn.check_bundle(bundle, limits=table)
     lenient = edgecnn.check_bundle(bundle, limits=table.for_all())
     assert lenient.passed
@@ -431,7 +435,7 @@ def test_detectors_are_judged_by_f1(tmp_path) -> None:
     bundle = edgecnn.export_model(module, torch.zeros(1, 1, 32, 32), tmp_path / "net", formats=["onnx"])
     report = edgecnn.check_bundle(bundle, data=data, reference=lambda x: [torch_says(module, x[0])])
     assert [(v.score_name, v.score == v.reference_score) for v in report.verdicts] == [("", True), ("F1", True)]
-    assert report.kept[report.verdicts[1].key].counts.shape == (6, 3)
+    assert report.baseline_samples[report.verdicts[1].key].counts.shape == (6, 3)
     again = against_baseline(report, baseline_of(report))
     assert again.verdicts == report.verdicts
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from edgecnn.bench.percentiles import Interval, ratio
 from edgecnn.bench.records import HostFacts, Record, Result
-from edgecnn.bench.statistics import Interval, ratio
 from edgecnn.errors import UsageError
 
 MAX_SLOWDOWN = 1.05
@@ -23,7 +23,7 @@ _MATTERS = ("kind", "machine", "cpu", "cores", "board")
 Judgement = Literal["slower", "faster", "same", "unsure", "invalid"]
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class ResultChange(msgspec.Struct, frozen=True, kw_only=True):
     """A result against its baseline.
 
     Attributes:
@@ -64,10 +64,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return "same" if 1 / self.limit < self.low and self.high < self.limit else "unsure"
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class RecordComparison(msgspec.Struct, frozen=True, kw_only=True):
     """All changes, what only one of the two records has, and how the hosts differ where that was allowed."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[ResultChange, ...]
     only_old: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def compare_records(
     max_slowdown: float = MAX_SLOWDOWN,
     max_instructions: float = MAX_INSTRUCTIONS,
     any_host: bool = False,
-) -> Comparison:
+) -> RecordComparison:
     """What has changed from a baseline to now.
 
     A latency fails only when the whole interval of the ratio lies above the limit and both results are valid: noise
@@ -117,7 +117,7 @@ def compare_records(
         )
     limits = (max_slowdown, max_instructions)
     changes = [change for key in common if (change := _change(before[key], now[key], limits)) is not None]
-    return Comparison(
+    return RecordComparison(
         changes=tuple(changes),
         only_old=tuple(result.label for key, result in before.items() if key not in now),
         only_new=tuple(result.label for key, result in now.items() if key not in before),
@@ -147,7 +147,7 @@ def _facts(a: HostFacts, b: HostFacts) -> list[tuple[str, object, object]]:
     return [*facts, *(governor if a.kind != "emulated" else [])]
 
 
-def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | None:
+def _change(old: Result, new: Result, limits: tuple[float, float]) -> ResultChange | None:
     if old.instructions and new.instructions:
         return _counted(old, new, limits[1])
     if not (old.samples_ns and new.samples_ns) or old.statistics is None or new.statistics is None:
@@ -159,7 +159,7 @@ def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | N
     return _judged(new, "latency", medians, found, limits[0], tuple(doubts), trusted=old.valid and new.valid)
 
 
-def _counted(old: Result, new: Result, limit: float) -> Change:
+def _counted(old: Result, new: Result, limit: float) -> ResultChange:
     before, now = old.instructions_median or 1, new.instructions_median or 1
     value = now / before
     found = Interval(value=value, low=value * (1 - INSTRUCTIONS_MOVE), high=value * (1 + INSTRUCTIONS_MOVE))
@@ -176,8 +176,8 @@ def _judged(
     doubts: tuple[str, ...],
     *,
     trusted: bool = True,
-) -> Change:
-    return Change(
+) -> ResultChange:
+    return ResultChange(
         label=new.label,
         what=what,
         old=medians[0],

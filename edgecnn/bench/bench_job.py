@@ -19,7 +19,7 @@ from edgecnn.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Job:
+class BenchJob:
     """An artifact on a target with so many threads and samples in each call.
 
     Attributes:
@@ -66,16 +66,16 @@ class Job:
             connection.close()
             raise
 
-    def start(self) -> OpenJob:
+    def start(self) -> OpenBenchJob:
         """Open it in a new process, put inputs in place and run once.
 
         Raises:
             TargetError: It cannot be started or opened, or does not run.
         """
-        return OpenJob(*self.open(), self.inputs)
+        return OpenBenchJob(*self.open(), self.inputs)
 
 
-class OpenJob:
+class OpenBenchJob:
     """A job in its process; see `edgecnn.bench.sampling.Running`."""
 
     def __init__(self, connection: Connection, session: Session, inputs: Sequence[NDArray[Any]]) -> None:
