@@ -18,7 +18,7 @@ _CLOSES = re.compile(r"[\]}]|\"\"\"|'''")
 
 
 def nearest(name: str, folder: Path | None = None) -> Path | None:
-    """Find a file by name in a folder or its nearest parent; the search ends at a folder with ``.git``. None if not found."""
+    """Find a file in a folder or its nearest parent, up to a folder with ``.git``; None if there is none."""
     here = (folder or Path.cwd()).resolve()
     for place in (here, *here.parents):
         if (place / name).is_file():
@@ -55,7 +55,8 @@ def parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path.name} is not valid TOML", where=str(path), why=str(error), hint="https://toml.io") from error
+        message = f"{path.name} is not valid TOML"
+        raise UsageError(message, where=str(path), why=str(error), hint="https://toml.io") from error
 
 
 class Lines:

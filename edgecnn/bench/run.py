@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecnn._version import __version__
 from edgecnn.bench.bench_job import BenchJob
-from edgecnn.bench.hosts import after, host_facts, peak_macs
+from edgecnn.bench.hosts import host_facts, peak_macs, with_conditions_after
 from edgecnn.bench.macs import macs_of
 from edgecnn.bench.profile import profile_job
 from edgecnn.bench.records import HostFacts, ProcessFacts, Record, Result, derived_record, plain
@@ -217,7 +217,7 @@ class _BenchRun:
                     trace.error = with_origins(self.bundle, trace.error)
             traces += [(j, _result(j, t, facts, group // TOGETHER)) for j, t in zip(together, found, strict=True)]
         try:
-            facts = after(host, facts, time_limit=limit)
+            facts = with_conditions_after(host, facts, time_limit=limit)
         except TargetError as error:
             traces = [(j, msgspec.structs.replace(r, notes=(*r.notes, str(error.message)))) for j, r in traces]
         # A profile is made if it was asked for, or is needed to say which layer makes int8 slower.

@@ -272,7 +272,10 @@ def _unpacked(text: str, dtype: str, rows: int, where: str) -> Array:
         return np.frombuffer(raw, dtype).reshape(rows, -1)
     except (ValueError, zlib.error) as error:
         raise DataError(
-            "the baseline's answers cannot be read", where=where, why=str(error), hint="write a new one: --save-baseline"
+            "the baseline's answers cannot be read",
+            where=where,
+            why=str(error),
+            hint="write a new one: --save-baseline",
         ) from error
 
 

@@ -259,8 +259,11 @@ def _check_precisions(bundle: Bundle, limits: Limits) -> None:
 def _data_samples(
     bundle: Bundle, data: Dataset, reference: Reference | None, targets: Sequence[Target], time_limit: float | None
 ) -> Iterator[SampleSet]:
-    """The samples of a data set. Without a torch reference, the first fp32 artifact is the reference: on this machine if
-    a runtime here supports it, else on a target."""
+    """The samples of a data set.
+
+    Without a torch reference, the first fp32 artifact is the reference; it runs on this machine if a runtime here
+    supports it, else on a target.
+    """
     check_fits(bundle, data)
     if reference is not None:
         with data_sample_set(bundle, data, reference, "torch") as samples:

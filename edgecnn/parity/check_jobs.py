@@ -53,7 +53,7 @@ def _check_runs_here(artifact: Artifact, here: Sequence[Target]) -> None:
     if rows and not {row.name for row in rows} & {target.runtime for target in here}:
         raise TargetError(
             f"no runtime on this machine runs {artifact.path.name}",
-            hint=f"python -m pip install {rows[0].distribution}\nor run elsewhere with --target; edgecnn targets lists the places",
+            hint=f"python -m pip install {rows[0].distribution}\nor run it elsewhere: --target (edgecnn targets)",
         )
 
 

@@ -220,4 +220,4 @@ def check_value(metric: Metric, value: float, label: str, *, where: str = "") ->
     if not math.isfinite(value) or (value < 0 and not metric.least):
         raise UsageError(f"{label}: {value:g} is not a valid limit", where=where, hint="a number of at least 0")
     if metric.share and value > 1:
-        raise UsageError(f"{label}: {value:g} is more than 1", where=where, hint="a share from 0 to 1; 0.02 is two percentage points")
+        raise UsageError(f"{label}: {value:g} is more than 1", where=where, hint="a share from 0 to 1")

@@ -83,9 +83,9 @@ def test_limits_of_the_command_line_and_of_a_file() -> None:
         ("accuracy_drop", "is not METRIC=NUMBER"),
         ("accuracy_drop=two", "is not METRIC=NUMBER"),
         ("accuracy_drop=2", "a share"),
-        ("accuracy_drop=-0.1", "no limit"),
-        ("lsb_max=nan", "no limit"),
-        ("rmse=inf", "no limit"),
+        ("accuracy_drop=-0.1", "not a valid limit"),
+        ("lsb_max=nan", "not a valid limit"),
+        ("rmse=inf", "not a valid limit"),
     ],
 )
 def test_a_wrong_limit_is_refused(text: str, said: str) -> None:
@@ -295,7 +295,7 @@ def test_other_samples_cannot_be_judged_and_other_artifacts_are_noted() -> None:
     other = against_baseline(report(measured(100, 0), digest="e"), before)
     assert (other.exit_code, len(other.unjudged)) == (2, 1)
     assert "other samples" in other.unjudged[0].error.message
-    with pytest.raises(UsageError, match="nothing that was checked"):
+    with pytest.raises(UsageError, match="no entry for anything that was checked"):
         against_baseline(report(measured(100, 0), "fp16"), before)
     both = report(measured(100, 0))
     second = report(measured(100, 0), "fp16")

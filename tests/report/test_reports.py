@@ -56,7 +56,7 @@ ALL = [GOOD, BAD, LOST, IDLE]
         ([GOOD, LOST], 2, "incomplete: 1 could not be judged"),
         (ALL, 1, "failed: 1 of 4 failed, 1 could not be judged, 1 not run"),
         ([GOOD, IDLE], 2, "incomplete: 1 not run"),
-        ([], 2, "nothing was looked at"),
+        ([], 2, "nothing was checked"),
     ],
 )
 def test_exit_codes(outcomes, code, words) -> None:
