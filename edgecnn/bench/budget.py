@@ -127,8 +127,8 @@ def over_project_budgets(results: Sequence[Result], budgets: Sequence[ProjectBud
 def over_budget(results: Sequence[Result], budget: Mapping[str, float]) -> Iterator[OverBudget]:
     """Results over budget, in the order of items and results.
 
-    A result without the item (latency on an emulated board, arena bytes if the runtime does not report them) is not over
-    budget. An item that no result has is an error.
+    A result without the item (latency on an emulated board, arena bytes if the runtime does not report them) is not
+    over budget. An item that no result has is an error.
 
     Raises:
         UsageError: No result has an item.

@@ -51,8 +51,8 @@ def with_conditions_after(host: Host, facts: HostFacts, *, time_limit: float) ->
 def peak_macs(facts: HostFacts, precision: str, threads: int) -> float | None:
     """Peak multiply-accumulates per second of a board's processor; None for boards without figures.
 
-    It is cores times clock times the operations that the vector units start in each cycle, which the board's file states
-    with its source: the compute roof of the roofline model (Williams, Waterman & Patterson, 2009).
+    It is cores times clock times the operations that the vector units start in each cycle, which the board's file
+    states with its source: the compute roof of the roofline model (Williams, Waterman & Patterson, 2009).
     """
     if facts.kind == "emulated" or facts.board is None:
         return None

@@ -13,8 +13,8 @@ def macs_of(form: str, data: bytes) -> int | None:
     """Multiply-accumulates of one sample; None if they cannot be determined.
 
     As everywhere in edgecnn, only convolutions and linear layers count. A convolution has ``elements of the result *
-    weights / channels of the result``; a transposed convolution has one for each weight that is applied to an element of
-    its input.
+    weights / channels of the result``; a transposed convolution has one for each weight that is applied to an element
+    of its input.
     """
     return _tflite_macs(data) if form == "tflite" else _onnx_macs(data) if form == "onnx" else None
 

@@ -57,8 +57,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Variable conditions of a host: governor, frequencies in MHz, temperature in degrees Celsius, throttling, load, memory
-    in bytes."""
+    """Variable conditions of a host: governor, frequencies in MHz, temperature in Celsius, throttling, load, memory."""
 
     governor: str | None = None
     mhz: tuple[float, ...] = ()

@@ -88,9 +88,9 @@ def compare_records(
 ) -> RecordComparison:
     """Compare a new record with a baseline.
 
-    A latency fails only if the whole interval of the ratio lies above the limit and both results are valid. Noise widens
-    the interval, and other load, throttling or drift makes results invalid, so neither causes a failure. Instruction
-    counts have practically no noise and a separate limit.
+    A latency fails only if the whole interval of the ratio lies above the limit and both results are valid. Noise
+    widens the interval, and other load, throttling or drift makes results invalid, so neither causes a failure.
+    Instruction counts have practically no noise and a separate limit.
 
     Args:
         old: The baseline.

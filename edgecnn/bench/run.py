@@ -1,4 +1,4 @@
-"""``bench``: every artifact of a bundle on every target, side by side."""
+"""Measure every artifact of a bundle on every target, side by side."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from edgecnn.targets.target import Target, TargetFailure
 from edgecnn.types import Progress
 
 TOGETHER = 6
-"""Processes that are open at once on a host: more could exceed a board's memory."""
+"""Number of processes that are open at the same time on a host; more could exceed a board's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
-    """What was measured.
+    """The results of `bench_bundle`.
 
     Attributes:
-        record: All of it.
-        warnings: What deserves a second look, each with a remedy.
-        failures: Targets that could not be asked.
-        notes: What was left out, and why.
+        record: The record of the measurement.
+        warnings: Suspicious findings, each with a remedy.
+        failures: Targets that could not be reached.
+        notes: What was skipped, and why.
     """
 
     record: Record
@@ -53,7 +53,7 @@ class BenchReport:
 
     @property
     def results(self) -> tuple[Result, ...]:
-        """One for each artifact, target, number of threads and batch."""
+        """One result for each artifact, target, number of threads and batch."""
         return self.record.results
 
     @property
@@ -63,11 +63,11 @@ class BenchReport:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a result for all that was asked for."""
+        """Whether there is a result for everything that was requested."""
         return not self.failures and all(result.error is None for result in self.results)
 
     def as_json(self, *, samples: bool = True) -> dict[str, Any]:
-        """As plain values: the record, and what was noticed."""
+        """Convert to plain values: the record, warnings, failures and notes."""
         value: dict[str, Any] = plain(self.record, samples=samples)
         value["warnings"] = [msgspec.to_builtins(w) for w in self.warnings]
         value["failures"] = [{"target": f.target, "error": str(f.error)} for f in self.failures]
@@ -91,21 +91,21 @@ def bench_bundle(
     On emulated boards instructions are counted instead: time under emulation says nothing about a board.
 
     Args:
-        bundle: The bundle; its golden inputs are what is run.
-        targets: Where: names such as ``litert@pi4``, or `edgecnn.targets.target.Target`. By default the runtimes
-            installed beside edgecnn.
-        limits: How long, and in how many processes.
-        threads: Numbers of threads to try; by default what the target says, or 1.
+        bundle: The bundle; its golden inputs are the inputs of all runs.
+        targets: Names such as ``litert@pi4``, or `edgecnn.targets.target.Target`. By default the runtimes
+            installed with edgecnn.
+        limits: How long to measure, and in how many processes.
+        threads: Numbers of threads to try; by default that of the target's options, or 1.
         batches: Samples in each call.
-        profile: Ask where the time goes, operator by operator.
-        time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        seed: Of the order in which artifacts take turns.
-        progress: Told about each round.
+        profile: Also measure the time of each operator.
+        time_limit: Seconds to wait for one reply of a runtime; None for 60, or 600 on emulated boards.
+        seed: Seed of the order in which artifacts take turns.
+        progress: Called after each round.
 
     Raises:
         BundleError: A file of the bundle has changed.
-        UsageError: A target's name is wrong, or nothing runs there.
-        TargetError: A host cannot tell what it is.
+        UsageError: A target's name is wrong, or the targets run no artifact.
+        TargetError: A host cannot report its facts.
     """
     limits = limits or BenchSettings()
     found = requested_targets(targets, time_limit)
@@ -116,7 +116,7 @@ def bench_bundle(
     by_host: dict[str, list[BenchJob]] = {}
     for job in jobs:
         by_host.setdefault(job.target.host.name, []).append(job)
-    # Devices are measured at once; what needs this machine's processors, itself and emulated boards, in turn.
+    # Devices are measured in parallel; this machine and emulated boards share its processors, so they take turns.
     remote = [own for own in by_host.values() if own[0].target.host.kind == "ssh"]
     rest = [own for own in by_host.values() if own[0].target.host.kind != "ssh"]
     done = [*at_once(run.host, remote), *(run.host(own) for own in rest)]
@@ -141,7 +141,7 @@ def bench_bundle(
 def plan(
     bundle: Bundle, targets: Sequence[Target], threads: Sequence[int], batches: Sequence[int]
 ) -> tuple[list[BenchJob], list[str]]:
-    """What is measured: artifacts, targets, threads, batches; and what is left out, with the reason."""
+    """The jobs for all artifacts, targets, threads and batches, and notes on what is skipped, with the reason."""
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
     macs = _macs(bundle)
@@ -220,7 +220,7 @@ class _BenchRun:
             facts = with_conditions_after(host, facts, time_limit=limit)
         except TargetError as error:
             traces = [(j, msgspec.structs.replace(r, notes=(*r.notes, str(error.message)))) for j, r in traces]
-        # A profile is made if it was asked for, or is needed to say which layer makes int8 slower.
+        # A profile is made if requested, or if needed to find the layer that makes int8 slower.
         wanted = {r.key for pair in slower_int8([result for _, result in traces]) for r in pair}
         done = [(j, self._profiled(j, r) if self.profile or r.key in wanted else r) for j, r in traces]
         return _HostDone(host.name, facts, done)
@@ -280,7 +280,7 @@ def _named(job: BenchJob) -> Result:
 
 
 def _macs(bundle: Bundle) -> int | None:
-    """The model's own multiply-accumulates: the least of its files', some of which add channels of zeros."""
+    """Multiply-accumulates of the model: the smallest of its files' counts, since some files add channels of zeros."""
     return min((m for a in bundle.artifacts if (m := macs_of(a.format, a.read())) is not None), default=None)
 
 

@@ -1,4 +1,4 @@
-"""Bundles: artifacts, manifest and golden vectors in one folder that appears whole or not at all."""
+"""Bundles: artifacts, manifest, program and golden vectors in one folder, written completely or not at all."""
 
 from edgecnn.bundle.bundle import Artifact, Bundle, NewArtifact, check_destination, load_bundle, write_bundle
 from edgecnn.bundle.golden import REFERENCE, Golden, decode_golden, encode_golden

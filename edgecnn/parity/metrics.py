@@ -130,7 +130,7 @@ class Difference:
 
     @property
     def snr_db(self) -> float:
-        """Signal-to-noise ratio: energy of the reference over that of the difference, in dB; infinite if they are equal."""
+        """Signal-to-noise ratio in dB: energy of the reference over that of the difference; infinite if equal."""
         return _decibels(self.reference_squares, self.sum_squares)
 
     @property

@@ -90,8 +90,9 @@ def mcnemar(lost: int, gained: int) -> float:
 def score_statistic(lost: int, gained: int, samples: int, drop: float, *, less: float = 0.0) -> float:
     """Tango's score statistic for a loss of ``drop``.
 
-    It is standard normal if the true loss equals ``drop``, and tends to be above 0 if it is larger. At ``drop`` 0 it equals McNemar's statistic. For constant rates it grows with the square root of the number of
-    samples. As a continuity correction, ``less`` samples are subtracted from those lost.
+    It is standard normal if the true loss equals ``drop``, and tends to be above 0 if it is larger. At ``drop`` 0 it
+    equals McNemar's statistic. For constant rates it grows with the square root of the number of samples. As a
+    continuity correction, ``less`` samples are subtracted from those lost.
     """
     a = 2 * samples
     b = -lost - gained + (2 * samples - lost + gained) * drop

@@ -45,7 +45,8 @@ class Verdict:
         inf_count: Values of the output that are infinite.
         lsb_max: int8: largest difference from the integer reference, in steps of the output; None without one.
         lsb_mean: int8: mean difference from the integer reference, in steps of the output; None without one.
-        top1_agreement: Share of samples with the reference's best class; None if the output is not a row of class scores.
+        top1_agreement: Share of samples with the reference's best class; None if the output is not a row of class
+            scores.
         top5_agreement: Share of samples with the reference's best class among the five best; None for five classes or
             fewer.
         accuracy: Share of samples with the right class; None without labels.

@@ -242,7 +242,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path, changes, message):
         ({"shape": ()}, "rank 0"),
         ({"shape": (2, 1, 4, 6)}, "batch of 1"),
         ({"dtype": "object"}, "none of bool"),
-        ({"axes": AXES | {"onnx": (0, 1, 1, 3)}}, "permute not"),
+        ({"axes": AXES | {"onnx": (0, 1, 1, 3)}}, "are not a permutation for"),
         ({"axes": {"onnx": (0, 1, 2, 3)}}, "different formats"),
         ({"layouts": {"onnx": "NHWC", "tflite": "NHWC"}}, "its axes say 'NCHW'"),
         ({"preprocessing": Preprocessing(mean=(1.0, 2.0))}, "2 values for 1 channels"),
@@ -419,10 +419,10 @@ HUGE = ONES.replace(b"(3, 1), }" + b" " * 8, b"(3, 999999999), }")
         (b"", "damaged"),
         (npz(*PAIR)[:-30], "damaged"),
         (npz(), "need an input"),
-        (npz(*PAIR, ("surprise.npy", ONES)), "means nothing"),
-        (npz(*PAIR, ("output/fp32.npy", ONES)), "means nothing"),
-        (npz(*PAIR, ("output//y.npy", ONES)), "means nothing"),
-        (npz(*PAIR, ("input/.npy", ONES)), "means nothing"),
+        (npz(*PAIR, ("surprise.npy", ONES)), "an unexpected array"),
+        (npz(*PAIR, ("output/fp32.npy", ONES)), "an unexpected array"),
+        (npz(*PAIR, ("output//y.npy", ONES)), "an unexpected array"),
+        (npz(*PAIR, ("input/.npy", ONES)), "an unexpected array"),
         (npz(*PAIR, ("readme.txt", b"")), "not an array"),
         (npz(*PAIR, ("input/z.npy", b"text")), "not an array of npy format"),
         (npz(*PAIR, compression=zipfile.ZIP_LZMA), "compressed by a method"),
@@ -430,9 +430,9 @@ HUGE = ONES.replace(b"(3, 1), }" + b" " * 8, b"(3, 999999999), }")
         (npz(*PAIR, ("input/z.npy", npy(np.array([{}] * 3), allow_pickle=True))), "no plain array"),
         (npz(*PAIR, ("input/z.npy", npy(np.array(["text"] * 3)))), "no plain array"),
         (npz(*PAIR, ("input/z.npy", npy(np.ones((3, 2), order="F")))), "no plain array"),
-        (npz(*PAIR, ("input/z.npy", ONES[:-1])), "which are not"),
+        (npz(*PAIR, ("input/z.npy", ONES[:-1])), "which do not match"),
         (npz(*PAIR, ("input/z.npy", ONES[:20])), "no plain array"),
-        (npz(*PAIR, ("input/z.npy", HUGE)), "which are not"),
+        (npz(*PAIR, ("input/z.npy", HUGE)), "which do not match"),
         (npz(*PAIR, ("labels.npy", ONES)), "not int64"),
     ],
 )
@@ -557,7 +557,7 @@ def test_folder_with_other_things_is_refused_unless_forced(tmp_path):
     (out / "thesis").mkdir(parents=True)
     for number in range(6):
         (out / f"file{number}").touch()
-    refuse(out, "(?s)holds something else.*file0, file1, file2, file3, file4 and 2 more", force=False)
+    refuse(out, "(?s)is not a bundle.*file0, file1, file2, file3, file4 and 2 more", force=False)
     write_bundle(out, **parts(), force=True)
     assert not (out / "thesis").exists()
 
@@ -573,7 +573,7 @@ def test_bundle_with_other_things_is_refused_unless_forced(bundle, kind):
         extra.mkdir()
     else:
         extra.symlink_to(bundle.artifacts[0].path)
-    refuse(bundle.directory, f"(?s)holds other things, too.*{extra.name}", force=False)
+    refuse(bundle.directory, f"(?s)also holds other files.*{extra.name}", force=False)
     write_bundle(bundle.directory, **parts(), force=True)
     assert load_bundle(bundle.directory).artifacts[0].read()
 
@@ -581,7 +581,7 @@ def test_bundle_with_other_things_is_refused_unless_forced(bundle, kind):
 @pytest.mark.parametrize("text", ["{}", '{"schema": 2}', "{"])
 def test_folder_with_an_unknown_manifest_is_refused_unless_forced(bundle, text):
     (bundle.directory / "manifest.json").write_text(text)
-    refuse(bundle.directory, "no bundle that this edgecnn knows", force=False)
+    refuse(bundle.directory, "a bundle that this edgecnn cannot read", force=False)
     write_bundle(bundle.directory, **parts(), force=True)
     load_bundle(bundle.directory)
 
@@ -655,9 +655,9 @@ def raising(error):
     [
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            r"(?s)no room.*bytes are free, [\d,]+ are needed.*nothing was",
+            r"(?s)not enough disk space.*bytes are free, [\d,]+ are needed.*nothing was",
         ),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "(?s)no room.*quota"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "(?s)not enough disk space.*quota"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (OSError(errno.EROFS, "Read-only file system"), "no permission"),
         (OSError(errno.EBUSY, "Device or resource busy"), "mount point"),
@@ -733,7 +733,9 @@ def test_full_disk_for_real(tmp_path):
         before = contents(disk / "out")
         big = [make_artifact("net.fp32.onnx", "onnx", os.urandom(40_000))]
         for out in ("out", "a/new"):
-            with pytest.raises(BundleError, match=r"(?s)no room.*[\d,]+ bytes are free, 4\d,\d{3} are needed"):
+            with pytest.raises(
+                BundleError, match=r"(?s)not enough disk space.*[\d,]+ bytes are free, 4\d,\d{3} are needed"
+            ):
                 write_bundle(disk / out, **parts(artifacts=big))
         assert [path.name for path in disk.iterdir()] == ["out"]
         assert contents(disk / "out") == before
@@ -751,7 +753,7 @@ def test_mount_point_for_real(tmp_path):
 def test_what_was_replaced_and_cannot_be_removed_is_told(bundle, monkeypatch):
     monkeypatch.setattr("shutil.rmtree", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(
-        BundleError, match=r"(?s)is written and whole, but what it replaced may be left.*Permission"
+        BundleError, match=r"(?s)is complete, but the folder that it replaced may be left.*Permission"
     ) as caught:
         write_bundle(bundle.directory, **parts(name="other"))
     monkeypatch.undo()
