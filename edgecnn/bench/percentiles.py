@@ -223,12 +223,17 @@ def _log_percentiles(rounds: Process, rng: np.random.Generator) -> tuple[NDArray
     order = np.argsort(values, kind="stable")
     logs, owner = np.log(np.maximum(values[order], 1)), owner[order]
     own = np.array([_percentile(logs, q) for q in PERCENTILES])
-    # Resampling whole rounds only changes how often their samples count, so the samples are sorted once, and
-    consecutive # samples are counted in BINS. bins = np.arange(len(logs)) * min(BINS, len(logs)) // len(logs) counts =
-    np.zeros((len(rounds), bins[-1] + 1)) np.add.at(counts, (owner, bins), 1) draws = rng.multinomial(len(rounds),
-    np.full(len(rounds), 1 / len(rounds)), size=REPLICATES) cumulated = np.cumsum(draws @ counts, axis=1) wanted =
-    [cumulated[:, -1:] * percent / 100 for percent in PERCENTILES] reached = np.stack([(cumulated >= w).argmax(axis=1)
-    for w in wanted], axis=1) last = np.searchsorted(bins, reached, side="right") - 1 return own, logs[last]
+    # Resampling whole rounds only changes how often their samples count, so the samples are sorted once, and BINS of
+    # consecutive samples are counted together.
+    bins = np.arange(len(logs)) * min(BINS, len(logs)) // len(logs)
+    counts = np.zeros((len(rounds), bins[-1] + 1))
+    np.add.at(counts, (owner, bins), 1)
+    draws = rng.multinomial(len(rounds), np.full(len(rounds), 1 / len(rounds)), size=REPLICATES)
+    cumulated = np.cumsum(draws @ counts, axis=1)
+    wanted = [cumulated[:, -1:] * percent / 100 for percent in PERCENTILES]
+    reached = np.stack([(cumulated >= w).argmax(axis=1) for w in wanted], axis=1)
+    last = np.searchsorted(bins, reached, side="right") - 1
+    return own, logs[last]
 
 
 def _percentile(ordered: NDArray[np.float64], percent: float) -> float:

@@ -31,8 +31,8 @@ _MAX_ELEMENTS = 2**31 - 1
 _MAX_TEXT = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-# Control characters, line separators, bidirectional overrides and lone surrogates: everything that can mislead the
-reader of a terminal. _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, line separators, bidirectional overrides and lone surrogates, which can mislead in a terminal.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _InvalidError(BundleError, ValueError):
