@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import edgecnn
-from edgecnn.bench.statistics import median_interval
+from edgecnn.bench.percentiles import median_interval
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.agent import agent
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import edgecnn
-from edgecnn.bench.statistics import median_interval
+from edgecnn.bench.percentiles import median_interval
 from edgecnn.data.sources import load_dataset
 from edgecnn.parity.runner import Runner, stored_inputs
-from edgecnn.parity.sample_sets import data_trial
+from edgecnn.parity.sample_sets import data_sample_set
 from edgecnn.targets.agent import agent
 from edgecnn.targets.target import installed_targets
 
@@ -65,12 +65,12 @@ def compare(bundle, artifact, target, data, inputs, rounds):
         )
         session.pid = connection.pid
         runner = Runner(bundle, artifact, session)
-        with data_trial(bundle, data, Runner(bundle, artifact, first).infer, "itself") as trial:
-            runner.run(trial, None)  # the reference is asked, and its answers are kept
+        with data_sample_set(bundle, data, Runner(bundle, artifact, first).infer, "itself") as samples:
+            runner.run(samples, None)  # the reference is asked, and its answers are kept
             for i in range(rounds):
                 bare = loops[best]() if i % 2 else None
                 start, own, agents = time.perf_counter(), time.process_time(), agent_cpu(session)
-                runner.run(trial, None)
+                runner.run(samples, None)
                 ours, agents = time.perf_counter() - start, agent_cpu(session) - agents
                 own = time.process_time() - own
                 bare = bare or loops[best]()

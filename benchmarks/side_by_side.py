@@ -34,7 +34,7 @@ from bench_overhead import onnx_call, tflite_call
 from int8_against_ort import quantize_static, settle
 
 import edgecnn
-from edgecnn.bench.statistics import median_interval
+from edgecnn.bench.percentiles import median_interval
 from edgecnn.models import ZOO, create_model
 
 CALIBRATION, CALLS = 64, 20

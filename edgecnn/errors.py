@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each says what went wrong, where, why, and what to try."""
+"""The errors that users see. Each says what went wrong, where, why, and what to try."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class EdgecnnError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base class of every error that edgecnn raises on purpose.
 
     Args:
         message: What went wrong, in one line.
-        where: The place: a file, a layer, a source line.
-        why: The cause, when it is not the message itself.
+        where: The file, layer or source line it concerns.
+        why: The cause, unless the message already states it.
         hint: What to try.
-        detail: Full text (a traceback, a runtime's log) that is shown only with ``--verbose``.
+        detail: Full text (a traceback, a runtime's log), shown only with ``--verbose``.
     """
 
     exit_code = 2
@@ -31,7 +31,7 @@ class EdgecnnError(Exception):
         return "\n".join([self.message, *self.lines()])
 
     def lines(self) -> list[str]:
-        """The indented lines below the message: where, why, try."""
+        """The indented lines that follow the message: where, why, try."""
         parts = (("where", self.where), ("why", self.why), ("try", self.hint))
         return [_labelled(label, text) for label, text in parts if text]
 
@@ -58,7 +58,7 @@ class GraphError(EdgecnnError):
 
 
 class QuantizationError(EdgecnnError):
-    """A model that cannot be quantized as asked, or data that it cannot be calibrated with."""
+    """A model that cannot be quantized as requested, or data that cannot calibrate it."""
 
 
 class LoweringError(EdgecnnError):
@@ -66,19 +66,19 @@ class LoweringError(EdgecnnError):
 
 
 class BundleError(EdgecnnError):
-    """A bundle that cannot be written, or read, or is not what its manifest says."""
+    """A bundle that cannot be written or read, or that contradicts its manifest."""
 
 
 class DataError(EdgecnnError):
-    """A data set that cannot be read, or does not fit the model."""
+    """A data set that cannot be read or does not fit the model."""
 
 
 class TargetError(EdgecnnError):
-    """A runtime or the host it runs on failed: not there, crashed, hung, or answered nonsense."""
+    """A runtime or its host failed: it is missing, crashed, hung, or sent a malformed reply."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The hint for a name that is not known: those like it, else all of them."""
+    """The hint for an unknown name: the most similar known names, or all known names if none is similar."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"{' or '.join(close)}" if close else f"one of {', '.join(known)}" if known else ""

@@ -1,4 +1,4 @@
-"""Files that the user asked for: written whole or not at all, and refused before any work is done."""
+"""Output files: each is written completely or not at all, and an unwritable path is refused before any work starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edgecnn.errors import UsageError
 
 
 def check_writable(path: Path) -> None:
-    """Say early what `write_whole` would refuse.
+    """Raise early the error that `write_whole` would raise.
 
     Raises:
-        UsageError: It is a folder, or lies where none can be made or written.
+        UsageError: The path is a folder, or its folder cannot be created or written to.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", why="a file is to be written there", hint=f"{path / 'FILE'}")
+        raise UsageError(f"{path} is a folder", why="a file is written there", hint=f"{path / 'FILE'}")
     folder = path.resolve().parent
     while not os.path.lexists(folder):
         folder = folder.parent
@@ -28,15 +28,17 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes, *, new: bool = False) -> None:
-    """Write a file, whole or not at all. Its folder is made if need be; permissions stay; symbolic links are followed.
+    """Write a file completely or not at all.
+
+    Missing folders are created, the permissions of an existing file are kept, and symbolic links are followed.
 
     Args:
         path: The file.
         data: Its bytes.
-        new: Never replace one that is there.
+        new: Never replace an existing file.
 
     Raises:
-        UsageError: It cannot be written, or is there and must not be replaced.
+        UsageError: The file cannot be written, or exists and must not be replaced.
     """
     target = path.resolve()
     try:
@@ -61,24 +63,24 @@ def write_whole(path: Path, data: bytes, *, new: bool = False) -> None:
             with contextlib.suppress(FileNotFoundError):
                 Path(part).unlink()
     except FileExistsError as error:
-        raise UsageError(f"{path} is there already", why="it is never replaced", hint="edit it") from error
+        raise UsageError(f"{path} already exists", why="it is never replaced", hint="edit it") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be written", why=error.strerror or str(error), hint="another file") from error
 
 
 def make_folder_of(path: Path) -> None:
-    """Make the folder that a file is to be written in.
+    """Create the folder of a file that is about to be written.
 
     Raises:
-        UsageError: It cannot be made.
+        UsageError: The folder cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"the folder {path.parent} cannot be made", why=error.strerror or str(error)) from error
+        raise UsageError(f"the folder {path.parent} cannot be created", why=error.strerror or str(error)) from error
 
 
 def _is_device(path: Path) -> bool:
-    """A pipe, say, or what the shell has redirected, which must not be put another file in place of."""
+    """Whether the path is a pipe, a device or a shell redirection, which must be written to and never replaced."""
     there = path.exists() and not path.is_dir()
     return there and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc"))

@@ -1,4 +1,4 @@
-"""TOML files that users write: read, checked against what they may say, with the line of what is wrong."""
+"""Reading and checking TOML files that users write; errors name the line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CLOSES = re.compile(r"[\]}]|\"\"\"|'''")
 
 
 def nearest(name: str, folder: Path | None = None) -> Path | None:
-    """The file of that name in the folder or the nearest of its parents, up to one with ``.git``; None without one."""
+    """Find a file in a folder or its nearest parent, up to a folder with ``.git``; None if there is none."""
     here = (folder or Path.cwd()).resolve()
     for place in (here, *here.parents):
         if (place / name).is_file():
@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
     """The text of a TOML file.
 
     Raises:
-        UsageError: It cannot be read, is too large, or is not UTF-8.
+        UsageError: The file cannot be read, is too large, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -47,26 +47,27 @@ def read_text(path: Path) -> str:
 
 
 def parse(path: Path, text: str) -> dict[str, Any]:
-    """What the text says.
+    """The parsed text as a dictionary.
 
     Raises:
-        UsageError: It is no TOML; the line is in the reason.
+        UsageError: The text is not valid TOML; the reason names the line.
     """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path.name} is no TOML", where=str(path), why=str(error), hint="https://toml.io") from error
+        message = f"{path.name} is not valid TOML"
+        raise UsageError(message, where=str(path), why=str(error), hint="https://toml.io") from error
 
 
 class Lines:
-    """Finds where a valid text says something, for messages."""
+    """Finds the line of a table or key in a valid TOML text, for messages."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path, self._text = path, text
         self._known: dict[tuple[str, ...], int] | None = None
 
     def number(self, *names: str) -> int | None:
-        """The line of a table or key, or of the nearest one around it that has a line; None for the whole file."""
+        """The line of a table or key, or of the nearest enclosing table that has a line; None if there is none."""
         if self._known is None:
             self._known = dict(_places(self._text))
         for length in range(len(names), 0, -1):
@@ -75,13 +76,13 @@ class Lines:
         return None
 
     def where(self, *names: str) -> str:
-        """The same in words: file and line."""
+        """The file and line of a table or key, as text for messages."""
         number = self.number(*names)
         return str(self._path) if number is None else f"{self._path}, line {number}"
 
 
 def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Each table and key with the number of its line; a table's header counts before the headers of those within."""
+    """Each table and key with its line number. A table's own header takes precedence over headers of its subtables."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, statement in _statements(text):
@@ -96,14 +97,14 @@ def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Headers and assignments, each with the number of the line that it begins in."""
+    """Table headers and assignments, each with the number of its first line."""
     began, gathered = 1, ""
     for number, line in enumerate(text.splitlines(), 1):
         if not gathered:
             began = number
         gathered += line + "\n"
         if began != number and not _CLOSES.search(line):
-            continue  # within several lines, of which only one that closes something can be the last
+            continue  # inside a multi-line value: only a line with a closing bracket or quotes can end it
         try:
             says = tomllib.loads(gathered)
         except tomllib.TOMLDecodeError:
@@ -122,10 +123,10 @@ def _paths(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def check_keys(at: tuple[str, ...], what: str, table: Mapping[str, Any], known: Iterable[str], lines: Lines) -> None:
-    """Refuse a key that is not known.
+    """Refuse unknown keys.
 
     Raises:
-        UsageError: With its line, and the nearest key there is.
+        UsageError: A key is unknown; the error names its line and the most similar known key.
     """
     for key in table:
         if key not in known:
@@ -133,20 +134,21 @@ def check_keys(at: tuple[str, ...], what: str, table: Mapping[str, Any], known: 
 
 
 def read_table(at: tuple[str, ...], what: str, table: Any, kind: type[T], lines: Lines) -> T:
-    """A table as a struct.
+    """Convert a table to a struct.
 
     Args:
-        at: The names that lead to it.
-        what: What messages call it.
-        table: What the file says.
+        at: The path of keys to the table.
+        what: The table's name in messages.
+        table: The parsed table.
         kind: A `msgspec.Struct`.
-        lines: Of the file.
+        lines: The line finder of the file.
 
     Raises:
-        UsageError: It is no table, has a key that is not known, or a value of another type; with the line.
+        UsageError: The value is not a table, has an unknown key, or holds a value of the wrong type. The error names
+            the line.
     """
     if not isinstance(table, dict):
-        raise UsageError(f"{what} is no table", where=lines.where(*at), hint=f"[{'.'.join(at)}]")
+        raise UsageError(f"{what} is not a table", where=lines.where(*at), hint=f"[{'.'.join(at)}]")
     known = [f.encode_name for f in msgspec.structs.fields(kind)]  # type: ignore[arg-type]
     check_keys(at, what, table, known, lines)
     try:
@@ -160,13 +162,13 @@ def read_table(at: tuple[str, ...], what: str, table: Any, kind: type[T], lines:
 
 
 def _choices(kind: type[Any], key: str) -> str:
-    """The values that a key can have, where they are a few words."""
+    """A hint with the allowed values of a key, where these are a fixed set of words."""
     words = [w for part in get_args(get_type_hints(kind)[key]) for w in get_args(part) if isinstance(w, str)]
     return f"one of {', '.join(words)}" if words else ""
 
 
 def _plain(said: str) -> str:
-    """What msgspec says, in the words of TOML."""
+    """Reword a message of msgspec in the terms of TOML."""
     words = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
     words |= {"array": "a list", "object": "a table", "null": "nothing"}
 
@@ -178,7 +180,7 @@ def _plain(said: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A text, number, truth value or list of them as TOML writes it.
+    """Format a text, number, boolean or list of these as a TOML value.
 
     Raises:
         UsageError: A text holds a control character.
@@ -196,5 +198,5 @@ def toml_value(value: Any) -> str:
 
 
 def toml_key(name: str) -> str:
-    """A key as TOML writes it, quoted where it must be."""
+    """Format a key for TOML, with quotes where they are needed."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)

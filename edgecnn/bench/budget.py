@@ -1,4 +1,4 @@
-"""Budgets: what a result may cost at most."""
+"""Budgets: upper limits on the cost of a result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OverBudget(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """How much it costs, and by how much that is too much."""
+        """The cost, and how far it exceeds the limit."""
         return f"{self.item} is {self.value:,.4g}, {self.value / self.limit - 1:.1%} over {self.limit:,.4g}"
 
 
@@ -68,14 +68,15 @@ ITEMS: Mapping[str, Cost] = MappingProxyType(
         "instructions_m": lambda r: None if r.instructions_median is None else r.instructions_median / 1e6,
     }
 )
-"""What can have a limit: ms, kB (1000 bytes; ``peak_kb`` in the kernel's 1024), millions of instructions."""
+"""Items that a budget can limit, in ms, kB (1000 bytes; ``peak_kb``: 1024, as the kernel counts), millions of
+instructions."""
 
 
 def parse_budget(text: str) -> dict[str, float]:
     """Read ``latency_p99_ms=5,size_kb=100``.
 
     Raises:
-        UsageError: An item is not known, given twice, or its limit is not a positive number.
+        UsageError: An item is unknown or given twice, or its limit is not a positive number.
     """
     budget: dict[str, float] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
@@ -83,7 +84,7 @@ def parse_budget(text: str) -> dict[str, float]:
         if name not in ITEMS:
             raise UsageError(f"a budget has no item {name!r}", hint=f"one of {', '.join(ITEMS)}")
         if name in budget:
-            raise UsageError(f"the budget names {name} twice", hint="leave one out")
+            raise UsageError(f"the budget names {name} twice", hint="remove one of them")
         budget[name] = check_limit(name, value)
     if not budget:
         raise UsageError("the budget is empty", hint="latency_p99_ms=5,size_kb=100")
@@ -91,7 +92,7 @@ def parse_budget(text: str) -> dict[str, float]:
 
 
 def check_limit(name: str, value: str | float) -> float:
-    """A limit as a number.
+    """Parse a limit.
 
     Raises:
         UsageError: It is not a positive number.
@@ -101,13 +102,13 @@ def check_limit(name: str, value: str | float) -> float:
     except (TypeError, ValueError):
         limit = math.nan
     if isinstance(value, bool) or not (math.isfinite(limit) and limit > 0):
-        raise UsageError(f"{name}={value} is no limit", hint=f"a positive number, such as {name}=5")
+        raise UsageError(f"{name}={value} is not a valid limit", hint=f"a positive number, such as {name}=5")
     return limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectBudget:
-    """A limit of ``edgecnn.toml``, for the targets whose names fit the glob."""
+    """A limit of ``edgecnn.toml``, for targets whose names match a glob pattern."""
 
     targets: str
     item: str
@@ -115,7 +116,7 @@ class ProjectBudget:
 
 
 def over_project_budgets(results: Sequence[Result], budgets: Sequence[ProjectBudget]) -> Iterator[OverBudget]:
-    """What costs more than the project allows; what a budget is for may not have been measured this time."""
+    """Results over the project's budgets. Budgets on items that were not measured are ignored."""
     for budget in budgets:
         for result in results:
             value = ITEMS[budget.item](result) if fnmatchcase(result.target, budget.targets) else None
@@ -124,18 +125,18 @@ def over_project_budgets(results: Sequence[Result], budgets: Sequence[ProjectBud
 
 
 def over_budget(results: Sequence[Result], budget: Mapping[str, float]) -> Iterator[OverBudget]:
-    """What costs too much, in the order of results and items.
+    """Results over budget, in the order of items and results.
 
-    An item that a result does not have (latency on an emulated board, arena bytes where the runtime does not tell)
-    is not over; an item that no result has is a mistake.
+    A result without the item (latency on an emulated board, arena bytes if the runtime does not report them) is not
+    over budget. An item that no result has is an error.
 
     Raises:
         UsageError: No result has an item.
     """
     for name, limit in budget.items():
         if all(ITEMS[name](result) is None for result in results):
-            hint = "instructions_m is for emulated boards, latencies are for all others, arena_kb is for tflite-micro"
-            raise UsageError(f"nothing that was measured has {name}", hint=hint)
+            hint = "instructions_m is measured on emulated boards, latencies on all others, arena_kb on tflite-micro"
+            raise UsageError(f"no result has {name}", hint=hint)
         for result in results:
             value = ITEMS[name](result)
             if value is not None and value > limit:

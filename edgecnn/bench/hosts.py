@@ -1,4 +1,4 @@
-"""What a host tells of itself, for a record; and what its board can do at best."""
+"""Facts about a host for a record, and the peak performance of its board."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _REVISION = re.compile(r" Rev .*")
 
 
 def host_facts(host: Host, *, time_limit: float) -> HostFacts:
-    """Ask a host what it is.
+    """Query the facts about a host.
 
     Raises:
-        TargetError: It is not reached.
+        TargetError: The host is unreachable.
     """
     with host.start(host.environments[0], time_limit=time_limit) as connection:
         agent, probe = connection.hello(), connection.probe()
@@ -38,21 +38,21 @@ def host_facts(host: Host, *, time_limit: float) -> HostFacts:
     )
 
 
-def after(host: Host, facts: HostFacts, *, time_limit: float) -> HostFacts:
-    """The facts with the conditions right now as those after the measurement.
+def with_conditions_after(host: Host, facts: HostFacts, *, time_limit: float) -> HostFacts:
+    """Add the present conditions of the host as those after the measurement.
 
     Raises:
-        TargetError: It is not reached.
+        TargetError: The host is unreachable.
     """
     with host.start(host.environments[0], time_limit=time_limit) as connection:
         return msgspec.structs.replace(facts, after=_conditions(connection.probe()))
 
 
 def peak_macs(facts: HostFacts, precision: str, threads: int) -> float | None:
-    """Multiply-accumulates per second that a board's processor can do at best; None for boards without figures.
+    """Peak multiply-accumulates per second of a board's processor; None for boards without figures.
 
-    Cores times clock times what the vector units start in each cycle, which the board's file states with its source:
-    the roof of the roofline model (Williams, Waterman & Patterson, 2009) where memory is no limit.
+    It is cores times clock times the operations that the vector units start in each cycle, which the board's file
+    states with its source: the compute roof of the roofline model (Williams, Waterman & Patterson, 2009).
     """
     if facts.kind == "emulated" or facts.board is None:
         return None

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an artifact, operator by operator, read from the file itself."""
+"""Multiply-accumulates of an artifact, summed over the operators in its file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _TFLITE = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 def macs_of(form: str, data: bytes) -> int | None:
-    """Multiply-accumulates of one sample; None where they cannot be told.
+    """Multiply-accumulates of one sample; None if they cannot be determined.
 
-    As everywhere in edgecnn, only convolutions and linear layers have any. A convolution does one for each weight that
-    an element of its result reads: ``elements of the result * weights / channels of the result``; a transposed one for
-    each that an element of its input is spread by.
+    As everywhere in edgecnn, only convolutions and linear layers count. A convolution has ``elements of the result *
+    weights / channels of the result``; a transposed convolution has one for each weight that is applied to an element
+    of its input.
     """
     return _tflite_macs(data) if form == "tflite" else _onnx_macs(data) if form == "onnx" else None
 
@@ -76,5 +76,5 @@ def _onnx_operator(node: Any, known: Mapping[str, list[int]]) -> int | None:
 
 
 def _shape(value: Any) -> list[int]:
-    """A value's shape; the batch, which has a name and no size, counts as 1."""
+    """The shape of a value; the batch, which has a name instead of a size, counts as 1."""
     return [d.dim_value if d.HasField("dim_value") else 1 for d in value.type.tensor_type.shape.dim]

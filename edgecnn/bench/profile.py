@@ -1,9 +1,9 @@
-"""Where the time goes, operator by operator, led back to the model's modules.
+"""Time per operator, attributed to the model's modules.
 
-ONNX Runtime has a profiler of its own; it counts in whole us and adds some us to each operator. The TFLite interpreters
-have none that Python can reach, in any of their packages (LiteRT 2.3's C library has one for its other interface, which
-its Python package does not pass on). There the artifact is cut after each operator, and what an operator takes is the
-difference of two neighbouring cuts, measured in turns.
+ONNX Runtime has a profiler, which counts in whole us and adds some us to each operator. No package of the TFLite
+interpreters offers one to Python (LiteRT 2.3's C library has one for its other interface, which its Python package does
+not expose). For them the artifact is truncated after each operator, and the time of an operator is the difference
+between two consecutive truncations, measured in turns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.records import OperatorShare, Profile
-from edgecnn.bench.subject import Job
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
 
@@ -25,8 +25,8 @@ CALLS = 200
 _WARMUP_CALLS = 20
 _ROUNDS = 15
 _SLICE = 0.004  # seconds
-_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # to names, by ONNX Runtime's passes
-_FUSED = "fused "  # before names, by the same
+_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # suffixes that ONNX Runtime's passes append to names
+_FUSED = "fused "  # prefix that they add to names
 _NO_MODULE = "(added by the runtime)"
 _ONNX_FLOAT = frozenset(
     (
@@ -35,16 +35,16 @@ _ONNX_FLOAT = frozenset(
         *("Sigmoid", "Softmax", "Sub", "Tanh"),
     )
 )
-"""What has a counterpart for integers (QLinearConv, ...) or is part of one."""
-_ONNX_METHOD = "ONNX Runtime's profiler: whole us, and some us of its own in each operator"
-_CUT_METHOD = "the artifact cut after each operator; the first row has the interpreter's own time in it"
+"""Float operators that have an integer counterpart (QLinearConv, ...) or are part of one."""
+_ONNX_METHOD = "ONNX Runtime's profiler: in whole us, with some us of overhead in each operator"
+_CUT_METHOD = "the artifact truncated after each operator; the first row includes the interpreter's overhead"
 
 
-def profile_job(job: Job) -> Profile:
-    """Where the time of one call goes.
+def profile_job(job: BenchJob) -> Profile:
+    """Profile one call of an artifact.
 
     Raises:
-        TargetError: It cannot be opened, or does not run.
+        TargetError: The artifact cannot be opened or run.
     """
     if job.target.runtime == "onnxruntime":
         return _onnx_profile(job)
@@ -52,13 +52,13 @@ def profile_job(job: Job) -> Profile:
 
 
 def module_of(name: str, known: Collection[str]) -> str:
-    """The module in the model that an operator's name leads back to.
+    """The module of the model that an operator comes from, by the operator's name.
 
-    Where a module has become several operators, one has the module's name and the others have that and a word more
+    If a module was exported as several operators, one has the module's name, and the others append a word to it
     (``conv1`` and ``conv1.padded``).
 
     Args:
-        name: Of an operator, or of what it gives.
+        name: Name of the operator or of its output.
         known: All names in the file.
     """
     while (base := name.rpartition(".")[0]) and base in known:
@@ -66,7 +66,7 @@ def module_of(name: str, known: Collection[str]) -> str:
     return name
 
 
-def _onnx_profile(job: Job) -> Profile:
+def _onnx_profile(job: BenchJob) -> Profile:
     import onnx
 
     model = onnx.load_from_string(job.artifact.read())
@@ -86,7 +86,7 @@ def _onnx_profile(job: Job) -> Profile:
 
 
 def _intended(model: Any) -> Mapping[str, Sequence[str]]:
-    """The layers and tensors that hold integers in float on purpose, exactly."""
+    """The layers and tensors that are float by design and hold integers exactly."""
     from edgecnn.export.onnx.int8.exact import METADATA
 
     marked = next((entry.value for entry in model.metadata_props if entry.key == METADATA), None)
@@ -106,7 +106,7 @@ def _onnx_module(name: str, names: set[str]) -> str:
     return module_of(plain, names) if plain in names else _NO_MODULE
 
 
-def _tflite_profile(job: Job) -> Profile:
+def _tflite_profile(job: BenchJob) -> Profile:
     cuts = tflite_cuts(job.artifact.read())
     target = job.target
     with target.host.start(target.environment, time_limit=target.time_limit) as connection:
@@ -145,14 +145,14 @@ def _shares(method: str, rows: Sequence[tuple[OperatorTimes, str, bool]]) -> Pro
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A TFLite file that ends behind one of its operators.
+    """A TFLite file that is truncated after one of its operators.
 
     Attributes:
-        name: Of what the operator gives.
-        operator: Its kind.
-        floats: Whether it computes in float.
-        known: All tensors' names.
-        data: The file.
+        name: Name of the operator's output.
+        operator: Kind of the operator.
+        floats: Whether the operator computes in float.
+        known: Names of all tensors.
+        data: The truncated file.
     """
 
     name: str
@@ -163,9 +163,9 @@ class Cut:
 
 
 def tflite_cuts(data: bytes) -> list[Cut]:
-    """The file cut behind its first operator, behind its second, and so on; the last is the whole.
+    """The file truncated after its first operator, after its second, and so on; the last one is the whole file.
 
-    A cut gives all values that later operators would read, so that no runtime leaves out what nobody reads.
+    A truncated file outputs all values that later operators would read, so that no runtime removes unused operators.
 
     Raises:
         TargetError: The file has several graphs, or none.
@@ -175,12 +175,12 @@ def tflite_cuts(data: bytes) -> list[Cut]:
 
     whole = schema.ModelT.InitFromPackedBuf(data, 0)
     if len(whole.subgraphs) != 1 or not whole.subgraphs[0].operators:
-        raise TargetError("a TFLite file of several graphs cannot be cut", hint="export the model with edgecnn")
+        raise TargetError("a TFLite file with several graphs cannot be profiled", hint="export the model with edgecnn")
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     graph = whole.subgraphs[0]
     operators, outputs = list(graph.operators), [int(i) for i in graph.outputs]
     known = frozenset(_name(tensor) for tensor in graph.tensors)
-    whole.signatureDefs = None  # they name the whole's outputs
+    whole.signatureDefs = None  # they name the outputs of the whole file
     cuts = []
     for count, last in enumerate(operators, 1):
         made = {int(i) for op in operators[:count] for i in op.outputs}

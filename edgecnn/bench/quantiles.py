@@ -15,10 +15,10 @@ _EXACT = 5_000  # samples up to which binomial probabilities are summed; beyond,
 
 @functools.lru_cache(maxsize=256)
 def t_quantile(probability: float, freedom: float) -> float:
-    """The value that Student's t stays below with a probability.
+    """Quantile of Student's t distribution.
 
     With ``t = sqrt(freedom) * tan(angle)`` the density is ``cos(angle) ** (freedom - 1)`` up to a factor (Abramowitz &
-    Stegun, 26.7), so that the distribution is one bounded integral, done here by the trapezoidal rule; its error is
+    Stegun, 26.7), so that the distribution is one bounded integral, computed by the trapezoidal rule; its error is
     below 1e-4 of the value for 0.9 <= probability <= 0.999.
 
     Args:

@@ -1,6 +1,7 @@
-"""Records: what was measured, where and how, as versioned JSON. Raw samples are kept; what is derived is derived anew.
+"""Records of measurements with their conditions, as versioned JSON with raw samples.
 
-A record is read by later versions and other machines, and comes from anywhere: all of it is checked.
+Statistics are derived again whenever a record is read. Later versions and other machines read records, and a record may
+come from anywhere, so all of it is checked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgecnn.bench.statistics import Process, Summary, summarize
+from edgecnn.bench.percentiles import Process, Summary, summarize
 from edgecnn.errors import DataError
 
 SCHEMA = 1
@@ -22,22 +23,22 @@ Option = bool | int | str
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a host told of itself before the measurement, and what can change, before and after it.
+    """Facts about a host, and its conditions before and after the measurement.
 
     Attributes:
         kind: ``local``, ``ssh``, ``emulated``.
-        machine: As ``uname -m`` has it.
-        board: The board's or machine's model.
-        cpu: The processor's model.
-        cores: How many the system sees.
-        memory: Bytes.
-        features: The processor's.
-        os: The system's name and version.
-        kernel: The kernel's.
-        libc: The C library's.
-        python: The interpreter's.
-        before: Just before.
-        after: Just after.
+        machine: Machine type, as from ``uname -m``.
+        board: Model of the board or machine.
+        cpu: Model of the processor.
+        cores: Number of cores that the system reports.
+        memory: Memory in bytes.
+        features: Feature flags of the processor.
+        os: Name and version of the operating system.
+        kernel: Version of the kernel.
+        libc: Version of the C library.
+        python: Version of the Python interpreter.
+        before: Conditions just before the measurement.
+        after: Conditions just after the measurement.
     """
 
     kind: str
@@ -56,7 +57,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes on a host: governor, frequencies in MHz, degrees Celsius, throttling, load, bytes of memory."""
+    """Variable conditions of a host: governor, frequencies in MHz, temperature in Celsius, throttling, load, memory."""
 
     governor: str | None = None
     mhz: tuple[float, ...] = ()
@@ -68,9 +69,10 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One process; see `edgecnn.bench.sampling.ProcessTrace`. ``rounds`` says how many samples each round has.
+    """Facts about one measured process; see `edgecnn.bench.sampling.ProcessTrace`.
 
-    ``debug`` and ``delegates`` are those of `edgecnn.targets.hosts.timing.BoundInfo`.
+    ``rounds`` has the number of samples of each round. ``debug`` and ``delegates`` are those of
+    `edgecnn.targets.hosts.timing.BoundInfo`.
     """
 
     rounds: tuple[int, ...]
@@ -90,14 +92,14 @@ class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def peak_above_kb(self) -> int | None:
-        """The most memory that opening and running the artifact added to the process."""
+        """Peak memory that opening and running the artifact added to the process, in kB."""
         if self.peak_kb is None or self.resident_kb is None:
             return None
         return max(0, self.peak_kb - self.resident_kb)
 
 
 class Invalidity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why a result is not to be trusted, and what to do."""
+    """Why a result is invalid, and what to try."""
 
     kind: str
     reason: str
@@ -108,12 +110,12 @@ class OperatorShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """One row of a profile.
 
     Attributes:
-        name: As the runtime or the file names the operator.
-        module: The module in the model that it comes from, or the name itself.
-        operator: Its kind.
-        ns: Median of its time.
-        share: Of all operators' time.
-        floats: Whether it computes in float.
+        name: The operator's name in the runtime or the file.
+        module: The module of the model that it comes from, or the operator's name.
+        operator: Kind of the operator.
+        ns: Median time in ns.
+        share: Share of the time of all operators.
+        floats: Whether the operator computes in float.
     """
 
     name: str
@@ -125,41 +127,42 @@ class OperatorShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the time goes, and how that was found out."""
+    """The time of each operator, and the method of measuring it."""
 
     method: str
     operators: tuple[OperatorShare, ...]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An artifact on a target.
+    """The result of one artifact on one target.
 
     Attributes:
-        artifact: The file's name.
-        format: Its format.
-        precision: Its precision.
-        bytes: Its size.
-        sha256: Of the file.
+        artifact: File name of the artifact.
+        format: Format of the artifact.
+        precision: Precision of the artifact.
+        bytes: Size of the file in bytes.
+        sha256: SHA-256 of the file.
         target: The target's name.
-        host: The host's name, which ``hosts`` of the record explains.
+        host: The host's name, a key of ``hosts`` of the record.
         runtime: The runtime's name.
         version: The runtime's version.
-        options: Of the runtime, all in force.
-        threads: How many.
+        options: All options of the runtime in force.
+        threads: Number of threads.
         batch: Samples of the model in each call.
-        samples_ns: Latencies of each process, in the order of time. Empty where instructions were counted.
-        processes: What surrounds them.
+        samples_ns: Latencies of each process, in chronological order. Empty if instructions were counted.
+        processes: Facts about each process.
         group: Results with the same number took turns, so that they can be compared round by round.
-        instructions: Of each counted inference. They are no latency.
-        kinds: Of the median one, how many instructions were of a kind.
-        macs: Multiply-accumulates of one call, where the file tells.
-        peak_macs: What the board can do in a second at best, in this precision and with so many threads, where known.
-        notes: What the user should know: connections that were cut and resumed, for example.
+        instructions: Instructions of each counted inference. They are not a latency.
+        kinds: Number of instructions of each kind in the median inference.
+        macs: Multiply-accumulates of one call, if the file shows them.
+        peak_macs: Peak multiply-accumulates per second of the board in this precision with this number of threads, if
+            known.
+        notes: Notes for the user, such as lost connections that were resumed.
         error: Why there is no result.
-        profile: Where the time goes, if that was asked for.
-        valid: Derived: whether it can be trusted.
-        invalid_reasons: Derived: why not.
-        statistics: Derived: see `edgecnn.bench.statistics.Summary`.
+        profile: The time of each operator, if requested.
+        valid: Derived: whether the result can be trusted.
+        invalid_reasons: Derived: why it cannot be trusted.
+        statistics: Derived: see `edgecnn.bench.percentiles.Summary`.
     """
 
     artifact: str
@@ -199,43 +202,43 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ValueError("the rounds of a process do not add up to its samples")
         for name in (self.artifact, self.target, self.host, self.runtime):
             if not name or len(name) > _MAX_NAME or not name.isprintable():
-                raise ValueError(f"{name[:40]!r} is no name")
+                raise ValueError(f"{name[:40]!r} is not a valid name")
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
-        """What makes it the same measurement in two records: format, precision, target, threads, batch."""
+        """Identifies a measurement across records: format, precision, target, threads, batch."""
         return (self.format, self.precision, self.target, self.threads, self.batch)
 
     @property
     def label(self) -> str:
-        """The same in words."""
+        """The result's name in messages."""
         more = f", {self.threads} threads" if self.threads != 1 else ""
         more += f", batch {self.batch}" if self.batch != 1 else ""
         return f"{self.artifact} on {self.target}{more}"
 
     @property
     def rounds(self) -> list[Process]:
-        """The samples, by process and round."""
+        """The samples of each process and round."""
         cuts = [np.cumsum(process.rounds)[:-1] for process in self.processes]
         return [np.split(np.array(s, np.int64), cut) for s, cut in zip(self.samples_ns, cuts, strict=True)]
 
     @property
     def instructions_median(self) -> int | None:
-        """Instructions of one inference."""
+        """Median number of instructions of one inference; None if they were not counted."""
         return sorted(self.instructions)[(len(self.instructions) - 1) // 2] if self.instructions else None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of a run.
+    """All results of one run.
 
     Attributes:
-        schema: Of the record.
-        edgecnn: The version that made it.
-        created: When, in UTC.
-        model: The bundle's name.
-        options: How it was measured.
-        hosts: By name.
-        results: In the order of artifacts and targets.
+        schema: Schema number of the record.
+        edgecnn: The version of edgecnn that wrote it.
+        created: Date and time in UTC.
+        model: Name of the bundle.
+        options: Settings of the measurement.
+        hosts: Facts about the hosts, by name.
+        results: Results in the order of artifacts and targets.
     """
 
     schema: int = SCHEMA
@@ -249,11 +252,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         missing = {r.host for r in self.results} - set(self.hosts)
         if missing:
-            raise ValueError(f"there is nothing about the hosts {', '.join(sorted(missing))}")
+            raise ValueError(f"there are no facts about the hosts {', '.join(sorted(missing))}")
 
 
 def derived(result: Result, host: HostFacts, warmup: float = 0.0) -> Result:
-    """The result with all that is derived from its samples: statistics and validity."""
+    """Add to a result what is derived from its samples: statistics and validity."""
     from edgecnn.bench.validity import check_frequency, check_load, check_throttled, check_trace, check_warmup
 
     if not result.samples_ns:
@@ -277,19 +280,19 @@ def derived(result: Result, host: HostFacts, warmup: float = 0.0) -> Result:
 
 
 def derived_record(record: Record) -> Record:
-    """The record with all that is derived."""
+    """Add to all results of a record what is derived from their samples."""
     warmup = float(record.options.get("warmup", 0.0))
     results = tuple(derived(result, record.hosts[result.host], warmup) for result in record.results)
     return msgspec.structs.replace(record, results=results)
 
 
 def encode_record(record: Record) -> bytes:
-    """The record as JSON; infinities do not occur."""
+    """Encode a record as JSON. Infinities do not occur in records."""
     return msgspec.json.encode(record) + b"\n"
 
 
 def plain(record: Record, *, samples: bool = True) -> Any:
-    """The record as dictionaries and lists, with or without raw samples."""
+    """Convert a record to dictionaries and lists, with or without raw samples."""
     value = msgspec.to_builtins(record)
     for result in value["results"] if not samples else ():
         del result["samples_ns"]
@@ -297,10 +300,10 @@ def plain(record: Record, *, samples: bool = True) -> Any:
 
 
 def decode_record(data: bytes, *, where: str = "") -> Record:
-    """Read a record and derive its statistics anew.
+    """Decode a record and derive its statistics.
 
     Raises:
-        DataError: It is no record, of a newer edgecnn, or contradicts itself.
+        DataError: The data is not a record, was written by a newer edgecnn, or contradicts itself.
     """
     again = "measure again: edgecnn bench BUNDLE --save FILE"
     try:
@@ -334,7 +337,7 @@ def load_record(path: str | os.PathLike[str]) -> Record:
 
 
 def save_record(record: Record, path: str | os.PathLike[str]) -> None:
-    """Write a record, whole or not at all.
+    """Write a record completely or not at all.
 
     Raises:
         DataError: The file cannot be written.

@@ -1,58 +1,59 @@
-"""``bench``: every artifact of a bundle on every target, side by side."""
+"""Measure every artifact of a bundle on every target, side by side."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from edgecnn._version import __version__
-from edgecnn.bench.hosts import after, host_facts, peak_macs
+from edgecnn.bench.bench_job import BenchJob
+from edgecnn.bench.hosts import host_facts, peak_macs, with_conditions_after
 from edgecnn.bench.macs import macs_of
 from edgecnn.bench.profile import profile_job
 from edgecnn.bench.records import HostFacts, ProcessFacts, Record, Result, derived_record, plain
 from edgecnn.bench.sampling import ProcessTrace, Trace, measure
-from edgecnn.bench.subject import Job
-from edgecnn.bench.warmup import Limits
-from edgecnn.bench.warnings import Warned, slower_int8, warnings_of
+from edgecnn.bench.warmup import BenchSettings
+from edgecnn.bench.warnings import BenchWarning, slower_int8, warnings_of
 from edgecnn.bundle import Bundle
 from edgecnn.errors import EdgecnnError, TargetError, UsageError
+from edgecnn.parity.check_jobs import requested_targets
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.parity.unsupported_ops import with_origins
 from edgecnn.targets.emulation.count import DEFAULT_REPEAT, count_instructions
 from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
-from edgecnn.targets.target import Found, Target, TargetFailure, find_targets, installed_targets
+from edgecnn.targets.target import Target, TargetFailure
 from edgecnn.types import Progress
 
 TOGETHER = 6
-"""Processes that are open at once on a host: more could exceed a board's memory."""
+"""Number of processes that are open at the same time on a host; more could exceed a board's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
-    """What was measured.
+    """The results of `bench_bundle`.
 
     Attributes:
-        record: All of it.
-        warnings: What deserves a second look, each with a remedy.
-        failures: Targets that could not be asked.
-        notes: What was left out, and why.
+        record: The record of the measurement.
+        warnings: Suspicious findings, each with a remedy.
+        failures: Targets that could not be reached.
+        notes: What was skipped, and why.
     """
 
     record: Record
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[BenchWarning, ...] = ()
     failures: tuple[TargetFailure, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def results(self) -> tuple[Result, ...]:
-        """One for each artifact, target, number of threads and batch."""
+        """One result for each artifact, target, number of threads and batch."""
         return self.record.results
 
     @property
@@ -62,11 +63,11 @@ class BenchReport:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a result for all that was asked for."""
+        """Whether there is a result for everything that was requested."""
         return not self.failures and all(result.error is None for result in self.results)
 
     def as_json(self, *, samples: bool = True) -> dict[str, Any]:
-        """As plain values: the record, and what was noticed."""
+        """Convert to plain values: the record, warnings, failures and notes."""
         value: dict[str, Any] = plain(self.record, samples=samples)
         value["warnings"] = [msgspec.to_builtins(w) for w in self.warnings]
         value["failures"] = [{"target": f.target, "error": str(f.error)} for f in self.failures]
@@ -77,7 +78,7 @@ def bench_bundle(
     bundle: Bundle,
     *,
     targets: Sequence[Target | str] | None = None,
-    limits: Limits | None = None,
+    limits: BenchSettings | None = None,
     threads: Sequence[int] = (),
     batches: Sequence[int] = (1,),
     profile: bool = False,
@@ -90,32 +91,32 @@ def bench_bundle(
     On emulated boards instructions are counted instead: time under emulation says nothing about a board.
 
     Args:
-        bundle: The bundle; its golden inputs are what is run.
-        targets: Where: names such as ``litert@pi4``, or `edgecnn.targets.target.Target`. By default the runtimes
-            installed beside edgecnn.
-        limits: How long, and in how many processes.
-        threads: Numbers of threads to try; by default what the target says, or 1.
+        bundle: The bundle; its golden inputs are the inputs of all runs.
+        targets: Names such as ``litert@pi4``, or `edgecnn.targets.target.Target`. By default the runtimes
+            installed with edgecnn.
+        limits: How long to measure, and in how many processes.
+        threads: Numbers of threads to try; by default that of the target's options, or 1.
         batches: Samples in each call.
-        profile: Ask where the time goes, operator by operator.
-        time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        seed: Of the order in which artifacts take turns.
-        progress: Told about each round.
+        profile: Also measure the time of each operator.
+        time_limit: Seconds to wait for one reply of a runtime; None for 60, or 600 on emulated boards.
+        seed: Seed of the order in which artifacts take turns.
+        progress: Called after each round.
 
     Raises:
         BundleError: A file of the bundle has changed.
-        UsageError: A target's name is wrong, or nothing runs there.
-        TargetError: A host cannot tell what it is.
+        UsageError: A target's name is wrong, or the targets run no artifact.
+        TargetError: A host cannot report its facts.
     """
-    limits = limits or Limits()
-    found = _found(targets, time_limit)
+    limits = limits or BenchSettings()
+    found = requested_targets(targets, time_limit)
     jobs, notes = plan(bundle, found.targets, threads, batches)
     if not jobs and not found.failures:
-        raise UsageError("nothing runs there that the bundle has", why="\n".join(notes), hint="edgecnn targets")
-    run = _Run(bundle, limits, profile, seed, progress)
-    by_host: dict[str, list[Job]] = {}
+        raise UsageError("the targets run no artifact of the bundle", why="\n".join(notes), hint="edgecnn targets")
+    run = _BenchRun(bundle, limits, profile, seed, progress)
+    by_host: dict[str, list[BenchJob]] = {}
     for job in jobs:
         by_host.setdefault(job.target.host.name, []).append(job)
-    # Devices are measured at once; what needs this machine's processors, itself and emulated boards, in turn.
+    # Devices are measured in parallel; this machine and emulated boards share its processors, so they take turns.
     remote = [own for own in by_host.values() if own[0].target.host.kind == "ssh"]
     rest = [own for own in by_host.values() if own[0].target.host.kind != "ssh"]
     done = [*at_once(run.host, remote), *(run.host(own) for own in rest)]
@@ -139,12 +140,12 @@ def bench_bundle(
 
 def plan(
     bundle: Bundle, targets: Sequence[Target], threads: Sequence[int], batches: Sequence[int]
-) -> tuple[list[Job], list[str]]:
-    """What is measured: artifacts, targets, threads, batches; and what is left out, with the reason."""
+) -> tuple[list[BenchJob], list[str]]:
+    """The jobs for all artifacts, targets, threads and batches, and notes on what is skipped, with the reason."""
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
     macs = _macs(bundle)
-    jobs: list[Job] = []
+    jobs: list[BenchJob] = []
     notes: list[str] = []
     for artifact in bundle.artifacts:
         for target in targets:
@@ -152,7 +153,7 @@ def plan(
             if artifact.format not in row.formats:
                 continue
             if artifact.precision in row.lacks:
-                notes.append(f"{artifact.path.name} is left out on {target.name}: {row.lacks[artifact.precision]}")
+                notes.append(f"{artifact.path.name} is skipped on {target.name}: {row.lacks[artifact.precision]}")
                 continue
             for number in threads or (int(target.options.get("threads", 1)),):
                 for batch in batches:
@@ -162,7 +163,9 @@ def plan(
                     samples = [np.resize(array, (batch, *array.shape[1:])) for array in inputs]
                     stored = stored_inputs(bundle.manifest, artifact, samples)
                     jobs.append(
-                        Job(artifact=artifact, target=target, threads=number, batch=batch, inputs=stored, macs=macs)
+                        BenchJob(
+                            artifact=artifact, target=target, threads=number, batch=batch, inputs=stored, macs=macs
+                        )
                     )
     return jobs, list(dict.fromkeys(notes))
 
@@ -179,33 +182,23 @@ def _unfit(bundle: Bundle, target: Target, threads: int, batch: int) -> str:
     return ""
 
 
-def _found(targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
-    if targets is None:
-        return Found(targets=tuple(installed_targets(time_limit=time_limit)))
-    if not targets:
-        raise UsageError("no target is given", hint="litert, onnxruntime@pi4, ...")
-    names = [t for t in targets if isinstance(t, str)]
-    found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
-    return replace(found, targets=(*(t for t in targets if isinstance(t, Target)), *found.targets))
-
-
 @dataclass(frozen=True, slots=True)
 class _HostDone:
     host: str
     facts: HostFacts | None
-    results: list[tuple[Job, Result]]
+    results: list[tuple[BenchJob, Result]]
     failures: tuple[TargetFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _BenchRun:
     bundle: Bundle
-    limits: Limits
+    limits: BenchSettings
     profile: bool
     seed: int
     progress: Progress | None
 
-    def host(self, jobs: Sequence[Job]) -> _HostDone:
+    def host(self, jobs: Sequence[BenchJob]) -> _HostDone:
         """Measure everything on one host."""
         host, limit = jobs[0].target.host, jobs[0].target.time_limit
         try:
@@ -214,7 +207,7 @@ class _Run:
             return _HostDone(host.name, None, [], (TargetFailure(target=host.name, error=error),))
         if isinstance(host, EmulatedHost):
             return _HostDone(host.name, facts, [(job, self._counted(host, job)) for job in jobs])
-        traces: list[tuple[Job, Result]] = []
+        traces: list[tuple[BenchJob, Result]] = []
         for group in range(0, len(jobs), TOGETHER):
             together = jobs[group : group + TOGETHER]
             rng = np.random.default_rng(self.seed)
@@ -224,15 +217,15 @@ class _Run:
                     trace.error = with_origins(self.bundle, trace.error)
             traces += [(j, _result(j, t, facts, group // TOGETHER)) for j, t in zip(together, found, strict=True)]
         try:
-            facts = after(host, facts, time_limit=limit)
+            facts = with_conditions_after(host, facts, time_limit=limit)
         except TargetError as error:
             traces = [(j, msgspec.structs.replace(r, notes=(*r.notes, str(error.message)))) for j, r in traces]
-        # A profile is made if it was asked for, or is needed to say which layer makes int8 slower.
+        # A profile is made if requested, or if needed to find the layer that makes int8 slower.
         wanted = {r.key for pair in slower_int8([result for _, result in traces]) for r in pair}
         done = [(j, self._profiled(j, r) if self.profile or r.key in wanted else r) for j, r in traces]
         return _HostDone(host.name, facts, done)
 
-    def _profiled(self, job: Job, result: Result) -> Result:
+    def _profiled(self, job: BenchJob, result: Result) -> Result:
         if result.error is not None:
             return result
         try:
@@ -240,7 +233,7 @@ class _Run:
         except EdgecnnError as error:
             return msgspec.structs.replace(result, notes=(*result.notes, f"no profile: {error.message}"))
 
-    def _counted(self, host: EmulatedHost, job: Job) -> Result:
+    def _counted(self, host: EmulatedHost, job: BenchJob) -> Result:
         options: dict[str, OptionValue] = {k: v for k, v in job.options.items() if k != "threads"}
         if self.progress is not None:
             self.progress(f"counting {job.name}", 0, 1)
@@ -267,7 +260,7 @@ class _Run:
         )
 
 
-def _named(job: Job) -> Result:
+def _named(job: BenchJob) -> Result:
     artifact, target = job.artifact, job.target
     return Result(
         artifact=artifact.path.name,
@@ -287,11 +280,11 @@ def _named(job: Job) -> Result:
 
 
 def _macs(bundle: Bundle) -> int | None:
-    """The model's own multiply-accumulates: the least of its files', some of which add channels of zeros."""
+    """Multiply-accumulates of the model: the smallest of its files' counts, since some files add channels of zeros."""
     return min((m for a in bundle.artifacts if (m := macs_of(a.format, a.read())) is not None), default=None)
 
 
-def _result(job: Job, trace: Trace, facts: HostFacts, group: int) -> Result:
+def _result(job: BenchJob, trace: Trace, facts: HostFacts, group: int) -> Result:
     starts = [process.start for process in trace.processes]
     options: Mapping[str, OptionValue] = starts[0].options if starts else job.options
     resumed = tuple(f"{line}; measured again in a new process" for line in trace.resumed)

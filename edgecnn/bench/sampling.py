@@ -1,4 +1,4 @@
-"""Artifacts take turns, in several processes each, until their medians are known well enough or time is up."""
+"""Artifacts take turns, in several processes each, until their medians are precise enough or time is up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.warmup import Limits, is_precise, is_steady
+from edgecnn.bench.warmup import BenchSettings, is_precise, is_steady
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice
@@ -21,21 +21,21 @@ Clock = Callable[[], float]
 
 _WARMUP_WINDOW = 0.01  # seconds
 _LEAST_ROUNDS = 2
-_RESUMED = 1  # times that a lost process is started again, in the place of each
+_RESUMED = 1  # restarts of a lost process, for each subject and turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What opening an artifact and its first inference told.
+    """Facts from opening an artifact and from its first inference.
 
     Attributes:
-        version: The runtime's.
-        options: All in force.
-        load_ns: What opening took.
-        bound: The first inference and more; see `BoundInfo`.
-        resident_kb: Memory of the process before opening, where it is known.
-        arena_bytes: Memory for tensors, where the runtime tells.
-        notes: What the user should know.
+        version: Version of the runtime.
+        options: All runtime options in force.
+        load_ns: Time of opening.
+        bound: Facts from binding inputs and the first inference; see `BoundInfo`.
+        resident_kb: Memory of the process before opening, if known.
+        arena_bytes: Memory for tensors, if the runtime reports it.
+        notes: Notes for the user.
     """
 
     version: str = ""
@@ -48,53 +48,53 @@ class Start:
 
 
 class Running(Protocol):
-    """An artifact that is open in a process of its own, its inputs in place.
+    """An artifact that is open in its own process, with bound inputs.
 
     Attributes:
-        start: What opening it and the first inference told.
+        start: Facts from opening it and from the first inference.
     """
 
     start: Start
 
     def take(self, calls: int, seconds: float) -> Slice:
-        """Time at most so many calls, for about so long."""
+        """Time calls, up to a number of calls and for approximately a number of seconds."""
 
     def close(self) -> None:
         """End the process."""
 
 
 class Subject(Protocol):
-    """What is measured: an artifact on a target.
+    """Something to measure: an artifact on a target.
 
     Attributes:
-        name: What progress and errors call it.
+        name: The subject's name in progress messages and errors.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102  (in the class's docstring)
 
     def start(self) -> Running:
-        """Open it in a new process.
+        """Open the subject in a new process.
 
         Raises:
-            TargetError: It cannot be started or opened.
+            TargetError: The process cannot be started, or the artifact cannot be opened.
         """
 
 
 @dataclass(slots=True)
 class ProcessTrace:
-    """What one process gave: its rounds in the order of time, and what surrounds them.
+    """The rounds of one process, in chronological order, with its other measurements.
 
     Attributes:
-        rounds: ns of each call, an array per round.
-        medians: Of each round.
-        wall_ns: Of each round.
-        cpu_ns: Processor time in each round.
-        khz: The processors' highest frequency after each round; 0 where it is not known.
-        start: What opening it told.
-        peak_kb: The most memory it had, where that is known.
-        steady: Whether warm-up ended because it was steady, and not for time.
-        warmup_calls: Calls that do not count.
+        rounds: Latencies in ns, an array per round.
+        medians: Median latency of each round.
+        wall_ns: Elapsed time of each round.
+        cpu_ns: Processor time of each round.
+        khz: Highest frequency of the processors after each round; 0 if unknown.
+        start: Facts from opening the artifact.
+        peak_kb: Peak memory of the process, if known.
+        steady: Whether warm-up ended in the steady state rather than by its time limit.
+        warmup_calls: Number of calls during warm-up, which are not samples.
     """
 
     start: Start
@@ -108,7 +108,7 @@ class ProcessTrace:
     khz: list[int] = field(default_factory=list)
 
     def add(self, taken: Slice) -> None:
-        """Keep a round."""
+        """Add a round."""
         self.rounds.append(taken.samples)
         self.medians.append(float(np.median(taken.samples)))
         self.wall_ns.append(taken.wall_ns)
@@ -122,9 +122,9 @@ class Trace:
     """All processes of one subject.
 
     Attributes:
-        processes: Those that were measured to their end.
-        resumed: Why a process was lost and started again, one line for each.
-        error: Why it was given up.
+        processes: Processes that were measured completely.
+        resumed: For each process that was lost and restarted, the reason.
+        error: Why the subject was given up; None if it was not.
     """
 
     processes: list[ProcessTrace] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Trace:
 
 def measure(
     subjects: Sequence[Subject],
-    limits: Limits,
+    limits: BenchSettings,
     *,
     rng: np.random.Generator,
     clock: Clock = time.monotonic,
@@ -142,19 +142,20 @@ def measure(
 ) -> list[Trace]:
     """Measure all subjects side by side.
 
-    In each of ``limits.processes`` turns every subject gets a new process; these stay open together, are warmed up, and
-    are then measured in rounds, a slice each, in a new random order per round. So what disturbs the machine for longer
-    than a slice disturbs all alike. A round is made for all or, once all are precise or time is up, for none.
+    In each of ``limits.processes`` turns every subject gets a new process. These processes are open at the same time;
+    they are warmed up, and then measured in rounds of one slice each, in a new random order per round. A disturbance
+    that lasts longer than a slice therefore affects all subjects equally. A round covers all subjects; no round starts
+    once all are precise or time is up.
 
-    A process whose line is cut is started again once, and its samples are thrown away; the next time, or where the
-    runtime failed, its subject is given up, and the others go on.
+    If the connection to a process is lost, the process is restarted once and its samples are discarded. If it is lost
+    again, or if the runtime failed, its subject is given up, and the others continue.
 
     Args:
-        subjects: What is measured; their number is the number of processes that are open at once.
-        limits: How long.
-        rng: For the order within a round.
-        clock: Seconds, as `time.monotonic`.
-        progress: Told about each round.
+        subjects: The subjects; one process for each is open at the same time.
+        limits: How long to measure.
+        rng: Generator of the order within a round.
+        clock: Returns seconds, as `time.monotonic` does.
+        progress: Called after each round.
     """
     traces = [Trace() for _ in subjects]
     begun = clock()
@@ -173,7 +174,7 @@ def measure(
     return traces
 
 
-def _take_turns(places: Sequence[_Place], limits: Limits, rng: np.random.Generator, report: _Report) -> None:
+def _take_turns(places: Sequence[_Place], limits: BenchSettings, rng: np.random.Generator, report: _Report) -> None:
     end = report.clock() + limits.process_seconds * len(places)
     made = 0
     while any(place.trace.error is None for place in places):
@@ -187,9 +188,9 @@ def _take_turns(places: Sequence[_Place], limits: Limits, rng: np.random.Generat
 
 
 class _Place:
-    """A subject's place in one turn of processes; what happens to its process happens here."""
+    """The process of one subject in one turn, with restarts after lost connections."""
 
-    def __init__(self, subject: Subject, trace: Trace, limits: Limits, clock: Clock, stack: ExitStack) -> None:
+    def __init__(self, subject: Subject, trace: Trace, limits: BenchSettings, clock: Clock, stack: ExitStack) -> None:
         self.subject, self.trace = subject, trace
         self._limits, self._clock, self._stack = limits, clock, stack
         self._running: Running | None = None
@@ -202,16 +203,16 @@ class _Place:
         return samples >= self._limits.samples or is_precise(self.process.medians, self._limits)
 
     def open(self) -> None:
-        """Start and warm up, with one more try."""
+        """Start and warm up the process; retry once."""
         self._guarded(lambda: None)
 
     def take(self) -> None:
-        """Make a round; after a loss, in a new process that has no rounds yet."""
+        """Measure a round; after a lost connection, in a new process without rounds."""
         if self.trace.error is None:
             self._guarded(self._take)
 
     def keep(self) -> None:
-        """Let the trace have what was measured, unless the subject was given up meanwhile."""
+        """Add the process to the trace, unless the subject was given up."""
         if self.trace.error is None and self.process is not None and self.process.rounds:
             self.trace.processes.append(self.process)
 
@@ -255,18 +256,18 @@ class _Place:
 def _close(running: Running) -> None:
     try:
         running.close()
-    except TargetError:  # it was lost before, and that has been said
+    except TargetError:  # the connection was lost before, which has been reported
         return
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """Progress through the whole of a measurement."""
+    """Reports the progress of the whole measurement."""
 
     progress: Progress | None
     begun: float
     clock: Clock
-    limits: Limits
+    limits: BenchSettings
     subjects: int
     number: int
 

@@ -1,4 +1,4 @@
-"""Results as rows of a table, the same for terminals, CSV and Markdown; and small pictures made of characters."""
+"""Results as table rows for terminals, CSV and Markdown, and small charts made of characters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.bench.budget import ITEMS
-from edgecnn.bench.compare import Comparison
 from edgecnn.bench.records import Profile, Result
+from edgecnn.bench.regression import RecordComparison
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
@@ -24,7 +24,7 @@ _BINS = 16  # lines of a histogram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column: its heading with the unit, the value for programs, the text for people, and the side it is set to."""
+    """A column: heading with unit, value for CSV, text for people, and alignment."""
 
     name: str
     heading: str
@@ -46,7 +46,7 @@ def shape(samples: Sequence[int], width: int = _SHAPE) -> str:
 
 
 def histogram(result: Result) -> list[str]:
-    """A result's distribution, a line for each bin; what is slower than `_end` is in the last line."""
+    """A result's histogram, a line for each bin; the last line counts samples slower than `_end`."""
     values = np.sort(np.concatenate([np.array(s, np.float64) for s in result.samples_ns])) / 1000
     end = _end(values)
     counts, edges = np.histogram(values[values <= end], bins=_BINS, range=(values[0], max(end, values[0] + 1e-3)))
@@ -59,7 +59,7 @@ def histogram(result: Result) -> list[str]:
 
 
 def _end(ordered: NDArray[np.float64]) -> float:
-    """Where a picture ends: at the 99th percentile, and not where a few stragglers would leave all else in one bin."""
+    """Upper end of a chart: the 99th percentile, or less if a few outliers would leave all other samples in one bin."""
     low, middle, high, end = np.percentile(ordered, (25, 50, 75, 99))
     return float(min(end, middle + max(10 * (high - low), 0.05 * middle)))
 
@@ -71,7 +71,7 @@ def bar(share: float, width: int = _BAR) -> str:
 
 
 def profile_rows(profile: Profile) -> list[list[str]]:
-    """Rows of a profile: module, operator, us, share, bar; in running order."""
+    """Rows of a profile in execution order: module, operator, us, share, bar."""
     top = max((o.share for o in profile.operators), default=0.0) or 1.0
     return [
         [o.module, o.operator, f"{o.ns / 1000:,.1f}", f"{o.share:.1%}", bar(o.share / top)] for o in profile.operators
@@ -129,7 +129,7 @@ def _instructions(result: Result) -> float | None:
 
 
 def _roof(result: Result) -> float | None:
-    """Share of the board's peak: multiply-accumulates in the median latency over what could be done in that time."""
+    """Share of the board's peak: multiply-accumulates over those that are possible in the median latency."""
     if result.macs is None or result.peak_macs is None or result.statistics is None:
         return None
     return result.macs / (result.statistics.p50.value / 1e9) / result.peak_macs
@@ -203,7 +203,7 @@ SORTS: Mapping[str, Callable[[Result], float | str]] = MappingProxyType(
         "target": lambda r: r.target,
     }
 )
-"""What rows can be sorted by; those without a value come last."""
+"""Sort keys of rows; rows without a value come last."""
 
 
 def _last(value: float | None) -> float:
@@ -211,19 +211,19 @@ def _last(value: float | None) -> float:
 
 
 def columns_for(results: Sequence[Result]) -> list[Column]:
-    """The columns that say something: those with a value, and optional ones only where that is not 1 everywhere."""
+    """Columns that have a value for some result; optional columns only if some value is not 1."""
     nothing = {True: ("", None, 1), False: ("", None)}
     return [c for c in _COLUMNS if any(c.value(r) not in nothing[c.optional] for r in results)]
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[bool]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = [headings, ["---" if side else "---:" for side in left], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """All columns but the picture, one line for each result, numbers in full."""
+    """Format all columns except the chart as CSV, one line for each result, with unrounded numbers."""
     columns = [c for c in _COLUMNS if c.name != "shape"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -233,14 +233,14 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def _cell(value: float | str | None) -> str | float | int:
-    # A spreadsheet would take a leading =, +, - or @ for a formula; names of targets and files may come from anywhere.
+    # Spreadsheets interpret a leading =, +, - or @ as a formula; names of targets and files may come from anywhere.
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
         return "'" + value
     return "" if value is None else value
 
 
-def comparison_rows(comparison: Comparison) -> list[list[str]]:
-    """Rows of a comparison: what, before, now, ratio, interval, limit, verdict."""
+def comparison_rows(comparison: RecordComparison) -> list[list[str]]:
+    """Rows of a comparison: result, before, now, ratio, interval, limit, verdict."""
     rows = []
     for c in comparison.changes:
         scale, unit = (1e-3, "us") if c.what == "latency" else (1e-6, "M instructions")

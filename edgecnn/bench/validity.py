@@ -1,4 +1,4 @@
-"""Can this trace be believed? Each check says why not, and what to do."""
+"""Checks whether a result is valid; each says why it is not, and what to try."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.bench.statistics import Process
+from edgecnn.bench.percentiles import Process
 
 DRIFT = 0.03
-"""Change from a run's first third to its last, as a share, that is drift if it is significant too."""
+"""ResultSmallest change from the first third of a run to the last, as a share, that counts as drift if significant."""
 SIGNIFICANCE = 3.0
-"""Standard deviations of the trend test."""
+"""Threshold of the trend test, in standard deviations."""
 MODES = 0.05
-"""Distance of two modes, as a share, that makes a distribution bimodal if the valley between them is deep."""
+"""Smallest distance of two modes, as a share, that counts as bimodal if the valley between them is deep."""
 VALLEY = 0.5
-"""Depth: the valley's density over that of the lower mode."""
+"""Largest density of the valley relative to the lower mode."""
 MODE_SHARE = 0.1
-"""Least share of the samples that a mode has."""
+"""Smallest share of the samples in a mode."""
 FREQUENCY = 0.03
-"""Change of the processor's frequency under load, as a share."""
+"""ResultLargest valid change of the processor's frequency under load, as a share."""
 CPU_SHARE = 0.9
-"""Least share of the time that a process of one thread must have had the processor."""
+"""Smallest share of the time for which a single-threaded process must have had a processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalid:
-    """Why a result is not to be trusted, and what to do about it.
+    """Why a result is invalid, and what to try.
 
     Attributes:
         kind: ``drift``, ``bimodal``, ``throttled``, ``frequency``, ``load``, ``warm-up``.
-        reason: What was seen, in words.
+        reason: The observation, in words.
         hint: What to try.
     """
 
@@ -43,12 +43,12 @@ class Invalid:
 
 
 def check_trace(processes: Sequence[Process]) -> list[Invalid]:
-    """What the samples themselves say: drift and bimodality."""
+    """Check the samples for drift and bimodality."""
     return [found for check in (_drift, _bimodal) if (found := check(processes)) is not None]
 
 
 def check_frequency(khz: Sequence[Sequence[int]]) -> list[Invalid]:
-    """Whether the frequency moved: per process, what it was under load after each round, in kHz; 0 is not known."""
+    """Check whether the frequency changed. ``khz`` has each process's frequency after each round; 0 is unknown."""
     known = [f for rounds in khz for f in rounds if f > 0]
     if not known or max(known) <= (1 + FREQUENCY) * min(known):
         return []
@@ -58,15 +58,15 @@ def check_frequency(khz: Sequence[Sequence[int]]) -> list[Invalid]:
 
 
 def check_load(cpu_ns: Sequence[Sequence[int]], wall_ns: Sequence[Sequence[int]], threads: int) -> list[Invalid]:
-    """Whether other processes took the processor away. With several threads, waiting looks the same: not checked."""
+    """Check whether other processes used the processor; only for one thread, since several wait for each other."""
     wall = sum(sum(rounds) for rounds in wall_ns)
     if threads != 1 or wall == 0:
         return []
     share = sum(sum(rounds) for rounds in cpu_ns) / wall
     if share >= CPU_SHARE:
         return []
-    reason = f"the process had a processor for {share:.0%} of the time it wanted one"
-    return [Invalid(kind="load", reason=reason, hint="stop what else runs there (top shows it), or measure again")]
+    reason = f"the process had a processor for only {share:.0%} of the time"
+    return [Invalid(kind="load", reason=reason, hint="stop other processes (top shows them), or measure again")]
 
 
 _POWER = "a stronger power supply or a shorter cable"
@@ -80,9 +80,9 @@ _THROTTLING = {
 
 
 def check_throttled(before: Sequence[str] | None, after: Sequence[str] | None) -> list[Invalid]:
-    """What the firmware of a Raspberry Pi says, as `edgecnn.targets.hosts.replies.THROTTLED` words its bits.
+    """Check the throttling bits of a Raspberry Pi's firmware, worded as in `edgecnn.targets.hosts.replies.THROTTLED`.
 
-    What has held since the board started counts only where it did not before the run.
+    A condition since boot counts only if it was not yet set before the run.
     """
     first, last = set(before or ()), set(after or ())
     found = []
@@ -102,7 +102,7 @@ def check_throttled(before: Sequence[str] | None, after: Sequence[str] | None) -
 
 
 def check_warmup(steady: Sequence[bool], seconds: float) -> list[Invalid]:
-    """Whether each process became steady before its warm-up ended."""
+    """Check that each process became steady before its warm-up ended."""
     if all(steady):
         return []
     reason = f"{steady.count(False)} of {len(steady)} processes were not steady after {seconds:g} s of warm-up"
@@ -110,7 +110,7 @@ def check_warmup(steady: Sequence[bool], seconds: float) -> list[Invalid]:
 
 
 def _drift(processes: Sequence[Process]) -> Invalid | None:
-    """Mann & Kendall's trend test over the rounds of each process, summed; and a change that is large enough."""
+    """Drift: Mann & Kendall's trend test, summed over the processes' rounds, and a change of at least `DRIFT`."""
     traces = [np.array([np.median(r) for r in rounds]) for rounds in processes]
     traces = [t / np.median(t) for t in traces if len(t) >= 6]
     if not traces:
@@ -122,7 +122,7 @@ def _drift(processes: Sequence[Process]) -> Invalid | None:
         return None
     word = "slower" if change > 0 else "faster"
     reason = f"drift: the last third of the run is {abs(change):.1%} {word} than the first"
-    hint = "let it cool down, fix the frequency, or a longer --warmup"
+    hint = "let the machine cool down, fix the frequency, or use a longer --warmup"
     return Invalid(kind="drift", reason=reason, hint=hint)
 
 
@@ -131,25 +131,25 @@ def _concordance(trace: NDArray[np.float64]) -> float:
 
 
 def _bimodal(processes: Sequence[Process]) -> Invalid | None:
-    """Two modes: over all samples, or over the processes' own levels."""
+    """Bimodality: two modes in the distribution of all samples."""
     pooled = np.concatenate([r for rounds in processes for r in rounds])
     modes = two_modes(pooled)
     if modes is None:
         return None
     reason = f"bimodal: {_us(modes[0])} and {_us(modes[1])} us, {modes[1] / modes[0] - 1:.0%} apart"
-    hint = "fix the frequency, stop what else runs there, pin the process to cores of one kind (taskset)"
+    hint = "fix the frequency, stop other processes, pin the process to cores of one kind (taskset)"
     return Invalid(kind="bimodal", reason=reason, hint=hint)
 
 
 def two_modes(samples: NDArray[np.int64]) -> tuple[float, float] | None:
-    """The two highest modes of a distribution that has two, in ns.
+    """The two highest modes of a bimodal distribution, in ns; None if it is not bimodal.
 
     A Gaussian kernel estimate of the logarithms' density, with Silverman's rule of thumb for the bandwidth (Density
     Estimation, 1986, equation 3.31, from the quartiles' range): two peaks at least `MODES` apart, each side of the
     lowest point between them holding `MODE_SHARE`, and that point at most `VALLEY` of the lower peak.
     """
     logs = np.log(np.maximum(np.sort(samples), 1).astype(np.float64))
-    logs = logs[: max(int(len(logs) * 0.98), 1)]  # the slowest tail has outliers, not a mode
+    logs = logs[: max(int(len(logs) * 0.98), 1)]  # the slowest tail consists of outliers
     if len(logs) < 50 or logs[-1] - logs[0] < MODES:
         return None
     grid, density = _density(logs)

@@ -1,4 +1,4 @@
-"""When warm-up is over, and when there are samples enough."""
+"""How long to measure: when warm-up has ended, and when there are enough samples."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecnn.bench.statistics import median_interval
+from edgecnn.bench.percentiles import median_interval
 
 WINDOWS = 6
-"""Windows that are looked at: the newer half against the older half."""
+"""Number of windows in the test, which compares the newer half with the older half."""
 TOLERANCE = 0.01
-"""Shift between the halves that is no warm-up, as a share."""
+"""Largest shift between the halves in the steady state, as a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long to measure; times in seconds.
+class BenchSettings:
+    """Settings of a measurement; times in seconds.
 
     Attributes:
-        processes: In how many processes, one after the other, each artifact is measured.
-        seconds: For all samples of one artifact on one target, all its processes together.
-        warmup: At most so long in each process before samples count.
-        precision: Half the interval of a process's median, as a share of it, that is narrow enough to stop.
-        slice_seconds: About how long one takes its turn before the next does.
-        rounds: Turns in each process: at least so many before precision can stop it.
-        samples: At most so many in each process: raw samples are kept, and a record should stay readable.
+        processes: Number of processes in which each artifact is measured, one after the other.
+        seconds: Time for all samples of one artifact on one target, over all its processes.
+        warmup: Longest warm-up of each process.
+        precision: Half width of the interval of a process's median, as a share of the median, at which to stop.
+        slice_seconds: Approximate time of one turn of an artifact.
+        rounds: Smallest number of turns in each process before ``precision`` can stop it.
+        samples: Largest number of samples in each process; the record keeps all of them.
     """
 
     processes: int = 5
@@ -40,21 +40,21 @@ class Limits:
 
     @property
     def process_seconds(self) -> float:
-        """For the samples of one process."""
+        """Time for the samples of one process."""
         return self.seconds / self.processes
 
     @property
     def calls(self) -> int:
-        """At most so many in one turn, so that no few turns take all the samples."""
+        """Largest number of calls in one turn, so that a few turns cannot use up all samples."""
         return max(1, self.samples // (2 * self.rounds))
 
 
 def is_steady(windows: Sequence[float]) -> bool:
-    """Whether warm-up is over, by the medians of the windows so far.
+    """Whether warm-up has ended, from the medians of all windows so far.
 
     The test: among the last `WINDOWS` windows, the median of the newer half differs from that of the older half by at
     most `TOLERANCE` or the spread within the halves (1.4826 times their median absolute deviation, which for normal
-    noise is its standard deviation), whichever is more. So noise alone does not prolong warm-up, and a trend does.
+    noise is its standard deviation), whichever is larger. A trend prolongs warm-up; noise alone does not.
     """
     if len(windows) < WINDOWS:
         return False
@@ -64,10 +64,10 @@ def is_steady(windows: Sequence[float]) -> bool:
     return bool(abs(levels[1] - levels[0]) <= max(TOLERANCE * levels[0], spread))
 
 
-def is_precise(round_medians: Sequence[float], limits: Limits) -> bool:
-    """Whether a process has samples enough: its rounds' medians agree on the median.
+def is_precise(round_medians: Sequence[float], limits: BenchSettings) -> bool:
+    """Whether a process has enough samples: the interval of its median is narrow enough.
 
-    Rounds, and not samples, since samples that follow each other are alike; the interval is that of order statistics.
+    The interval is that of order statistics of the medians of rounds, since consecutive samples are correlated.
     """
     if len(round_medians) < limits.rounds:
         return False

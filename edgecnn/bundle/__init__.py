@@ -1,4 +1,4 @@
-"""Bundles: artifacts, manifest and golden vectors in one folder that appears whole or not at all."""
+"""Bundles: artifacts, manifest, program and golden vectors in one folder, written completely or not at all."""
 
 from edgecnn.bundle.bundle import Artifact, Bundle, NewArtifact, check_destination, load_bundle, write_bundle
 from edgecnn.bundle.golden import REFERENCE, Golden, decode_golden, encode_golden
@@ -7,10 +7,10 @@ from edgecnn.bundle.manifest import (
     GoldenSpec,
     InputSpec,
     Manifest,
+    ModelSource,
     OutputSpec,
     ProgramSpec,
     QuantizationSpec,
-    Source,
     TensorQuantization,
     WeightsFile,
     decode_manifest,
@@ -28,12 +28,12 @@ __all__ = [
     "GoldenSpec",
     "InputSpec",
     "Manifest",
+    "ModelSource",
     "NewArtifact",
     "OutputSpec",
     "Program",
     "ProgramSpec",
     "QuantizationSpec",
-    "Source",
     "TensorQuantization",
     "WeightsFile",
     "check_destination",

@@ -1,4 +1,4 @@
-"""A bundle: the folder with a model's artifacts, its manifest and its golden vectors."""
+"""A bundle: the folder with a model's artifacts, manifest, program and golden vectors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from edgecnn.bundle.manifest import (
     GoldenSpec,
     InputSpec,
     Manifest,
+    ModelSource,
     OutputSpec,
     ProgramSpec,
     QuantizationSpec,
-    Source,
     decode_manifest,
     encode_manifest,
 )
@@ -34,7 +34,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewArtifact:
-    """An artifact that is to be written: its file name, what it is, and its bytes."""
+    """An artifact to write: its file name, description and bytes."""
 
     file: str
     format: str
@@ -45,7 +45,7 @@ class NewArtifact:
     quantization: QuantizationSpec | None = None
 
     def spec(self) -> ArtifactSpec:
-        """What the manifest says about it."""
+        """The artifact's entry in the manifest."""
         return ArtifactSpec(
             file=self.file,
             format=self.format,
@@ -60,7 +60,7 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact of a bundle: the file, and what the manifest says about it."""
+    """An artifact of a bundle: its path, and its entry in the manifest."""
 
     path: Path
     spec: ArtifactSpec
@@ -87,14 +87,14 @@ class Artifact:
 
     @property
     def operators(self) -> Mapping[str, int]:
-        """How often each operator occurs in it."""
+        """Number of occurrences of each operator."""
         return self.spec.operators
 
     def read(self) -> builtins.bytes:
         """The file's bytes.
 
         Raises:
-            BundleError: if it cannot be read, is not the file that was exported, or has weights in other files.
+            BundleError: if the file cannot be read, has changed since the export, or has weights in other files.
         """
         data = _read_verified(self.path, self.spec.bytes, self.spec.sha256)
         if self.format == "onnx":
@@ -144,7 +144,7 @@ class Bundle:
         return golden
 
     def program(self) -> Program:
-        """What the artifacts were written from, verified against the manifest. It takes no torch to read.
+        """The program that the artifacts were written from, verified against the manifest. Reading it needs no torch.
 
         Raises:
             BundleError: if the file is damaged, changed, or does not fit the manifest's inputs and outputs.
@@ -157,10 +157,10 @@ class Bundle:
 
 
 def load_bundle(directory: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle's manifest, check it, and see that its files are there.
+    """Read and check a bundle's manifest, and check that its files exist.
 
     Raises:
-        BundleError: if there is no bundle, its manifest is damaged or of a newer edgecnn, or a file is missing.
+        BundleError: if there is no bundle, its manifest is damaged or from a newer edgecnn, or a file is missing.
     """
     folder = Path(directory)
     try:
@@ -174,18 +174,18 @@ def load_bundle(directory: str | os.PathLike[str]) -> Bundle:
         raise BundleError(
             f"the bundle lacks {', '.join(missing)}",
             where=str(folder),
-            why="the manifest lists what is not there",
+            why="the manifest lists files that do not exist",
             hint="copy the whole folder, or export the model again",
         )
     return bundle
 
 
 def check_destination(directory: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Say before any work is done what :func:`write_bundle` would refuse.
+    """Raise early the error that :func:`write_bundle` would raise for the destination.
 
     Raises:
-        BundleError: if the destination is no folder, protected, not writable, or (unless ``force``) holds anything but
-            a bundle.
+        BundleError: if the destination is not a folder, is protected or not writable, or (unless ``force``) holds
+            anything except a bundle.
     """
     check_replaceable(Path(directory), _anything if force else _only_bundles)
 
@@ -194,7 +194,7 @@ def write_bundle(
     directory: str | os.PathLike[str],
     *,
     name: str,
-    source: Source,
+    source: ModelSource,
     inputs: Sequence[InputSpec],
     outputs: Sequence[OutputSpec],
     batch_resizable: bool,
@@ -205,7 +205,7 @@ def write_bundle(
     versions: Mapping[str, str],
     force: bool = False,
 ) -> Bundle:
-    """Write a bundle, whole or not at all. Equal arguments give equal bytes.
+    """Write a bundle completely or not at all. Equal arguments give equal bytes.
 
     Args:
         directory: The destination; an empty folder or a bundle there is replaced.
@@ -213,13 +213,13 @@ def write_bundle(
         source: Where the model came from.
         inputs: The model's inputs.
         outputs: The model's outputs.
-        batch_resizable: Whether the artifacts take other batches than 1.
-        artifacts: What was exported.
-        golden: Inputs and the reference's outputs, which fit ``inputs`` and ``outputs``.
-        golden_origin: Where the golden inputs came from, in words.
-        program: What the artifacts were written from.
-        versions: By name, the versions of the packages that took part.
-        force: Replace a folder that holds other things, too, except those that are never replaced.
+        batch_resizable: Whether the artifacts accept batches other than 1.
+        artifacts: The exported artifacts.
+        golden: Golden inputs and outputs, which fit ``inputs`` and ``outputs``.
+        golden_origin: The origin of the golden inputs, in words.
+        program: The program that the artifacts were written from.
+        versions: Versions of the packages used, by name.
+        force: Also replace a folder that holds other files, unless it is protected.
 
     Raises:
         BundleError: if the parts do not fit together, or the destination is refused or cannot be written.
@@ -261,24 +261,24 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _anything(folder: Path) -> None:
-    """The user said ``force``."""
+    """Allow replacing any folder: the user passed ``force``."""
 
 
 def _only_bundles(folder: Path) -> None:
     found = sorted(path.name for path in folder.iterdir())
     if not found:
         return
-    hint = "another folder, or --force to lose what is there"
+    hint = "another folder, or --force to delete its contents"
     if MANIFEST_FILE not in found:
-        raise BundleError(f"{folder} holds something else than a bundle", why=f"it holds {_some(found)}", hint=hint)
+        raise BundleError(f"{folder} is not a bundle", why=f"it holds {_some(found)}", hint=hint)
     try:
         ours = {MANIFEST_FILE, *_read_manifest(folder).files()}
     except BundleError as err:
-        raise BundleError(f"{folder} holds no bundle that this edgecnn knows", why=str(err), hint=hint) from err
+        raise BundleError(f"{folder} holds a bundle that this edgecnn cannot read", why=str(err), hint=hint) from err
     foreign = [name for name in found if name not in ours or not _is_plain_file(folder / name)]
     if foreign:
         raise BundleError(
-            f"{folder} is a bundle, but holds other things, too", why=f"it holds {_some(foreign)}", hint=hint
+            f"{folder} is a bundle, but also holds other files", why=f"it holds {_some(foreign)}", hint=hint
         )
 
 
@@ -296,7 +296,7 @@ def _no_folder(folder: Path) -> BundleError:
         return BundleError(f"{folder} is a file", why="a bundle is a folder", hint=f"the folder: {folder.parent}")
     if interrupted(folder):
         return BundleError(
-            f"{folder} is being replaced, or the run that did so was killed", hint="export the model again"
+            f"{folder} is being replaced, or the run that replaced it was killed", hint="export the model again"
         )
     return BundleError(f"there is no folder {folder}", hint="edgecnn export MODEL -o DIR makes a bundle")
 
@@ -318,13 +318,13 @@ def _read_verified(path: Path, size: int, sha256: str) -> bytes:
     raise BundleError(
         f"{path.name} has changed since it was exported",
         where=str(path),
-        why=f"it has {found:,} bytes instead of {size:,}" if found != size else "its SHA-256 is another",
+        why=f"it has {found:,} bytes instead of {size:,}" if found != size else "its SHA-256 differs",
         hint="copy the bundle again, or export the model again",
     )
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """At most ``limit`` + 1 bytes of a file: the one more tells the caller that it is larger."""
+    """Read at most ``limit`` + 1 bytes of a file; the extra byte tells the caller that it is larger."""
     try:
         if path.exists() and not path.is_file():
             raise OSError(f"{path.name} is not a file")
@@ -346,7 +346,7 @@ def _check_golden(golden: Golden, manifest: Manifest) -> None:
         shapes = {name: array.shape for name, array in group.items()}
         _check_shapes(f"{precision} outputs", shapes, manifest.outputs, golden.samples)
     if golden.samples != manifest.golden.samples:
-        raise BundleError(f"there are {golden.samples} golden samples, the manifest says {manifest.golden.samples}")
+        raise BundleError(f"there are {golden.samples} golden samples, but the manifest says {manifest.golden.samples}")
 
 
 def _check_program(program: Program, manifest: Manifest) -> None:

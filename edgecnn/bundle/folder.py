@@ -1,14 +1,15 @@
-"""Write a folder whole or not at all.
+"""Write a folder completely or not at all.
 
-Everything is written into ``.NAME.edgecnn-XXXXXXXX`` beside the destination, brought to the disk, and put in place in
-one step: by a rename where nothing is there yet, else by exchanging the two folders (Linux ``renameat2``, macOS
-``renamex_np``). So a kill at any moment leaves the old folder or the new one. The temporary name then holds what is to
-be thrown away, be it the unfinished new folder or the replaced old one; what a killed run could not throw away, the
-next run for the same destination does. A run locks its temporary folder, so that none sweeps another's.
+The files are written to ``.NAME.edgecnn-XXXXXXXX`` in the parent of the destination, synced to disk, and put in place
+in one step: by a rename if the destination does not exist, else by exchanging the two folders (Linux ``renameat2``,
+macOS ``renamex_np``). If the process is killed at any time, either the old or the new folder remains. The temporary
+folder then holds what is to be deleted, the unfinished new folder or the replaced old one. The next run for the same
+destination deletes leftovers of killed runs. A run locks its temporary folder, so that no other run deletes it.
 
-Where the system or the file system cannot exchange, the old folder is first renamed to ``.NAME.edgecnn-XXXXXXXX.old``.
-Only a kill between these two renames leaves nothing in place; the next run begins with renaming it back.
-On file systems that cannot lock folders (some network ones), leftovers are never swept.
+If the operating system or the file system cannot exchange folders, the old folder is first renamed to
+``.NAME.edgecnn-XXXXXXXX.old``. Only a kill between these two renames leaves no folder in place; the next run then
+starts by renaming the old one back. On file systems that cannot lock folders (some network ones), leftovers are never
+deleted.
 """
 
 from __future__ import annotations
@@ -38,17 +39,18 @@ _CAME_BETWEEN = frozenset((errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT))
 def replace_folder(
     directory: Path, write: Callable[[Path], None], *, may_replace: Check, needed: int | None = None
 ) -> None:
-    """Write a folder and put it in place whole, or change nothing.
+    """Write a folder and put it in place, or change nothing.
 
     Args:
-        directory: The destination. Symbolic links are followed, missing parents are made.
-        write: Writes the content into the empty folder it is given.
-        may_replace: Raises where the existing folder it is given must not be replaced. It is asked before anything is
-            written and again just before the replacement.
-        needed: Bytes that will be written, if known, for the message about a full disk.
+        directory: The destination. Symbolic links are followed, and missing parents are created.
+        write: Writes the files into an empty folder.
+        may_replace: Raises if an existing folder must not be replaced. It is called before anything is written, and
+            again just before the replacement.
+        needed: Number of bytes that will be written, if known, for the message about a full disk.
 
     Raises:
-        BundleError: if the destination is refused, or for what the operating system refuses (no room, no permission).
+        BundleError: if the destination is refused, or the operating system reports an error (disk full, no
+            permission).
     """
     try:
         target = check_replaceable(directory, may_replace)
@@ -62,7 +64,7 @@ def replace_folder(
 
 
 def check_replaceable(directory: Path, may_replace: Check) -> Path:
-    """Say early what :func:`replace_folder` would refuse, and mend what a killed run left.
+    """Raise early the error that :func:`replace_folder` would raise, and clean up after killed runs.
 
     Returns:
         The destination, absolute and free of symbolic links.
@@ -80,7 +82,7 @@ def check_replaceable(directory: Path, may_replace: Check) -> Path:
 
 
 def interrupted(directory: Path) -> bool:
-    """Whether a killed run has left the folder aside, from where the next run will bring it back."""
+    """Whether a killed run has left the folder under its temporary name, from which the next run will restore it."""
     target = Path(os.path.realpath(directory))
     return not os.path.lexists(target) and any(name.suffix == ".old" for name in _leftovers(target))
 
@@ -89,7 +91,7 @@ def _check(target: Path, may_replace: Check) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():
-        raise BundleError(f"{target} is not a folder", why="a folder is to be written there", hint="another name")
+        raise BundleError(f"{target} is not a folder", why="a folder is written there", hint="another name")
     reason = _protected(target)
     if reason:
         raise BundleError(f"{target} is never replaced", why=reason, hint=f"a folder inside it: {target / 'bundle'}")
@@ -112,7 +114,7 @@ def _protected(target: Path) -> str:
 
 def _places() -> list[tuple[str, Path]]:
     places = [("the root of the file system", Path("/"))]
-    with suppress(OSError):  # it may have been removed
+    with suppress(OSError):  # it may have been deleted
         places.append(("the current folder", Path.cwd()))
     with suppress(OSError, RuntimeError):  # it may be unknown, or not exist
         places.append(("your home folder", Path.home().resolve(strict=True)))
@@ -125,7 +127,7 @@ def _raise(err: OSError) -> None:
 
 @contextmanager
 def _parents(target: Path) -> Iterator[None]:
-    """Make the missing parents, and remove those again if the work fails."""
+    """Create missing parents, and remove them again if the work fails."""
     missing = [folder for folder in target.parents if not os.path.lexists(folder)]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,20 +136,20 @@ def _parents(target: Path) -> Iterator[None]:
         yield
     except BaseException:
         for folder in missing:
-            with suppress(OSError):  # never made, or no longer empty
+            with suppress(OSError):  # never created, or no longer empty
                 folder.rmdir()
         raise
 
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """A locked, empty folder beside the target; at the end, whatever has its name is removed."""
+    """Create a locked, empty folder next to the target; at the end, whatever folder has its name is removed."""
     folder, lock = _make_locked(target)
     try:
         yield folder
     finally:
         try:
-            with suppress(OSError):  # the first error is the one to tell; the next run sweeps
+            with suppress(OSError):  # report the first error; the next run cleans up
                 _remove(folder)
         finally:
             os.close(lock)
@@ -157,7 +159,7 @@ def _make_locked(target: Path) -> tuple[Path, int]:
     for _ in range(_ATTEMPTS):
         folder = target.with_name(f".{target.name}.edgecnn-{secrets.token_hex(4)}")
         folder.mkdir()
-        with suppress(BlockingIOError, FileNotFoundError):  # another run took it for a leftover: a new name, then
+        with suppress(BlockingIOError, FileNotFoundError):  # another run took it for a leftover: try a new name
             return folder, _lock(folder, required=False)
     raise BlockingIOError(errno.EBUSY, "other runs remove every temporary folder", str(target.parent))
 
@@ -194,14 +196,14 @@ def _leftovers(target: Path) -> list[Path]:
             found = [entry for entry in entries if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
             mine = [entry.path for entry in found if entry.stat(follow_symlinks=False).st_uid == os.geteuid()]
     except OSError:
-        return []  # no parent yet, or none that can be read: then nothing can be swept either
+        return []  # the parent does not exist or cannot be read: nothing can be cleaned up
     return [Path(path) for path in sorted(mine)]
 
 
 def _sweep(target: Path) -> None:
-    """Bring back or remove what killed runs left. What is locked belongs to a run that is alive."""
+    """Restore or remove leftovers of killed runs. Locked folders belong to a running process."""
     for folder in _leftovers(target):
-        with suppress(OSError):  # in use, gone, or not ours to remove: no reason to stop this run
+        with suppress(OSError):  # in use, gone, or not removable: no reason to stop this run
             lock = _lock(folder, required=True)
             try:
                 if folder.suffix == ".old" and not os.path.lexists(target):
@@ -216,19 +218,19 @@ def _remove(folder: Path) -> None:
     for _ in range(_ATTEMPTS):
         if not os.path.lexists(folder):
             return
-        with suppress(FileNotFoundError):  # another run is sweeping it, too
+        with suppress(FileNotFoundError):  # another run is removing it, too
             shutil.rmtree(folder)
-    raise OSError(errno.EBUSY, "it comes back when it is removed", str(folder))
+    raise OSError(errno.EBUSY, "it reappears when it is removed", str(folder))
 
 
 def _settle(replaced: Path, target: Path) -> None:
-    """Bring the replacement to the disk, then remove what was replaced."""
+    """Sync the new folder's entry to disk, then remove the replaced folder."""
     try:
         _sync(target.parent)
         _remove(replaced)
     except OSError as err:
         raise BundleError(
-            f"{target} is written and whole, but what it replaced may be left",
+            f"{target} is complete, but the folder that it replaced may be left",
             where=str(replaced),
             why=str(err),
             hint="remove that folder",
@@ -266,7 +268,7 @@ def _put_in_place(folder: Path, target: Path, may_replace: Check) -> None:
         except OSError as err:
             if err.errno not in _CAME_BETWEEN or attempt == _ATTEMPTS - 1:
                 raise
-            continue  # another run made or replaced the target meanwhile: look at it again
+            continue  # another run created or replaced the target meanwhile: check it again
         return
 
 
@@ -277,7 +279,7 @@ def _swap(folder: Path, target: Path) -> None:
     # The lock keeps other runs from bringing the old folder back between the two renames.
     lock = _lock(target, required=False)
     try:
-        _remove(aside)  # of an earlier attempt, in which another run was faster
+        _remove(aside)  # left by an earlier attempt, in which another run was faster
         target.rename(aside)
         folder.rename(target)
     except BaseException:
@@ -290,7 +292,7 @@ def _swap(folder: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two folders in one step; False where the system or the file system cannot."""
+    """Exchange two folders atomically; False if the system or the file system cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(first), os.fsencode(second)
     try:
@@ -300,7 +302,7 @@ def _exchange(first: Path, second: Path) -> bool:
             here = ctypes.c_int(-100)  # AT_FDCWD
             failed = libc.renameat2(here, paths[0], here, paths[1], ctypes.c_uint(2))  # RENAME_EXCHANGE
     except AttributeError:
-        return False  # an older or other C library
+        return False  # the C library lacks the function
     number = ctypes.get_errno()
     if failed and number not in _NO_EXCHANGE:
         raise OSError(number, os.strerror(number), str(second))
@@ -315,13 +317,13 @@ def _explained(err: OSError, directory: Path, needed: int | None) -> BundleError
         case errno.EACCES | errno.EPERM | errno.EROFS:
             reason, hint = f"no permission ({err.strerror})", "a folder that you may write to"
         case errno.EAGAIN:
-            reason, hint = "another run is writing it", "try again when that run has ended"
+            reason, hint = "another run is writing it", "try again after that run has ended"
         case errno.EBUSY:
             reason, hint = "it is a mount point, or the system uses it", "a folder inside it"
         case errno.EXDEV:
             reason, hint = "it belongs to a read-only layer, as in a container image", "remove it first"
         case errno.ENOTDIR | errno.EEXIST:
-            reason, hint = "a folder on the way to it is a file", "another folder"
+            reason, hint = "a parent of it is a file", "another folder"
         case errno.ENAMETOOLONG:
             reason, hint = "the name is too long", "a shorter name"
         case _:
@@ -335,10 +337,10 @@ def _no_room(err: OSError, directory: Path, needed: int | None) -> BundleError:
         here = next(folder for folder in Path(os.path.realpath(directory)).parents if folder.is_dir())
         room += f", {shutil.disk_usage(here).free:,} bytes are free"
     if needed is not None:
-        room += f", {needed:,} are needed beside what is there"
+        room += f", {needed:,} are needed in addition to the old folder"
     return BundleError(
-        f"no room to write {directory}",
+        f"not enough disk space to write {directory}",
         where=str(directory),
         why=f"{room}; nothing was changed",
-        hint="free some room, or a folder on another disk",
+        hint="free some space, or a folder on another disk",
     )

@@ -1,7 +1,7 @@
-"""The manifest of a bundle: what the model is, where it came from, and the files that carry it.
+"""The manifest of a bundle: the model, its origin, and the files of the bundle.
 
-Shapes and axes are the model's own (torch's NCHW, batch first and written as 1). An artifact may store a value in
-another order: for each format ``axes`` says which, as a permutation: stored axis ``i`` holds logical axis ``axes[i]``.
+Shapes and axes are the model's own (torch's NCHW, batch first and written as 1). An artifact may store a value with
+its axes permuted; ``axes`` has the permutation for each format: stored axis ``i`` holds logical axis ``axes[i]``.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _MAX_ELEMENTS = 2**31 - 1
 _MAX_TEXT = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-# Control characters, line separators, bidirectional overrides and lone surrogates: nothing that can trick a terminal.
+# Control characters, line separators, bidirectional overrides and lone surrogates, which can mislead in a terminal.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _InvalidError(BundleError, ValueError):
-    """A broken rule. As it is a ValueError too, msgspec's decoder catches it and adds the JSON path."""
+    """A violated rule. It is also a ValueError, so that msgspec's decoder catches it and adds the JSON path."""
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file the weights were read from: its name without folders, and its SHA-256."""
+    """The file that the weights were read from: its name without folders, and its SHA-256."""
 
     file: str
     sha256: str
@@ -50,8 +50,8 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_sha256(self.sha256)
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the model came from: what the user named (or the module's class), its weights, its arguments."""
+class ModelSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Origin of the model: what the user named (or the module's class), its weights and its arguments."""
 
     model: str
     weights: WeightsFile | None = None
@@ -67,15 +67,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One input.
+    """An input of the model.
 
     Attributes:
-        name: Its name, in the model and in every artifact.
-        shape: Logical shape, batch first and 1.
+        name: Name of the input, in the model and in every artifact.
+        shape: Logical shape, with a batch of 1 first.
         dtype: One of ``DTYPES``.
         axes: For each format, the stored order as a permutation of the logical axes.
-        layouts: For each format of ``axes``, the same in letters ("NHWC"), or "" where it is not an image.
-        preprocessing: What is done to raw data before the model sees it.
+        layouts: For each format, the stored order in letters ("NHWC"), or "" if the input is not an image.
+        preprocessing: The preprocessing from raw data to the model's input.
     """
 
     name: str
@@ -96,7 +96,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One output; see :class:`InputSpec`. ``class_labels`` are empty where the output is not a score per class."""
+    """An output; see :class:`InputSpec`. ``class_labels`` is empty if the output is not a score per class."""
 
     name: str
     shape: tuple[int, ...]
@@ -111,7 +111,7 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class TensorQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of an int8 or uint8 tensor: ``real = scale * (integer - zero_point)``, the integer as int8."""
+    """Parameters of an int8 or uint8 tensor: ``real = scale * (integer - zero_point)``, for the int8 integer."""
 
     scale: float
     zero_point: int
@@ -125,16 +125,16 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How an artifact was quantized.
 
     Attributes:
-        recipe: The recipe's name.
-        calibration: Where the calibration samples came from, in words.
-        samples: How many they were.
+        recipe: Name of the recipe.
+        calibration: The origin of the calibration samples, in words.
+        samples: Number of calibration samples.
         inputs: Parameters of each input, by name.
         outputs: Parameters of each output, by name.
-        exact: Whether every operator's rule is the same in every runtime, so that outputs equal the golden ones.
+        exact: Whether all runtimes compute every operator identically, so that outputs equal the golden outputs.
         float_layers: Layers that the recipe left in float.
         io: Type of the artifact's inputs and outputs: float32, int8, or uint8 (the integers plus 128).
-        raw_bytes: Whether the first input takes the raw image's bytes, its preprocessing being done inside.
-        saturating: Layers that ONNX Runtime can get wrong on x86 without VNNI, those that it does most often first.
+        raw_bytes: Whether the first input takes the raw bytes of an image, which the artifact preprocesses itself.
+        saturating: Layers whose sums can saturate in ONNX Runtime on x86 without VNNI, the most frequent first.
     """
 
     recipe: str
@@ -159,7 +159,7 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One exported file: format and precision, size in bytes, hash, operator counts, and what is worth knowing."""
+    """One exported file: format and precision, size in bytes, hash, operator counts, and notes for the user."""
 
     file: str
     format: str
@@ -182,7 +182,7 @@ class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class GoldenSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file of golden vectors: size in bytes, hash, number of samples, and where the inputs came from."""
+    """The file of golden vectors: size in bytes, hash, number of samples, and origin of the inputs."""
 
     file: str
     bytes: int
@@ -208,11 +208,11 @@ class ProgramSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a bundle says about itself. A manifest that breaks a rule cannot be built."""
+    """The complete description of a bundle. An invalid manifest cannot be constructed."""
 
     schema: int = SCHEMA
     name: str
-    source: Source
+    source: ModelSource
     inputs: tuple[InputSpec, ...]
     outputs: tuple[OutputSpec, ...]
     batch_resizable: bool
@@ -222,14 +222,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        _require(self.schema == SCHEMA, f"schema {self.schema}, and this edgecnn writes {SCHEMA}")
+        _require(self.schema == SCHEMA, f"schema {self.schema}, but this edgecnn writes {SCHEMA}")
         _check_file_name(self.name)
         for what, values in (("inputs", self.inputs), ("outputs", self.outputs), ("artifacts", self.artifacts)):
             _require(len(values) > 0, f"{what} are empty")
         _check_unique("input name", (value.name for value in self.inputs))
         _check_unique("output name", (value.name for value in self.outputs))
         _check_unique("artifact", (f"{artifact.format} {artifact.precision}" for artifact in self.artifacts))
-        # Two names that differ in case only are one file on macOS.
+        # Two names that differ only in case are the same file on macOS.
         _check_unique("file", (name.casefold() for name in (MANIFEST_FILE, *self.files())))
         both: tuple[InputSpec | OutputSpec, ...] = (*self.inputs, *self.outputs)
         for value in both:
@@ -240,7 +240,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             check_text(f"version of {package}", version)
 
     def files(self) -> tuple[str, ...]:
-        """Names of the files that the manifest vouches for: the artifacts, the golden vectors, the program."""
+        """Names of the files that the manifest lists: the artifacts, the golden vectors and the program."""
         return (*(artifact.file for artifact in self.artifacts), self.golden.file, self.program.file)
 
 
@@ -249,15 +249,15 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def layout_name(axes: tuple[int, ...]) -> str:
-    """The usual letters for a stored order of (N, C, H, W): "NHWC" for (0, 2, 3, 1); "" for any other rank."""
+    """The usual letters for a permutation of (N, C, H, W): "NHWC" for (0, 2, 3, 1); "" for any other rank."""
     return "".join("NCHW"[axis] for axis in axes) if len(axes) == 4 else ""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The manifest as JSON: UTF-8, indented, keys sorted, newline at the end. Equal manifests give equal bytes.
+    """Encode a manifest as UTF-8 JSON, indented, with sorted keys and a final newline. It is reproducible.
 
     Raises:
-        BundleError: if a value is of a type that JSON has not, or the manifest is too large to be read again.
+        BundleError: if JSON cannot represent the type of a value, or the manifest is too large to be read again.
     """
     try:
         data = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
@@ -269,14 +269,14 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
-    """Read a manifest, and check all of it.
+    """Decode a manifest and check all of it.
 
     Args:
         data: The JSON text, UTF-8.
-        where: The file it came from, for messages.
+        where: The file's name, for messages.
 
     Raises:
-        BundleError: if it is no JSON, of another schema, or breaks a rule; the JSON path is named.
+        BundleError: if it is not JSON, has another schema, or violates a rule; the error names the JSON path.
     """
     again = "export the model again"
     if len(data) > MAX_MANIFEST_BYTES:
@@ -289,7 +289,7 @@ def decode_manifest(data: bytes, *, where: str = "") -> Manifest:
     except BundleError:
         raise
     except EdgecnnError as err:
-        raise BundleError("the manifest has no meaning", where=where, why=str(err), hint=again) from err
+        raise BundleError("the manifest is invalid", where=where, why=str(err), hint=again) from err
 
 
 def _check_schema(schema: int, where: str) -> None:
@@ -297,7 +297,7 @@ def _check_schema(schema: int, where: str) -> None:
         raise BundleError(
             "the bundle was made by a newer edgecnn",
             where=where,
-            why=f"its schema is {schema}, this edgecnn reads {SCHEMA}",
+            why=f"its schema is {schema}, but this edgecnn reads {SCHEMA}",
             hint="pip install --upgrade edgecnn",
         )
     if schema < 1:
@@ -318,7 +318,7 @@ def _check_file_name(name: str) -> None:
 
 def _check_file(name: str, size: int, sha256: str) -> None:
     _check_file_name(name)
-    _require(0 <= size <= MAX_FILE_BYTES, f"{name}: {size} bytes, and at most {MAX_FILE_BYTES} are possible")
+    _require(0 <= size <= MAX_FILE_BYTES, f"{name}: {size} bytes, but at most {MAX_FILE_BYTES} are possible")
     _check_sha256(sha256)
 
 
@@ -353,7 +353,10 @@ def _check_value(name: str, shape: tuple[int, ...], dtype: str, axes: Mapping[st
     _require(shape[0] == 1, f"{name}: shape {shape} does not start with a batch of 1")
     for form, order in axes.items():
         check_tag("format", form)
-        _require(sorted(order) == list(range(len(shape))), f"{name}: axes {order} for {form} permute not {shape}")
+        _require(
+            sorted(order) == list(range(len(shape))),
+            f"{name}: axes {order} for {form} are not a permutation for {shape}",
+        )
 
 
 def _check_preprocessing(preprocessing: Preprocessing, shape: tuple[int, ...]) -> None:
@@ -362,6 +365,6 @@ def _check_preprocessing(preprocessing: Preprocessing, shape: tuple[int, ...]) -
         _require(len(values) in (1, channels), f"{what} has {len(values)} values for {channels} channels")
     if preprocessing.resize is not None:
         size, source = preprocessing.resize.size, preprocessing.resize.source or (1, 1)
-        _require(size == shape[2:], f"images are resized to {size}, and the shape is {shape}")
+        _require(size == shape[2:], f"images are resized to {size}, but the shape is {shape}")
         _require(0 < min(source) <= max(source) <= _MAX_ELEMENTS, f"images are resized from {source}")
         check_text("resize.method", preprocessing.resize.method)

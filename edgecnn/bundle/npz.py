@@ -1,6 +1,6 @@
-"""Arrays in one ``.npz`` that is the same bytes for the same values, and reading it back without trust in it.
+"""A reproducible ``.npz`` writer, and a reader for untrusted files.
 
-`numpy.load` reads the file too. Arrays are little-endian and in C order; nothing is ever pickled or evaluated.
+`numpy.load` can read the files, too. Arrays are little-endian and in C order; nothing is ever pickled or evaluated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DAMAGED = (
     ValueError,
 )
 _MAGIC = b"\x93NUMPY\x01\x00"
-# The one header that this module writes. It is matched and never evaluated, as numpy's own reader would do.
+# The one header that this module writes. It is matched, never evaluated as numpy's own reader does.
 _HEADER = re.compile(
     rb"\{'descr': '(\|b1|\|[iu]1|<[iu][248]|<f[248])', 'fortran_order': False, "
     rb"'shape': \((|\d{1,10},|\d{1,10}(?:, \d{1,10}){1,7})\), \} *\n"
@@ -40,13 +40,13 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a file is, for messages, and its bounds.
+    """A kind of file: its name in messages, and its bounds.
 
     Attributes:
-        whole: The file's content in words, a plural.
-        part: What stands before an array's name.
-        max_bytes: Bound on all arrays together, checked on their declared sizes before any is decompressed.
-        max_members: Bound on their number.
+        whole: Name of the file's content in messages, in the plural.
+        part: Prefix of an array's name in messages.
+        max_bytes: Largest total size of all arrays, checked on declared sizes before decompression.
+        max_members: Largest number of arrays.
     """
 
     whole: str
@@ -56,10 +56,10 @@ class Kind:
 
 
 def encode_npz(arrays: Iterable[tuple[str, Array]]) -> bytes:
-    """Arrays by name as a compressed ``.npz``.
+    """Encode arrays by name as a compressed ``.npz``.
 
-    Equal arrays give equal bytes: members are sorted, their time is 1980-01-01, nothing of the system is recorded.
-    (Between machines this holds as far as their zlib compresses alike.)
+    Equal arrays give equal bytes: members are sorted, their time is 1980-01-01, and nothing about the system is
+    recorded. (On different machines the bytes are equal if their zlib versions compress identically.)
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -73,15 +73,15 @@ def encode_npz(arrays: Iterable[tuple[str, Array]]) -> bytes:
 
 
 def decode_npz(data: bytes, kind: Kind, *, where: str = "") -> dict[str, Array]:
-    """Read what :func:`encode_npz` wrote. Nothing is unpickled; memory stays within the kind's bounds.
+    """Decode arrays from :func:`encode_npz`. Nothing is unpickled, and memory stays within the kind's bounds.
 
     Args:
         data: The file's bytes.
-        kind: What it is, and its bounds.
+        kind: The kind of file.
         where: The file's name, for messages.
 
     Raises:
-        BundleError: if the file is damaged, holds anything but plain arrays, or declares more than the bounds.
+        BundleError: if the file is damaged, holds anything except plain arrays, or exceeds the bounds.
     """
     try:
         return _decode_members(data, kind)
@@ -117,7 +117,7 @@ def _decode_members(data: bytes, kind: Kind) -> dict[str, Array]:
 
 def _check_declared(members: list[zipfile.ZipInfo], kind: Kind) -> None:
     declared = sum(info.file_size for info in members)
-    # Each array is preceded by a header, which the limit on arrays does not count.
+    # Each array has a header, which does not count towards the limit on arrays.
     if len(members) > kind.max_members or declared > kind.max_bytes + (len(members) << 10):
         raise BundleError(
             f"{kind.whole} declare {len(members):,} arrays and {declared:,} bytes",
@@ -128,7 +128,7 @@ def _check_declared(members: list[zipfile.ZipInfo], kind: Kind) -> None:
         if not plain or info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleError(
                 f"{kind.whole} hold {info.orig_filename[:80]!r}",
-                why="encrypted, not an array, or compressed by a method that is not used here",
+                why="it is encrypted, not an array, or compressed by an unsupported method",
             )
 
 
@@ -139,9 +139,9 @@ def _decode_array(what: str, data: bytes) -> Array:
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
     header = _HEADER.fullmatch(data, start, min(end, len(data)))
     if header is None:
-        raise BundleError(f"{what} has a header of no plain array of numbers in C order")
+        raise BundleError(f"{what} is not a plain array of numbers in C order, by its header")
     dtype = np.dtype(header[1].decode())
     shape = tuple(int(size) for size in header[2].split(b",") if size)
     if math.prod(shape) * dtype.itemsize != len(data) - end:
-        raise BundleError(f"{what} has {len(data) - end:,} bytes, which are not {shape} of {dtype}")
+        raise BundleError(f"{what} has {len(data) - end:,} bytes, which do not match {shape} of {dtype}")
     return np.frombuffer(data, dtype, offset=end).reshape(shape).copy()

@@ -1,7 +1,7 @@
-"""ONNX files read on the wire: only what is asked for is decoded, in bounded memory, whatever the file says.
+"""A reader of ONNX files on the level of protobuf's wire format, which decodes only requested fields in bounded memory.
 
-A protobuf parser makes an object of every message, so that a file of some megabytes can take gigabytes. Here a message
-is a window on the file's own bytes.
+A protobuf parser creates an object for every message, so that a file of a few megabytes can take gigabytes. Here a
+message is a view of the file's bytes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from types import MappingProxyType
 from edgecnn.errors import BundleError
 
 MAX_FIELDS = 1_000_000
-"""Most fields that are visited in one file: ten seconds or so. Nets of hundreds of layers have some ten thousand."""
+"""Largest number of fields visited in one file, which take about ten seconds. Networks of hundreds of layers have some
+ten thousand."""
 MAX_DEPTH = 40
-"""Deepest nesting of messages; each subgraph of a control flow operator takes three."""
+"""Deepest nesting of messages; each subgraph of a control flow operator adds three levels."""
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTHS: Mapping[int, int] = MappingProxyType({FIXED64: 8, FIXED32: 4})
 _MAX_VARINT = 10  # bytes
 
-# Which field of which message holds which message, as far as tensors lie below it (onnx.proto3).
+# For each message, the fields that hold messages with tensors below them (onnx.proto3).
 _TENSORS_BELOW: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
         "model": {7: "graph", 20: "training", 25: "function"},
@@ -35,15 +36,15 @@ _TENSORS_BELOW: Mapping[str, Mapping[int, str]] = MappingProxyType(
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 8, 13, 14, 1
 
 Field = tuple[int, int | memoryview]
-"""A field's number, and its value: a number, or the bytes of a text or message."""
+"""A field's number and value: an integer, or the bytes of a text or message."""
 
 
 class WireError(ValueError):
-    """Bytes that are no message."""
+    """Bytes that are not a valid message."""
 
 
 class Wire:
-    """Reads messages of one file; counts the fields it has visited, so that the time is bounded too.
+    """Reads the messages of one file, and counts visited fields to bound the time.
 
     Args:
         data: The file's bytes.
@@ -54,10 +55,10 @@ class Wire:
         self._left = MAX_FIELDS
 
     def fields(self, message: memoryview) -> Iterator[Field]:
-        """The fields of a message, in order; numbers of 32 and 64 bits come as their bytes.
+        """The fields of a message, in order. Fixed-size numbers of 32 and 64 bits are returned as bytes.
 
         Raises:
-            WireError: if these are no fields, or there are more than ``MAX_FIELDS`` in the file.
+            WireError: if the bytes are not fields, or the file has more than ``MAX_FIELDS``.
         """
         place = 0
         while place < len(message):
@@ -77,18 +78,18 @@ class Wire:
             else:
                 raise WireError(f"wire type {kind}, which ONNX does not use")
             if number == 0 or length > len(message) - place:
-                raise WireError(f"field {number} of {length:,} bytes, where {len(message) - place:,} are left")
+                raise WireError(f"field {number} has {length:,} bytes, but {len(message) - place:,} are left")
             yield number, message[place : place + length]
             place += length
 
     def parts(self, message: memoryview, number: int) -> Iterator[memoryview]:
-        """The messages or texts in the fields of one number."""
+        """The messages or texts in all fields with a number."""
         for found, value in self.fields(message):
             if found == number and isinstance(value, memoryview):
                 yield value
 
     def sorted(self, message: memoryview, *numbers: int) -> dict[int, list[memoryview]]:
-        """The messages or texts in the fields of several numbers, by number."""
+        """The messages or texts in all fields with some numbers, by number."""
         found: dict[int, list[memoryview]] = {number: [] for number in numbers}
         for number, value in self.fields(message):
             if number in found and isinstance(value, memoryview):
@@ -97,7 +98,7 @@ class Wire:
 
     @staticmethod
     def numbers(packed: memoryview) -> list[int]:
-        """The numbers of a packed field."""
+        """Decode a packed field of integers."""
         found, place = [], 0
         while place < len(packed):
             value, place = _varint(packed, place)
@@ -106,22 +107,25 @@ class Wire:
 
 
 def text(value: int | memoryview) -> str:
-    """A field's text; what is no UTF-8 is replaced."""
+    """A field's text; invalid UTF-8 is replaced."""
     return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else ""
 
 
 def check_self_contained(data: bytes, *, where: str) -> None:
-    """Refuse an ONNX file whose weights lie in other files: a runtime would open whatever path it names.
+    """Refuse an ONNX file with weights in other files, because a runtime would open any path that it names.
 
     Raises:
-        BundleError: naming the first such tensor and its path, or if the file is no ONNX file.
+        BundleError: if a tensor lies in another file (the error names both), or if the file is not an ONNX file.
     """
     wire = Wire(data)
     try:
         _check_below(wire, wire.whole, "model", where, 0)
     except WireError as err:
         raise BundleError(
-            "this is no ONNX file, or a damaged one", where=where, why=str(err), hint="copy or export the file again"
+            "this is not an ONNX file, or it is damaged",
+            where=where,
+            why=str(err),
+            hint="copy or export the file again",
         ) from err
 
 
@@ -150,10 +154,10 @@ def _check_tensor(wire: Wire, tensor: memoryview, where: str) -> None:
             paths += [entry.get(2, "")] if entry.get(1) == "location" else []
     if external:
         raise BundleError(
-            f"the weights of {name[:80]!r} lie in another file, {', '.join(paths)[:200]!r}",
+            f"the weights of {name[:80]!r} are in another file, {', '.join(paths)[:200]!r}",
             where=where,
-            why="a file that names other files can name any; only self-contained ones are opened",
-            hint="put them in: onnx.save_model(onnx.load(path), new_path, save_as_external_data=False)",
+            why="a file could name any path on this machine, so only self-contained files are opened",
+            hint="store them in the file: onnx.save_model(onnx.load(path), new_path, save_as_external_data=False)",
         )
 
 
@@ -167,4 +171,4 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & (2**64 - 1), place
         shift += 7
-    raise WireError("a number without an end")
+    raise WireError("an unterminated number")

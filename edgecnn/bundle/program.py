@@ -1,7 +1,7 @@
-"""The program in a bundle: the graph that was exported, and the integers that its quantized files hold.
+"""The program in a bundle: the graph that was exported, and the integers of its quantized files.
 
-The file is an ordinary ``.npz``: ``program`` is JSON in UTF-8, and ``array/N`` are the constants it names by N, each
-once, however often and in whichever graph it is used. Reading it needs no torch.
+The file is an ordinary ``.npz``: ``program`` is JSON in UTF-8, and ``array/N`` are the constants that it refers to by
+N. Each constant is stored once, however many graphs use it. Reading it needs no torch.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _AGAIN = "export the model again"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
-    """What the artifacts of a bundle were written from.
+    """The program that the artifacts of a bundle were written from.
 
     Attributes:
-        graph: The captured model, simplified: what float artifacts compute.
-        quantized: What int8 artifacts compute, where the bundle has some. Its graph is the same model, rewritten so
-            that each operator has an integer form.
-        int16: The same of int16x8 artifacts.
-        digests: The SHA-256 of each file that was written from it, by its name, so that one which was changed later is
-            known even if the manifest vouches for it.
+        graph: The captured and simplified model, which float artifacts compute.
+        quantized: The program that int8 artifacts compute, if the bundle has any. Its graph is the same model,
+            rewritten so that each operator has an integer form.
+        int16: The program that int16x8 artifacts compute, if the bundle has any.
+        digests: SHA-256 of each file that was written from the program, by file name. They reveal a file that was
+            changed later, even if the manifest was changed with it.
     """
 
     graph: Graph
@@ -57,7 +57,7 @@ class Program:
 
 
 def encode_program(program: Program) -> bytes:
-    """The program as a compressed ``.npz``; equal programs give equal bytes."""
+    """Encode a program as a compressed ``.npz``; equal programs give equal bytes."""
     store = _Store()
     text: dict[str, Any] = {"graph": _graph_json(program.graph, store), "quantized": None}
     if program.quantized is not None:
@@ -71,26 +71,26 @@ def encode_program(program: Program) -> bytes:
 
 
 def decode_program(data: bytes, *, where: str = "") -> Program:
-    """Read what :func:`encode_program` wrote, and check all of it: types, operators, shapes, integers.
+    """Decode a program from :func:`encode_program`, and check types, operators, shapes and integers.
 
     Args:
         data: The file's bytes.
         where: The file's name, for messages.
 
     Raises:
-        BundleError: if the file is damaged, or is no program that this edgecnn could have written.
+        BundleError: if the file is damaged, or this edgecnn could not have written it.
     """
     arrays = decode_npz(data, _KIND, where=where)
     try:
         return _Reader(arrays).program()
     except (EdgecnnError, msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as err:
         why = str(err) if not isinstance(err, EdgecnnError) else err.message
-        raise BundleError("the program has no meaning", where=where, why=why, hint=_AGAIN) from err
+        raise BundleError("the program is invalid", where=where, why=why, hint=_AGAIN) from err
 
 
 @dataclass(slots=True)
 class _Store:
-    """Arrays in the order of their first use; equal ones count once."""
+    """Arrays in the order of their first use, without duplicates."""
 
     arrays: list[Array] = field(default_factory=list)
     _known: dict[tuple[str, tuple[int, ...], bytes], int] = field(default_factory=dict)
@@ -124,15 +124,15 @@ def _node_json(node: Node) -> dict[str, Any]:
 
 
 def _file_and_line(source: str) -> str:
-    """A place without its folders: they are the exporting machine's, and bytes must not depend on it."""
+    """A source line without folders, because the bytes must not depend on the exporting machine."""
     return source.replace("\\", "/").rpartition("/")[2]
 
 
 def _plain(value: Any) -> Any:
-    """Numpy's numbers, which operators may hold, as Python's."""
+    """Convert numpy numbers, which operators may hold, to Python numbers."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} has no form in a program")
+    raise TypeError(f"{type(value).__name__} cannot be stored in a program")
 
 
 def _fields(op: Op | type[Op]) -> set[str]:
@@ -140,7 +140,7 @@ def _fields(op: Op | type[Op]) -> set[str]:
 
 
 def _infinite(op: Op) -> dict[str, Any]:
-    """The fields that are infinite, for which JSON has no number."""
+    """The infinite fields, which JSON numbers cannot represent."""
     values = {name: getattr(op, name) for name in _fields(op)}
     return {k: {"infinite": 1 if v > 0 else -1} for k, v in values.items() if isinstance(v, float) and math.isinf(v)}
 
@@ -158,7 +158,7 @@ def _quantized_json(q: QuantizedGraph, store: _Store) -> dict[str, Any]:
 
 
 def _int16_json(q: QuantizedGraph16, store: _Store) -> dict[str, Any]:
-    """Weights and biases follow from the scales; so do those of constant operands."""
+    """Encode an int16x8 program. Weights, biases and scales of constant operands follow from the stored scales."""
     computed = {*(i.name for i in q.graph.inputs), *q.graph.producers}
     scales = [[name, float(s.scale)] for name, s in q.activations.items() if name in computed]
     return {"graph": _graph_json(q.graph, store), "scales": scales}
@@ -202,7 +202,7 @@ class _ProgramText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Reader:
-    """Turns text and arrays into a program; arrays that two constants share stay one."""
+    """Decodes text and arrays to a program; constants that share an array still share it."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = dict(arrays)
@@ -211,7 +211,7 @@ class _Reader:
     def program(self) -> Program:
         text = self._arrays.pop(_TEXT, None)
         if text is None or text.dtype != np.uint8 or text.ndim != 1:
-            _refuse("it has no text")
+            _refuse("it has no JSON text")
         for array in self._arrays.values():
             array.setflags(write=False)
         read = msgspec.json.decode(text.tobytes(), type=_ProgramText)
@@ -259,7 +259,7 @@ class _Reader:
     def _array(self, number: int, dtype: Any) -> Any:
         array = self._arrays.get(f"array/{number}")
         if array is None or array.dtype != dtype:
-            _refuse(f"array {number} is not there, or is not {np.dtype(dtype)}")
+            _refuse(f"array {number} does not exist, or is not {np.dtype(dtype)}")
         self._used.add(number)
         return array
 
@@ -270,7 +270,7 @@ def _node(text: _NodeText) -> Node:
         _refuse(f"{text.name[:80]} is of the unknown operator {text.operator[:80]!r}")
     given = {name: _number(value) for name, value in text.fields.items()}
     if set(given) != _fields(op):
-        _refuse(f"{text.name[:80]} ({text.operator}) has other fields than the operator")
+        _refuse(f"{text.name[:80]} ({text.operator}) does not have the fields of the operator")
     return Node(name=text.name, op=msgspec.convert(given, type=op), shape=text.shape, origin=Origin(*text.origin))
 
 

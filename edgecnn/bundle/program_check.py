@@ -1,4 +1,4 @@
-"""The rules that a program read from a file must obey: those of graphs, and those that integers add to them."""
+"""Validity checks of a program that was read from a file: those of graphs, and those of its integers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edgecnn.program.weights import WEIGHT_MAX
 
 _MAX_ELEMENTS = 2**31 - 1
 _MAX_WINDOW = 4096
-"""Cells along an axis of a pooling's window or padding: what a graph checks window by window takes time."""
+"""Largest window or padding of a pooling along an axis, since some checks of a graph take time for each cell."""
 
 
 def check_graph(graph: Graph) -> Graph:
-    """Give a graph back if it is valid.
+    """Check a graph, and return it.
 
     Raises:
         BundleError: if a name cannot be printed, a shape is not positive and bounded, or a constant is not finite.
-        GraphError: if it breaks a rule of :mod:`edgecnn.graph.verify`.
+        GraphError: if it violates a rule of :mod:`edgecnn.graph.verify`.
     """
     for i in graph.inputs:
         _check_value(i.name, i.shape)
@@ -49,10 +49,10 @@ def check_graph(graph: Graph) -> Graph:
 
 
 def check_quantized(q: QuantizedGraph) -> QuantizedGraph:
-    """Give an integer program back if all that its operators read is there and fits.
+    """Check that an integer program has matching parameters for all its operators, and return it.
 
     Raises:
-        BundleError: naming what is missing or does not fit.
+        BundleError: if parameters are missing or do not fit; the error names them.
     """
     _require(0 < q.weight_limit <= WEIGHT_MAX, f"the limit of weights is {q.weight_limit}")
     for note in q.notes:
@@ -71,10 +71,10 @@ def check_quantized(q: QuantizedGraph) -> QuantizedGraph:
 
 
 def check_scales(graph: Graph, scales: Mapping[ValueName, Scale16]) -> Mapping[ValueName, Scale16]:
-    """Give the scales of an int16x8 program back if each of its values has one, and nothing else.
+    """Check that an int16x8 program has a scale for each of its values and no others, and return the scales.
 
     Raises:
-        BundleError: naming what is missing or too much.
+        BundleError: if a scale is missing or superfluous; the error names it.
     """
     values = {*(i.name for i in graph.inputs), *graph.producers}
     _check_known("scales", scales, values)
@@ -86,7 +86,7 @@ def check_scales(graph: Graph, scales: Mapping[ValueName, Scale16]) -> Mapping[V
 
 
 def _check_weighted(q: QuantizedGraph, node: Node) -> list[str]:
-    """Check a convolution's integers; gives the values that need parameters."""
+    """Check the integers of a layer; returns the values that need quantization parameters."""
     assert isinstance(node.op, Conv2d | Linear)
     weights, bias = q.weights.get(node.op.weight), q.biases.get(node.name)
     if weights is None or bias is None:
@@ -101,7 +101,7 @@ def _check_weighted(q: QuantizedGraph, node: Node) -> list[str]:
 
 def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     strange = sorted(set(names) - set(known))
-    _require(not strange, f"{what} of {(strange or [''])[0][:80]!r}, which the graph has not")
+    _require(not strange, f"{what} of {(strange or [''])[0][:80]!r}, which the graph does not have")
 
 
 def _check_value(name: str, shape: Shape) -> None:

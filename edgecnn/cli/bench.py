@@ -17,7 +17,7 @@ from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgecnn.bench.budget import OverBudget
-    from edgecnn.bench.compare import Comparison
+    from edgecnn.bench.regression import RecordComparison
     from edgecnn.bench.run import BenchReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -157,7 +157,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     from edgecnn.bench.budget import over_budget, over_project_budgets, parse_budget
     from edgecnn.bench.records import load_record, save_record
     from edgecnn.bench.run import bench_bundle
-    from edgecnn.bench.warmup import Limits
+    from edgecnn.bench.warmup import BenchSettings
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.project.project import budgets_of
@@ -171,7 +171,7 @@ def run_command(bundle: Path, **given: Any) -> int:
             "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
         )
     baseline = None if given["baseline"] is None else load_record(given["baseline"])
-    limits = Limits(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
+    limits = BenchSettings(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
     with prints_to_stderr(), progress_bar("measuring") as progress:
         report = bench_bundle(
             loaded,
@@ -221,8 +221,8 @@ def _files(given: dict[str, Any]) -> dict[str, Path | None]:
     return {f"--{form}": given[f"{form}_file"] for form in ("json", "csv", "markdown")}
 
 
-def _compared(before: Any, now: Any, given: dict[str, Any]) -> Comparison:
-    from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, compare_records
+def _compared(before: Any, now: Any, given: dict[str, Any]) -> RecordComparison:
+    from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, compare_records
 
     return compare_records(
         before,
@@ -233,7 +233,9 @@ def _compared(before: Any, now: Any, given: dict[str, Any]) -> Comparison:
     )
 
 
-def _print(report: BenchReport, comparison: Comparison | None, over: list[OverBudget], given: dict[str, Any]) -> None:
+def _print(
+    report: BenchReport, comparison: RecordComparison | None, over: list[OverBudget], given: dict[str, Any]
+) -> None:
     import msgspec
 
     from edgecnn.cli.bench_output import print_bench, print_comparison, print_notes
@@ -256,7 +258,7 @@ def _print(report: BenchReport, comparison: Comparison | None, over: list[OverBu
         print_notes(report)
 
 
-def _print_comparison(comparison: Comparison, given: dict[str, Any]) -> None:
+def _print_comparison(comparison: RecordComparison, given: dict[str, Any]) -> None:
     import msgspec
 
     from edgecnn.cli.bench_output import print_comparison

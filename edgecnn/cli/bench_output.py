@@ -16,8 +16,8 @@ from edgecnn.cli.output import print_table
 from edgecnn.targets.hosts.replies import printable
 
 if TYPE_CHECKING:
-    from edgecnn.bench.compare import Comparison
     from edgecnn.bench.records import Result
+    from edgecnn.bench.regression import RecordComparison
     from edgecnn.bench.run import BenchReport
     from edgecnn.bench.table import Column
 
@@ -93,7 +93,7 @@ def _overhead(report: BenchReport) -> None:
         click.echo(f"note: timing itself charges {low:,} to {high:,} ns to each call", err=True)
 
 
-def print_comparison(comparison: Comparison, form: str, *, err: bool = False) -> None:
+def print_comparison(comparison: RecordComparison, form: str, *, err: bool = False) -> None:
     """Print changes, then what cannot be compared or trusted."""
     rows = comparison_rows(comparison)
     if form == "csv":

@@ -12,7 +12,7 @@ from edgecnn.cli.output import Column, print_table, print_unjudged
 from edgecnn.cli.state import STATE
 
 if TYPE_CHECKING:
-    from edgecnn.parity.answers import WorstSample
+    from edgecnn.parity.best_classes import WorstSample
     from edgecnn.parity.verdict import CheckReport, Verdict
 
 WIDTH = 100

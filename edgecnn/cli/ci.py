@@ -17,7 +17,7 @@ from edgecnn.errors import EdgecnnError, UsageError
 if TYPE_CHECKING:
     from edgecnn.project.project import ModelPlan, Project
     from edgecnn.project.run import ProjectReport
-    from edgecnn.report.github import Place
+    from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import Outcome
 
 
@@ -97,13 +97,13 @@ def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> 
         return run_project(plans, whole=whole, save_baselines=save_baselines, progress=progress)
 
 
-def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, Place]:
+def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, SourceLine]:
     """Where annotations point to: the models' tables, by the path within the repository."""
     from edgecnn.project.project import FILE
-    from edgecnn.report.github import Place
+    from edgecnn.report.github import SourceLine
 
     file = _in_repository(project.path)
-    return {FILE: Place(file), **{plan.name: Place(file, plan.line) for plan in plans}}
+    return {FILE: SourceLine(file), **{plan.name: SourceLine(file, plan.line) for plan in plans}}
 
 
 def _in_repository(path: Path) -> str:
@@ -116,12 +116,12 @@ def _publish_error(reports: Reports, error: EdgecnnError) -> None:
     """What keeps everything from running is in the reports too, so that none from yesterday is taken for today's."""
     from edgecnn.project.project import FILE
     from edgecnn.project.run import ProjectReport
-    from edgecnn.report.github import Place
+    from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import error_outcome
 
     report = ProjectReport(outcomes=(error_outcome(error, FILE, "read"),))
     line = re.fullmatch(r"(.+), line ([0-9]+)", error.where)
-    places = {FILE: Place(_in_repository(Path(line[1])), int(line[2]))} if line else None
+    places = {FILE: SourceLine(_in_repository(Path(line[1])), int(line[2]))} if line else None
     reports.publish(report.outcomes, report.as_json(), places=places)
 
 

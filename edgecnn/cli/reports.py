@@ -14,7 +14,7 @@ from edgecnn.cli.options import json_option
 from edgecnn.errors import EdgecnnError
 
 if TYPE_CHECKING:
-    from edgecnn.report.github import Place
+    from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ class Reports:
         value: Any,
         *,
         notes: Sequence[str] = (),
-        places: Mapping[str, Place] | None = None,
+        places: Mapping[str, SourceLine] | None = None,
         plot: str = "",
     ) -> None:
         """Write all of them; one that cannot be written keeps no other from it.

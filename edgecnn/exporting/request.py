@@ -12,7 +12,7 @@ from edgecnn.errors import UsageError
 from edgecnn.export.formats import FORMATS
 
 if TYPE_CHECKING:
-    from edgecnn.bundle import Bundle, Source
+    from edgecnn.bundle import Bundle, ModelSource
     from edgecnn.data.calibration import Calibration
     from edgecnn.data.dataset import Dataset
     from edgecnn.data.preprocessing import Preprocessing
@@ -263,10 +263,10 @@ def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequ
     )
 
 
-def _source(request: ExportRequest) -> Source:
-    from edgecnn.bundle import Source, WeightsFile
+def _source(request: ExportRequest) -> ModelSource:
+    from edgecnn.bundle import ModelSource, WeightsFile
 
     weights = request.weights
     noted = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in request.arguments.items()}
     file = WeightsFile(file=weights.name, sha256=hashlib.sha256(weights.read_bytes()).hexdigest()) if weights else None
-    return Source(model=request.model, weights=file, arguments=noted)
+    return ModelSource(model=request.model, weights=file, arguments=noted)

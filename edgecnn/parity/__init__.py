@@ -1,1 +1,1 @@
-"""Does the artifact say what the reference says?"""
+"""Compare the outputs of artifacts with those of a reference, and judge the differences."""

@@ -1,7 +1,7 @@
-"""What an earlier check found, and what has become worse since: by more than its noise, and by nothing else.
+"""Baselines: the results of an earlier check, and which metrics have become worse since, by more than their noise.
 
-Metrics that repeat exactly may move by what float rounding can do. What is estimated from samples is compared in pairs,
-so a baseline keeps what was said to each of them, in two bytes or a few counts.
+Metrics that are computed exactly may change by the rounding error of float32. Metrics that are estimated from samples
+are compared sample by sample, so a baseline stores the answer to each sample, in two bytes or a few counts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from edgecnn.errors import DataError, UsageError
-from edgecnn.parity.baseline_samples import Kept
+from edgecnn.parity.baseline_samples import BaselineSamples
 from edgecnn.parity.limits import METRICS
 from edgecnn.parity.metrics import ROUNDING
-from edgecnn.parity.scenes import SCORES
+from edgecnn.parity.scene_scores import SCORES
 from edgecnn.parity.statistics import CONFIDENCE, binomial_tail, bootstrap_drop
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.types import Array
@@ -29,9 +29,9 @@ from edgecnn.types import Array
 SCHEMA = 1
 MAX_BYTES = 1 << 29
 ERRORS = ("max_abs_error", "mean_abs_error", "rmse")
-"""Metrics that float noise can move, in units of the output."""
+"""Metrics that rounding noise in float can change, in units of the output."""
 STEPS = ("lsb_max", "lsb_mean")
-"""Metrics of integers, which nothing moves."""
+"""Metrics of integer outputs, which have no noise."""
 _STEP_NOISE = 1e-9
 _MOST_COUNTS = 1 << 16
 
@@ -40,16 +40,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One verdict of an earlier check.
 
     Attributes:
-        artifact: As the verdict's.
-        target: Likewise.
-        samples_from: Likewise.
-        output: Likewise.
-        samples: How many.
-        digest: Of the samples.
-        metrics: Those that are compared as they are; without those that were not measured.
+        artifact: The verdict's ``artifact``.
+        target: The verdict's ``target``.
+        samples_from: The verdict's ``samples_from``.
+        output: The verdict's ``output``.
+        samples: Number of samples.
+        digest: SHA-256 of the samples.
+        metrics: Metrics that are compared directly, by name, without those that were not measured.
         answers: Best class of each sample: uint16, little-endian, zlib, base64; empty where there are no scores.
-        score_name: What ``counts`` are of; empty without them.
-        counts: Counts of each sample: int32, likewise.
+        score_name: The score that ``counts`` belong to; empty without counts.
+        counts: Counts of each sample: int32, little-endian, zlib, base64.
     """
 
     artifact: str
@@ -65,7 +65,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """As `Verdict.key`."""
+        """Identifies the verdict, as `Verdict.key` does."""
         return self.artifact, self.target, self.samples_from, self.output
 
 
@@ -76,15 +76,15 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An earlier check: its entries, and the file they come from."""
+    """The entries of an earlier check, and the file they come from."""
 
     entries: Mapping[tuple[str, str, str, str], Entry]
     where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Worse:
-    """A metric that is worse than before: its name, both values, and the sentence that says so."""
+class WorseMetric:
+    """A metric that is worse than in the baseline: its name, both values, and a sentence for the reader."""
 
     metric: str
     value: float
@@ -93,10 +93,10 @@ class Worse:
 
 
 def baseline_of(report: CheckReport) -> Baseline:
-    """What a later check is to be compared with."""
+    """The baseline of a check, to compare later checks with."""
     entries = {}
     for v in report.verdicts:
-        kept = report.kept[v.key]
+        kept = report.baseline_samples[v.key]
         metrics = {name: getattr(v, name) for name in (*ERRORS, *STEPS)}
         entries[v.key] = Entry(
             artifact=v.artifact,
@@ -114,7 +114,7 @@ def baseline_of(report: CheckReport) -> Baseline:
 
 
 def save_baseline(report: CheckReport, path: str | os.PathLike[str]) -> None:
-    """Write a baseline, whole or not at all.
+    """Write a baseline completely or not at all.
 
     Raises:
         DataError: if the file cannot be written.
@@ -136,7 +136,7 @@ def load_baseline(path: str | os.PathLike[str]) -> Baseline:
     """Read a baseline.
 
     Raises:
-        DataError: if the file cannot be read, is no baseline, or one of a newer edgecnn.
+        DataError: if the file cannot be read, is not a baseline, or was written by a newer edgecnn.
     """
     file, again = Path(path), "edgecnn check BUNDLE --save-baseline FILE writes one"
     try:
@@ -158,19 +158,19 @@ def load_baseline(path: str | os.PathLike[str]) -> Baseline:
 
 
 def against_baseline(report: CheckReport, baseline: Baseline) -> CheckReport:
-    """The report, in which what is worse than in the baseline has failed too.
+    """Return the report with each verdict failed that is worse than in the baseline.
 
-    What the baseline does not have is noted; other samples than the baseline's cannot be judged.
+    Verdicts without an entry in the baseline are noted. Verdicts on other samples than the baseline's cannot be judged.
 
     Raises:
-        UsageError: if the two have nothing in common.
+        UsageError: if report and baseline have no verdict in common.
         DataError: if the baseline contradicts itself.
     """
     if report.verdicts and not any(v.key in baseline.entries for v in report.verdicts):
         raise UsageError(
-            "the baseline has nothing that was checked",
+            "the baseline has no entry for anything that was checked",
             where=baseline.where,
-            why=f"it has {_listed(baseline.entries)}; checked were {_listed([v.key for v in report.verdicts])}",
+            why=f"it has {_listed(baseline.entries)}; this check has {_listed([v.key for v in report.verdicts])}",
             hint="the baseline of this bundle, on these targets and this data",
         )
     verdicts, lost, notes = [], [], []
@@ -178,28 +178,28 @@ def against_baseline(report: CheckReport, baseline: Baseline) -> CheckReport:
         entry = baseline.entries.get(v.key)
         if entry is None:
             notes.append(f"not in the baseline: {_named(v.key)}")
-        elif entry.digest != report.kept[v.key].digest:
+        elif entry.digest != report.baseline_samples[v.key].digest:
             error = UsageError(
-                "the baseline is of other samples",
+                "the baseline was made on other samples",
                 where=baseline.where,
-                hint="the same data and bundle as then, or a new one with --save-baseline",
+                hint="the data and bundle of the baseline, or write a new one: --save-baseline",
             )
             lost.append(Unjudged(target=v.target, artifact=v.artifact, error=error))
         else:
-            v = _compared(v, report.kept[v.key], entry, baseline.where)  # noqa: PLW2901
+            v = _compared(v, report.baseline_samples[v.key], entry, baseline.where)  # noqa: PLW2901
         verdicts.append(v)
     there = {v.key for v in report.verdicts}
-    notes += [f"in the baseline, and not checked now: {_named(key)}" for key in baseline.entries if key not in there]
+    notes += [f"in the baseline, but not checked now: {_named(key)}" for key in baseline.entries if key not in there]
     return replace(report, verdicts=tuple(verdicts), unjudged=(*report.unjudged, *lost), notes=(*report.notes, *notes))
 
 
-def _compared(v: Verdict, kept: Kept, entry: Entry, where: str) -> Verdict:
+def _compared(v: Verdict, kept: BaselineSamples, entry: Entry, where: str) -> Verdict:
     worse = [*_worse_values(v, kept, entry), *_worse_answers(kept, entry, where), *_worse_score(kept, entry, where)]
     if not worse:
         return v
     first = worse[0]
     told: dict[str, Any] = {}
-    if v.outcome != "failed":  # a broken limit is what the verdict rests on, whatever was before
+    if v.outcome != "failed":  # a broken limit stays the deciding metric
         told = {"metric": first.metric, "value": first.value, "limit": first.before}
         told |= {"value_low": None, "value_high": None, "samples_needed": None}
     reason = "; ".join([*([v.reason] if v.reason else []), *(w.text for w in worse)])
@@ -207,20 +207,20 @@ def _compared(v: Verdict, kept: Kept, entry: Entry, where: str) -> Verdict:
     return replace(v, **told, outcome="failed", passed=False, reason=reason, worse=names)
 
 
-def _worse_values(v: Verdict, kept: Kept, entry: Entry) -> list[Worse]:
-    """Metrics that are larger than before, by more than float32 can round in the output's range."""
+def _worse_values(v: Verdict, kept: BaselineSamples, entry: Entry) -> list[WorseMetric]:
+    """Metrics that grew by more than float32 rounding error in the output's range."""
     found = []
     for name, before in entry.metrics.items():
         now = getattr(v, name, None)
         noise = ROUNDING * kept.extent if name in ERRORS else _STEP_NOISE
         if now is not None and not now <= before + noise:
             words = METRICS[name].words.rstrip(",")
-            found.append(Worse(name, now, before, f"{words} is {now:.4g}, in the baseline {before:.4g}"))
+            found.append(WorseMetric(name, now, before, f"{words} is {now:.4g}, in the baseline {before:.4g}"))
     return found
 
 
-def _worse_answers(kept: Kept, entry: Entry, where: str) -> list[Worse]:
-    """Right answers and answers like the reference's that were lost, where that can hardly be chance."""
+def _worse_answers(kept: BaselineSamples, entry: Entry, where: str) -> list[WorseMetric]:
+    """Accuracy and agreement with the reference, where significantly more samples were lost than gained."""
     if kept.got is None or not entry.answers:
         return []
     before = _unpacked(entry.answers, "<u2", len(kept.got), where)[:, 0]
@@ -238,12 +238,12 @@ def _worse_answers(kept: Kept, entry: Entry, where: str) -> list[Worse]:
                 f"{words} is {values[0]:.2%}, in the baseline {values[1]:.2%}: {lost} samples lost and {gained} gained,"
                 f" p = {binomial_tail(lost, lost + gained):.1g}"
             )
-            found.append(Worse(name, *values, text))
+            found.append(WorseMetric(name, *values, text))
     return found
 
 
-def _worse_score(kept: Kept, entry: Entry, where: str) -> list[Worse]:
-    """A score whose loss since then has a lower bound above 0, sample by sample."""
+def _worse_score(kept: BaselineSamples, entry: Entry, where: str) -> list[WorseMetric]:
+    """The score, where the lower bound of its loss since the baseline, resampled in pairs, is above 0."""
     if kept.counts is None or not entry.counts or entry.score_name not in SCORES:
         return []
     score = SCORES[entry.score_name]
@@ -255,7 +255,7 @@ def _worse_score(kept: Kept, entry: Entry, where: str) -> list[Worse]:
         return []
     values = float(score(kept.counts.sum(0))), float(score(before.sum(0)))
     text = f"{entry.score_name} is {values[0]:.2%}, in the baseline {values[1]:.2%}, at least {loss.low:.2%} better"
-    return [Worse("score", *values, text)]
+    return [WorseMetric("score", *values, text)]
 
 
 def _packed(array: Array, dtype: str) -> str:
@@ -263,7 +263,7 @@ def _packed(array: Array, dtype: str) -> str:
 
 
 def _unpacked(text: str, dtype: str, rows: int, where: str) -> Array:
-    """(rows, columns)."""
+    """Decode an array of shape (rows, columns)."""
     try:
         decoder = zlib.decompressobj()
         raw = decoder.decompress(base64.b64decode(text, validate=True), rows * _MOST_COUNTS)
@@ -272,7 +272,10 @@ def _unpacked(text: str, dtype: str, rows: int, where: str) -> Array:
         return np.frombuffer(raw, dtype).reshape(rows, -1)
     except (ValueError, zlib.error) as error:
         raise DataError(
-            "the baseline's answers cannot be read", where=where, why=str(error), hint="write it anew: --save-baseline"
+            "the baseline's answers cannot be read",
+            where=where,
+            why=str(error),
+            hint="write a new one: --save-baseline",
         ) from error
 
 

@@ -1,29 +1,30 @@
-"""What a check keeps of each sample, so that a later one can be compared with it in pairs."""
+"""Answers to each sample of a check, kept so that a later check can be compared sample by sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecnn.parity.answers import Classes
+from edgecnn.parity.best_classes import ClassIndices
 from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Kept:
-    """What was said to the samples of a verdict.
+class BaselineSamples:
+    """The answers to the samples of one verdict.
 
     Attributes:
-        digest: Of the samples themselves.
-        extent: Range of the reference's output, by which float noise is judged.
-        got: Best class of each sample; None where the output is no row of scores.
-        expected: The reference's.
-        labels: The true classes, where they are known.
-        counts: (samples, counts): what a score is made of, where there is one; see `edgecnn.parity.scenes`.
+        digest: SHA-256 of the samples.
+        extent: Range of the reference's output, to which rounding noise is relative.
+        got: Best class of each sample; None if the output is not a row of class scores.
+        expected: Best class of the reference for each sample; None if the output is not a row of class scores.
+        labels: True class of each sample, if known.
+        counts: Counts from which the score is computed, (samples, counts), if there is a score; see
+            `edgecnn.parity.scene_scores`.
     """
 
     digest: str
     extent: float
-    got: Classes | None = None
-    expected: Classes | None = None
-    labels: Classes | None = None
+    got: ClassIndices | None = None
+    expected: ClassIndices | None = None
+    labels: ClassIndices | None = None
     counts: Array | None = None

@@ -1,4 +1,4 @@
-"""When a float artifact fails where a runtime is known to compute less exactly, the reason names it."""
+"""Known inaccuracies of a runtime, added to the reason of a float verdict that they may have caused."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgecnn.targets.runtimes.deviations import DEVIATIONS, deviation_of
 from edgecnn.targets.target import Target
 
 MOST = 0.01
-"""Share of the range that such errors can come to, where values are large beside their range; what is further off has
-another cause."""
+"""Largest error that known deviations cause, as a share of the range, where values are large relative to their range.
+Larger errors have another cause."""
 _METRICS = ("relative_error", "own_error")
 
 
 def deviation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> Verdict:
-    """The verdict, with its reason completed where a known deviation of the runtime can have made it fail.
+    """Add the known deviation of the runtime that may have caused a failure to the verdict's reason.
 
-    It still fails: nobody but the user can tell whether that much matters, and `--limit` says that it does not.
+    The verdict still fails: only the user can decide whether the error matters, and can accept it with `--limit`.
     """
     if verdict.passed or verdict.metric not in _METRICS or all(d.runtime != target.runtime for d in DEVIATIONS):
         return verdict
@@ -34,4 +34,4 @@ def _machine(target: Target) -> str:
         with target.host.start(target.environment, time_limit=target.time_limit) as connection:
             return connection.hello().wheel_machine
     except TargetError:
-        return ""  # the verdict stands without it
+        return ""  # the verdict is valid without it

@@ -1,4 +1,4 @@
-"""Arrays that are too many for memory and are read more than once."""
+"""Arrays on disk, for data that exceeds memory and is read several times."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgecnn.errors import DataError
 from edgecnn.types import Array
 
 
-class Spool:
-    """Arrays of many rows, in temporary files that have no name and vanish with the process."""
+class DiskArrays:
+    """Growing arrays in temporary files, which have no name and disappear with the process."""
 
     def __init__(self) -> None:
         self._files: list[BinaryIO] = []
@@ -24,29 +24,29 @@ class Spool:
         """Add rows to each array.
 
         Raises:
-            DataError: if there is no room for them.
+            DataError: if the disk is full.
         """
         try:
             if not self._files:
-                self._files = [tempfile.TemporaryFile() for _ in arrays]  # noqa: SIM115  (they live as long as this)
+                self._files = [tempfile.TemporaryFile() for _ in arrays]  # noqa: SIM115  (they live as long as this object)
                 self._rows = [(a.dtype, a.shape[1:]) for a in arrays]
             for file, array in zip(self._files, arrays, strict=True):
                 file.write(np.ascontiguousarray(array).data)
                 file.flush()
         except OSError as error:
             raise DataError(
-                "the reference's answers cannot be kept in a temporary file",
+                "the reference's outputs cannot be written to a temporary file",
                 where=tempfile.gettempdir(),
                 why=error.strerror or str(error),
                 hint="TMPDIR=/another/folder, or less data",
             ) from error
 
     def read(self, start: int, stop: int) -> list[Array]:
-        """Rows from ``start`` to before ``stop`` of each array."""
+        """Rows ``start`` to ``stop - 1`` of each array."""
         return [self._read(file, row, start, stop) for file, row in zip(self._files, self._rows, strict=True)]
 
     def close(self) -> None:
-        """Give up the files."""
+        """Close and thereby delete the files."""
         for file in self._files:
             file.close()
 

@@ -1,4 +1,4 @@
-"""What the samples of a data set say of a share, and how sure that is."""
+"""Estimates of shares from the samples of a data set, with confidence bounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgecnn.parity.statistics import Estimate, paired_drop, score_statistic, sh
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What samples say of a share.
+    """An estimate of a share from samples.
 
     Attributes:
-        estimate: With its bounds.
-        samples: How many.
-        statistic: The distance from a limit over its standard error.
+        estimate: The estimate with its bounds.
+        samples: Number of samples.
+        statistic: The test statistic for a limit: the distance of the estimate from it over its standard error.
     """
 
     estimate: Estimate
@@ -26,12 +26,12 @@ class Evidence:
 
 
 def drop_evidence(found: Measured) -> Evidence | None:
-    """The loss of accuracy, or of a score."""
+    """Evidence about the loss of accuracy, or of F1 or mIoU; None if neither was measured."""
     return evidence_of(found, "accuracy_drop") or evidence_of(found, "score_drop")
 
 
 def evidence_of(found: Measured, metric: str) -> Evidence | None:
-    """What the samples say of a metric; None where they say nothing."""
+    """Evidence about a metric; None if the samples do not measure it."""
     n = found.difference.samples
     if not n:
         return None

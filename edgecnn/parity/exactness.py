@@ -1,4 +1,4 @@
-"""Which quantized graphs every runtime computes alike, bit for bit."""
+"""Which quantized graphs give bit-identical results in every runtime."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from edgecnn.graph.ops import Add, Concat, Conv2d, Linear, MaxPool2d, Pad, Resha
 from edgecnn.program.quantized import QuantizedGraph
 
 EXACT = (Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Transpose, Concat)
-"""Operators whose int8 result no runtime of those supported computes differently."""
+"""Operators whose int8 result is the same in all supported runtimes."""
 
 
 def is_exact(quantized: QuantizedGraph) -> bool:
-    """Whether every operator of the graph is one that LiteRT (XNNPACK) and ONNX Runtime compute alike."""
+    """Whether LiteRT (XNNPACK) and ONNX Runtime compute every operator of the graph with identical results."""
     return all(node_is_exact(quantized, node) for node in quantized.graph.nodes)
 
 
 def node_is_exact(quantized: QuantizedGraph, node: Node) -> bool:
-    """Additions are exact where all three values share their parameters, for then they are integer additions.
+    """Whether all runtimes compute a node with identical results.
 
-    Layers that a recipe leaves in float are not: their sums may differ in the last bit.
+    An addition is exact if its three values share their parameters: it is then an integer addition. Layers that a
+    recipe leaves in float are not exact: their sums may differ in the last bit.
     """
     if node.name in quantized.skipped:
         return False

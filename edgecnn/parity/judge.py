@@ -1,4 +1,4 @@
-"""From what was measured to a verdict: which limits hold, which of them is broken, and what is not certain."""
+"""Judge measurements: which limits apply, which of them are broken, and which cannot be decided."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from edgecnn.bundle import Artifact
 from edgecnn.parity import limits as defaults
-from edgecnn.parity.answers import WorstSample
+from edgecnn.parity.best_classes import WorstSample
 from edgecnn.parity.evidence import Evidence, drop_evidence, evidence_of
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.rounding import Rounding
+from edgecnn.parity.rounding import RoundingRule
 from edgecnn.parity.statistics import mcnemar, samples_for, wilson
 from edgecnn.parity.verdict import Outcome, Verdict
 from edgecnn.targets.runtimes import OptionValue
@@ -23,19 +23,19 @@ FILE = "file_differences"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where an artifact ran: the target's name, its runtime and version, options in force, and how it rounds."""
+class RunContext:
+    """Where an artifact ran: target name, runtime and version, options in force, and rounding rule."""
 
     target: str
     runtime: str
     version: str
     options: Mapping[str, OptionValue]
-    rounding: Rounding
+    rounding: RoundingRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """One limit held to what was measured; the fields are those of `Verdict`."""
+    """The outcome for one limit; the fields have the meaning of the same fields of `Verdict`."""
 
     metric: str
     value: float
@@ -50,7 +50,7 @@ class Ruling:
 
 def judge(
     artifact: Artifact,
-    place: Place,
+    place: RunContext,
     *,
     samples_from: str,
     reference: str,
@@ -60,19 +60,19 @@ def judge(
     on_data: bool = True,
     differences: int | None = None,
 ) -> Verdict:
-    """The verdict on what was measured. NaN and infinities fail whatever the limit.
+    """Judge the measurements of one output. NaN and infinite values always fail.
 
     Args:
         artifact: The artifact.
         place: Where it ran.
-        samples_from: What the samples are.
-        reference: What they were compared with.
-        output: The output's name.
-        found: What was measured.
-        limits: What is demanded besides, or instead, of the defaults.
-        on_data: Whether the samples are those of a data set, and not the few golden ones: only there are limits that
-            were set on losses of accuracy and the like held to.
-        differences: What the file holds otherwise than its program; None where that is not known.
+        samples_from: The origin of the samples, for the report.
+        reference: The name of the reference.
+        output: Name of the output.
+        found: The measurements.
+        limits: Limits that add to the defaults or replace them.
+        on_data: Whether the samples come from a data set rather than from the few golden inputs. Limits on losses of
+            accuracy or of a score apply to data sets only.
+        differences: Number of differences between the artifact's file and its program; None if unknown.
     """
     rulings = _rulings(artifact, place.rounding, found, limits, on_data=on_data)
     if differences is not None:
@@ -108,7 +108,7 @@ def judge(
 
 
 def _metrics(found: Measured) -> dict[str, Any]:
-    """The fields of `Verdict` that say what was measured."""
+    """The fields of `Verdict` that hold measurements."""
     d, answers = found.difference, found.answers
     pairs = found.pairs
     drop = drop_evidence(found)
@@ -148,7 +148,7 @@ def _metrics(found: Measured) -> dict[str, Any]:
 
 
 def _fault(found: Measured) -> str:
-    """What fails whatever the limits say."""
+    """The reason why the measurements fail under any limits; empty if none."""
     if not found.difference.samples:
         return "there were no samples to compare"
     if bad := found.difference.nans + found.difference.infinities:
@@ -157,7 +157,7 @@ def _fault(found: Measured) -> str:
 
 
 def _decisive(rulings: Sequence[Ruling], *, shown: str) -> Ruling:
-    """What the verdict rests on: a broken limit, else one in doubt, else the default's."""
+    """The ruling that decides the verdict: a broken limit, else an undecided one, else that of the default limit."""
     for outcome in ("failed", "undecided"):
         for ruling in rulings:
             if ruling.outcome == outcome:
@@ -165,8 +165,10 @@ def _decisive(rulings: Sequence[Ruling], *, shown: str) -> Ruling:
     return next((r for r in rulings if r.metric == shown), rulings[0])
 
 
-def _rulings(artifact: Artifact, rounding: Rounding, found: Measured, limits: Limits, *, on_data: bool) -> list[Ruling]:
-    """The defaults, then what else was demanded and could be measured."""
+def _rulings(
+    artifact: Artifact, rounding: RoundingRule, found: Measured, limits: Limits, *, on_data: bool
+) -> list[Ruling]:
+    """Rulings on the default limits, then on all other limits that were set and could be measured."""
     measured = _plain(found)
     rulings = []
     demanded = dict.fromkeys(limits.metrics(artifact.precision))
@@ -180,8 +182,8 @@ def _rulings(artifact: Artifact, rounding: Rounding, found: Measured, limits: Li
     return rulings
 
 
-def _defaults(artifact: Artifact, rounding: Rounding, found: Measured) -> dict[str, float]:
-    """The metrics that decide where nothing else is said, and their limits; the last is shown where all pass."""
+def _defaults(artifact: Artifact, rounding: RoundingRule, found: Measured) -> dict[str, float]:
+    """The default metrics with their limits. The last one is shown if all pass."""
     if artifact.precision == "fp32":
         return {"relative_error": defaults.FP32_LIMIT}
     if found.own is not None:
@@ -203,7 +205,7 @@ def _defaults(artifact: Artifact, rounding: Rounding, found: Measured) -> dict[s
 
 
 def _plain(found: Measured) -> dict[str, float]:
-    """What is measured without doubt, by the names of `METRICS`."""
+    """Metrics that are computed exactly rather than estimated, by their names in `METRICS`."""
     d = found.difference
     values: dict[str, float] = {
         "finite": d.nans + d.infinities,
@@ -231,7 +233,7 @@ def _plain_ruling(metric: str, value: float, limit: float) -> Ruling:
 
 
 def _sampled_ruling(metric: str, evidence: Evidence, limit: float, undecided: str) -> Ruling:
-    """Passed or failed where the bounds lie on one side of the limit, else undecided."""
+    """Rule on an estimate: undecided if the limit lies between its bounds."""
     e = evidence.estimate
     outcome: Outcome = "failed" if e.low > limit else "passed" if e.high <= limit else "undecided"
     needed = samples_for(evidence.statistic(limit), evidence.samples) if outcome == "undecided" else None
@@ -244,7 +246,7 @@ def _sampled_ruling(metric: str, evidence: Evidence, limit: float, undecided: st
         )
     elif outcome == "undecided":
         reason = (
-            f"{evidence.samples:,} samples do not tell whether {_words(metric)} is within {limit:.2%}: it is"
+            f"{evidence.samples:,} samples are too few to tell whether {_words(metric)} is within {limit:.2%}: it is"
             f" {e.value:.2%}, from {e.low:.2%} to {e.high:.2%} (95 % bounds); {_wanted(needed)};"
             f" counted as {'passed' if counts else 'failed'}: {_why(undecided, within=within)}"
         )
@@ -263,8 +265,8 @@ def _sampled_ruling(metric: str, evidence: Evidence, limit: float, undecided: st
 
 def _wanted(needed: int | None) -> str:
     if needed is None:
-        return "no reasonable number of samples would tell, it is too near the limit"
-    return f"about {float(f'{needed:.2g}'):,.0f} samples like these would"
+        return "the estimate is so close to the limit that no practical number of samples would decide"
+    return f"about {float(f'{needed:.2g}'):,.0f} such samples would decide"
 
 
 def _why(undecided: str, *, within: bool) -> str:

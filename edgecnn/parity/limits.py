@@ -1,4 +1,4 @@
-"""What is demanded of artifacts: limits by metric and precision, their defaults, and what to do in doubt."""
+"""Limits by metric and precision, their defaults, and how to treat undecided verdicts."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from edgecnn.export.formats import PRECISIONS
 FP32_LIMIT = 1e-5
 """Largest error of an fp32 artifact, as a share of the output's range."""
 EXACT_LIMIT = 0.0
-"""Largest difference from the integer reference, in LSB, where every operator's rule is the same in all runtimes."""
+"""Largest difference from the integer reference, in LSB, where all runtimes compute every operator identically."""
 MEAN_LIMIT = 0.5
-"""Mean difference from the integer reference, in LSB, where a rule may differ by 1 and the difference spreads."""
+"""Mean difference from the integer reference, in LSB, where operators may differ by 1 and the difference propagates."""
 OTHER_MEAN_LIMIT = 1.0
-"""The same where a runtime rounds by a rule of its own, which the integer reference describes only nearly."""
+"""Mean difference from the integer reference, in LSB, where the runtime's rounding rule is only approximated."""
 FLIP_LIMIT = 0.0
-"""Samples that may have another best class than the integer reference where a runtime rounds by a rule of its own."""
+"""Number of samples that may have another best class than the integer reference, where the runtime's rounding rule is
+only approximated."""
 DROP_LIMIT = 0.01
-"""Accuracy, F1 or mIoU that an artifact may lose against the float reference on a data set that knows the truth."""
+"""Loss of accuracy, F1 or mIoU against the float reference, on a labelled data set."""
 FILE_LIMIT = 0.0
-"""Constants, parameters, options and operators of a file that may be others than its program's."""
+"""Constants, parameters, options and operators of a file that may differ from its program."""
 DISAGREEMENT_LIMIT = 0.05
-"""Share of samples that may have another best class than the float reference's, on a data set without labels."""
+"""Share of samples that may have another best class than the float reference, on a data set without labels."""
 
 UNDECIDED = ("estimate", "fail", "pass")
-"""What becomes of a verdict that the samples are too few for: the estimate decides; or it fails; or it passes."""
+"""How to treat a verdict for which there are too few samples: the estimate decides, or it fails, or it passes."""
 EVERY = ""
-"""Stands for all precisions."""
+"""The precision of limits that apply to all precisions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What a limit can be set on.
+    """A metric that a limit can be set on.
 
     Attributes:
-        words: What it is, for reasons.
+        words: The metric in words, for reasons.
         least: Whether the limit is the smallest value that passes, not the largest.
-        share: Whether it is a share, from 0 to 1.
-        sampled: Whether it is estimated from samples of a data set, and has bounds.
+        share: Whether the metric is a share, from 0 to 1.
+        sampled: Whether the metric is estimated from samples of a data set, with confidence bounds.
     """
 
     words: str
@@ -52,7 +53,7 @@ class Metric:
     sampled: bool = False
 
     def keeps(self, value: float, limit: float) -> bool:
-        """Whether a value is within a limit; NaN is within none."""
+        """Whether a value is within a limit. NaN never is."""
         return value >= limit if self.least else value <= limit
 
 
@@ -83,16 +84,16 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits that replace or add to the defaults.
+    """Limits that replace the defaults or add to them.
 
-    A limit replaces the default of its own name and switches no other off: ``int8:lsb_mean=0.7`` still demands
-    ``lsb_max`` 0 where the rule is exact. One on a metric that has no default is demanded besides.
+    A limit replaces only the default of the same metric: with ``int8:lsb_mean=0.7``, ``lsb_max`` must still be 0 where
+    the rule is exact. A limit on a metric without a default is added.
 
     Attributes:
-        values: By precision (or `EVERY`) and metric. Every precision that is named comes before `EVERY`.
+        values: Limits by precision (or `EVERY`) and metric. A limit on a named precision overrides `EVERY`.
         undecided: One of `UNDECIDED`.
-        shared: Those of the values that stand for other checks too: such a limit need not be held to in each of them,
-            but in one. Any other that nothing is held to is a fault, since it would stay green for ever.
+        shared: Keys of ``values`` that apply to several checks. Such a limit must match an artifact in at least one of
+            them. Any other limit that matches no artifact is an error, since it would pass for ever.
     """
 
     values: Mapping[tuple[str, str], float] = field(default_factory=lambda: MappingProxyType({}))
@@ -107,10 +108,10 @@ class Limits:
 
     @classmethod
     def parse(cls, texts: Iterable[str], *, undecided: str = "estimate") -> Limits:
-        """From ``METRIC=NUMBER`` or ``PRECISION:METRIC=NUMBER``, as ``--limit`` takes them.
+        """Parse ``METRIC=NUMBER`` or ``PRECISION:METRIC=NUMBER``, the form of ``--limit``.
 
         Raises:
-            UsageError: if a text has another form, a name is not known, or one is given twice.
+            UsageError: if a text has another form, a name is unknown, or a limit is given twice.
         """
         values: dict[tuple[str, str], float] = {}
         for text in texts:
@@ -132,17 +133,17 @@ class Limits:
 
     @classmethod
     def of(cls, table: Mapping[str, Any], *, where: str = "", undecided: str = "estimate") -> Limits:
-        """From a table as a TOML file has it: metrics, and for one precision alone a table in it.
+        """Read limits from a TOML table: metrics for all precisions, and a subtable of metrics for each precision.
 
-        ``{"accuracy_drop": 0.02, "int8": {"lsb_mean": 0.7}}``.
+        Example: ``{"accuracy_drop": 0.02, "int8": {"lsb_mean": 0.7}}``.
 
         Args:
             table: The table.
-            where: The file, for errors.
-            undecided: As the attribute.
+            where: The file, for messages.
+            undecided: One of `UNDECIDED`.
 
         Raises:
-            UsageError: if a name is not known or a value is no number.
+            UsageError: if a name is unknown or a value is not a number.
         """
         values: dict[tuple[str, str], float] = {}
         for name, value in table.items():
@@ -157,27 +158,27 @@ class Limits:
         return cls(values=MappingProxyType(values), undecided=undecided)
 
     def updated(self, other: Limits) -> Limits:
-        """These, with all of another's besides or instead; what becomes of the undecided is the other's."""
+        """These limits, updated with another's, whose ``undecided`` applies."""
         shared = frozenset(self.shared - set(other.values) | other.shared)
         return replace(other, values=MappingProxyType({**self.values, **other.values}), shared=shared)
 
     def for_all(self) -> Limits:
-        """The same, standing for several checks: all of them are `shared`."""
+        """These limits with all of them marked as `shared` among several checks."""
         return replace(self, shared=frozenset(self.values))
 
     def given(self, precision: str, metric: str) -> float | None:
-        """The limit that was set on a metric of a precision; None where none was."""
+        """The limit on a metric of a precision; None if none was set."""
         return self.values.get((precision, metric), self.values.get((EVERY, metric)))
 
     def metrics(self, precision: str) -> tuple[str, ...]:
-        """The metrics that a limit was set on for a precision, in the order of `METRICS`."""
+        """The metrics with a limit for a precision, in the order of `METRICS`."""
         return tuple(m for m in METRICS if self.given(precision, m) is not None)
 
     def unmeasured(self, measured: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-        """Limits, by precision and metric, that nothing was held to.
+        """Limits, by precision and metric, that matched no artifact.
 
         Args:
-            measured: Precisions and metrics that were.
+            measured: Pairs of precision and metric that limits were applied to.
         """
         pairs = set(measured)
         everywhere = {metric for _, metric in pairs}
@@ -189,17 +190,17 @@ class Limits:
 
 
 def idle_limit(precision: str, metric: str) -> UsageError:
-    """The error for a limit that nothing was held to."""
-    why, hint = "no artifact here is measured by it", "leave it out; docs/check.md says what is measured"
+    """The error for a limit that matched no artifact."""
+    why, hint = "it was measured for no artifact", "remove it; docs/check.md says what is measured"
     if METRICS[metric].sampled:
         why = "it is measured on a data set, not on golden inputs"
-        hint = "--data DATA, in edgecnn.toml data (accuracy_drop: with labels)"
+        hint = "--data DATA, or data in edgecnn.toml; accuracy_drop needs labels"
     name = f"{precision}:{metric}" if precision else metric
-    return UsageError(f"the limit {name} was held to nothing", why=why, hint=hint)
+    return UsageError(f"the limit {name} matches no artifact", why=why, hint=hint)
 
 
 def _check(precision: str, metric: str, value: float, label: str, *, where: str = "") -> None:
-    """Refuse a name that is not known, and a value that has no meaning."""
+    """Refuse unknown names and meaningless values."""
     if precision not in (EVERY, *PRECISIONS):
         known = ", ".join(PRECISIONS)
         raise UsageError(f"{label}: there is no precision {precision!r}", where=where, hint=f"one of: {known}")
@@ -211,12 +212,12 @@ def _check(precision: str, metric: str, value: float, label: str, *, where: str 
 
 
 def check_value(metric: Metric, value: float, label: str, *, where: str = "") -> None:
-    """Refuse a limit that has no meaning.
+    """Refuse a limit that is meaningless for its metric.
 
     Raises:
-        UsageError: if it is not finite, below 0 where less is better, or more than all of a share.
+        UsageError: if it is not finite, is negative where smaller is better, or is a share above 1.
     """
     if not math.isfinite(value) or (value < 0 and not metric.least):
-        raise UsageError(f"{label}: {value:g} is no limit", where=where, hint="a number from 0 on")
+        raise UsageError(f"{label}: {value:g} is not a valid limit", where=where, hint="a number of at least 0")
     if metric.share and value > 1:
-        raise UsageError(f"{label}: {value:g} is more than all", where=where, hint="a share: 0.02 is two points")
+        raise UsageError(f"{label}: {value:g} is more than 1", where=where, hint="a share from 0 to 1")

@@ -1,4 +1,4 @@
-"""All that is seen of one output of an artifact over a trial."""
+"""All measurements of one output of an artifact over one set of samples."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgecnn.parity.answers import Answers
+from edgecnn.parity.best_classes import BestClasses
 from edgecnn.parity.metrics import Difference
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.parity.statistics import Estimate
 from edgecnn.types import Array
 
 SWAP = 2
-"""Steps by which one integer score may lead another and still lose to it where each may be off by one."""
+"""Lead of one integer score over another that vanishes if each of them is off by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Right answers of an artifact and of its reference to the same samples.
+    """Paired counts of the right answers of an artifact and of its reference.
 
     Attributes:
-        samples: How many there are.
-        right: That the artifact is right about.
-        reference_right: That the reference is right about.
-        lost: That only the reference is right about.
-        gained: That only the artifact is right about.
+        samples: Number of samples.
+        right: Samples that the artifact gets right.
+        reference_right: Samples that the reference gets right.
+        lost: Samples that only the reference gets right.
+        gained: Samples that only the artifact gets right.
     """
 
     samples: int
@@ -37,16 +37,17 @@ class Pairs:
 
 @dataclass(slots=True)
 class Measured:
-    """What was seen of one output of an artifact.
+    """The measurements of one output of an artifact.
 
     Attributes:
-        difference: From the float reference.
-        integer: From the integer reference, in LSB; None without one.
-        own: From the float reference of the artifact's own precision, rounded weights and all; None without one.
+        difference: Difference from the float reference.
+        integer: Difference from the integer reference, in LSB; None without one.
+        own: Difference from the float reference of the artifact's own precision, with the same rounded weights;
+            None without one.
         flips: Samples whose best class the integer reference puts more than ``SWAP`` steps below its own.
         scores: Whether the output is a row of scores per sample.
-        answers: Best classes, where the output is such a row.
-        scene: F1 or mIoU, where the data says what is where and the output speaks of that.
+        answers: Best classes, if the output is such a row.
+        scene: F1 or mIoU, if the data has objects or masks and the output predicts them.
     """
 
     difference: Difference = field(default_factory=Difference)
@@ -54,18 +55,18 @@ class Measured:
     own: Difference | None = None
     flips: int = 0
     scores: bool = False
-    answers: Answers = field(default_factory=Answers)
+    answers: BestClasses = field(default_factory=BestClasses)
     scene: SceneScores | None = None
     _scene_drop: tuple[Estimate, float] | None = None
 
     def add(self, output: Array, reference: Array, labels: Array | None = None) -> None:
-        """Compare a batch with the float reference's, and count right answers where there are labels."""
+        """Compare a batch with the float reference, and count right answers if there are labels."""
         self.difference.add(output, reference)
         if self.scores and len(output):
             self.answers.add(output, reference, labels)
 
     def add_integers(self, output: Array, reference: Array) -> None:
-        """Compare integers of a batch with the integer reference's."""
+        """Compare the integers of a batch with the integer reference."""
         if self.integer is None:
             self.integer = Difference()
         self.integer.add(output, reference)
@@ -81,12 +82,12 @@ class Measured:
 
     @property
     def agreement(self) -> float | None:
-        """Share of samples with the reference's best class; None where the output is no row of scores."""
+        """Share of samples with the reference's best class; None if the output is not a row of class scores."""
         return self.difference.top1_agreement if self.scores else None
 
     @property
     def pairs(self) -> Pairs | None:
-        """Which samples the artifact and its reference are right about; None without labels."""
+        """Paired counts of right answers of the artifact and its reference; None without labels."""
         labels = self.answers.labels
         if labels is None:
             return None
@@ -110,7 +111,7 @@ class Measured:
         return None if self.pairs is None else self.pairs.reference_right / self.pairs.samples
 
     def scene_drop(self) -> tuple[Estimate, float]:
-        """`SceneScores.drop`, which takes long, worked out once."""
+        """`SceneScores.drop`, computed once because it is slow."""
         if self._scene_drop is None:
             assert self.scene is not None
             self._scene_drop = self.scene.drop()

@@ -1,4 +1,4 @@
-"""How far one array strays from another, gathered batch by batch. Nothing here knows bundles: any arrays will do."""
+"""Differences between two arrays, accumulated batch by batch. Works on any arrays, without a bundle."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from edgecnn.types import Array
 
 ROUNDING = 1e-6
-"""Variation that float32's rounding alone can make, as a share of the magnitude."""
+"""Variation caused by float32 rounding alone, as a share of the magnitude."""
 SHOWN = 5
-"""The worst samples that are remembered, and the best classes that top-5 speaks of."""
+"""Number of worst samples that are kept, and of best classes in top-5."""
 
 
 @dataclass(slots=True)
@@ -26,16 +26,16 @@ class Difference:
         output_squares: Sum of the output's squares.
         reference_squares: Sum of the reference's squares.
         products: Sum of output times reference.
-        elements: How many were compared.
+        elements: Number of compared elements.
         low: Smallest value of the reference.
         high: Largest value of the reference.
         nans: Values of the output that are NaN.
         infinities: Values of the output that are infinite.
-        samples: Samples seen.
+        samples: Number of compared samples.
         agreed: Samples whose largest score has the same index in both.
         agreed5: Samples whose largest score in the reference is among the five largest of the output.
-        classes: Scores per sample; 0 where the output is no row of scores.
-        worst: The samples with the largest differences, as (largest absolute difference, place), the worst first.
+        classes: Scores per sample; 0 if the output is not a row of class scores.
+        worst: The samples with the largest differences, as (largest absolute difference, index), worst first.
     """
 
     max_abs: float = 0.0
@@ -56,7 +56,7 @@ class Difference:
     worst: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, output: Array, reference: Array) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Raises:
             ValueError: if the shapes differ.
@@ -114,8 +114,8 @@ class Difference:
     def scale(self) -> float:
         """The reference's range, from its smallest value to its largest.
 
-        A reference that never varies, or by no more than float32 rounds, has none; its magnitude takes that place, and
-        where that is 0 too, 1.
+        If the reference is constant, or varies by no more than float32 rounding, its magnitude is used instead, or 1 if
+        that is 0.
         """
         if not self.elements:
             return 1.0
@@ -130,19 +130,19 @@ class Difference:
 
     @property
     def snr_db(self) -> float:
-        """Signal to noise: the reference's energy over that of the difference, in dB; infinite for no difference."""
+        """Signal-to-noise ratio in dB: energy of the reference over that of the difference; infinite if equal."""
         return _decibels(self.reference_squares, self.sum_squares)
 
     @property
     def psnr_db(self) -> float:
-        """Peak signal to noise: the square of the reference's range over the mean squared difference, in dB."""
+        """Peak signal-to-noise ratio: the square of the reference's range over the mean squared difference, in dB."""
         return _decibels(self.scale**2, self.sum_squares / self.elements if self.elements else 0.0)
 
     @property
     def cosine(self) -> float:
         """Cosine of the angle between output and reference, all elements as one vector.
 
-        Two vectors of zeros are alike, 1; where only one of them is 0 there is no angle, and the cosine is 0.
+        It is 1 for two vectors of zeros, and 0 if exactly one of them is zero.
         """
         lengths = self.output_squares * self.reference_squares
         if lengths == 0:
@@ -153,7 +153,7 @@ class Difference:
 
     @property
     def top1_agreement(self) -> float | None:
-        """Share of samples with the reference's best class; None where the output is no row of scores."""
+        """Share of samples with the reference's best class; None if the output is not a row of class scores."""
         return self.agreed / self.samples if self.classes and self.samples else None
 
     @property

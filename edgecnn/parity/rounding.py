@@ -1,4 +1,4 @@
-"""By which rule a runtime makes an accumulator an int8 again, and how far the integer reference describes it."""
+"""The rule by which a runtime requantizes accumulators to int8, and how exactly the integer reference models it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edgecnn.targets.runtimes import OptionValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
-    """How a runtime rounds.
+class RoundingRule:
+    """The rounding rule of a runtime.
 
     Attributes:
-        rule: The integer reference's rule that is nearest; in a bundle its golden vectors are ``int8-RULE``.
-        exact: Whether the rule describes every exact operator bit for bit. Elsewhere an operator may be off by 1 in a
-            few values, which spreads: such a runtime is held to one step on average, and to the best classes.
+        rule: The closest rule of the integer reference. In a bundle its golden vectors are named ``int8-RULE``.
+        exact: Whether the rule models every exact operator bit for bit. Otherwise an operator may be off by 1 in a few
+            values, which propagates; such a runtime must agree within one step on average, and in the best classes.
     """
 
     rule: str
@@ -33,21 +33,21 @@ STANDS_FOR: Mapping[str, str] = MappingProxyType(
         "tflite_runtime_reference": "gemmlowp",
     }
 )
-"""Other rules, and whose golden vectors hold where a bundle has none of theirs, since they say the same."""
-HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=True)
-XNNPACK = Rounding(rule="xnnpack", exact=True)
-LITERT_REFERENCE = Rounding(rule="litert_reference", exact=True)
-REFERENCE_KERNELS = Rounding(rule="gemmlowp", exact=True)
-NEARLY_HALF_EVEN = Rounding(rule=REFERENCE_RULE, exact=False)
-NEARLY_REFERENCE = Rounding(rule="tflite_runtime_reference", exact=False)
+"""For each other rule, the rule whose golden vectors are used if a bundle has none for it: both give equal results."""
+HALF_EVEN = RoundingRule(rule=REFERENCE_RULE, exact=True)
+XNNPACK = RoundingRule(rule="xnnpack", exact=True)
+LITERT_REFERENCE = RoundingRule(rule="litert_reference", exact=True)
+REFERENCE_KERNELS = RoundingRule(rule="gemmlowp", exact=True)
+NEARLY_HALF_EVEN = RoundingRule(rule=REFERENCE_RULE, exact=False)
+NEARLY_REFERENCE = RoundingRule(rule="tflite_runtime_reference", exact=False)
 
 
-def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> Rounding:
+def rounding_of(runtime: str, options: Mapping[str, OptionValue]) -> RoundingRule:
     """How a runtime rounds under its options.
 
-    - onnxruntime fuses integer operators only from the level ``extended`` on; below it computes them in float.
-    - litert has XNNPACK's rule, or with it switched off a mixture, or its reference kernels' own.
-    - tflite-runtime 2.14 gives XNNPACK float operators only: a mixture of its own, which differs between processors.
+    - onnxruntime fuses integer operators only at level ``extended`` or above; below it computes them in float.
+    - litert uses XNNPACK's rule; without XNNPACK it mixes rules, or uses the rule of its reference kernels.
+    - tflite-runtime 2.14 delegates only float operators to XNNPACK: it mixes rules, differently on each processor.
     - tflite-micro is compiled from the reference kernels.
     """
     match runtime:

@@ -1,4 +1,4 @@
-"""An artifact opened on a runtime, fed and read in the model's own layout."""
+"""Run an open artifact with inputs and outputs in the model's own layout."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.sample_sets import Batch, Trial
+from edgecnn.parity.sample_sets import Batch, SampleSet
 from edgecnn.targets.hosts.reconnect import SteadySession
 from edgecnn.targets.hosts.session import Session
 from edgecnn.types import Array, Progress
 
 AT_ONCE = 64
-"""Samples that a runtime gets at a time: with more or less, a sample takes longer (benchmarks/check_throughput.py)."""
+"""Samples per call of a runtime; both larger and smaller batches are slower (benchmarks/check_throughput.py)."""
 
 
 def stored_inputs(manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> list[Array]:
-    """Inputs (samples, ...) in the model's layout as the artifact takes them: in its layout, and of its types."""
+    """Convert inputs (samples, ...) from the model's layout to the layout and types of the artifact."""
     return [
         np.ascontiguousarray(_taken(manifest, artifact, i, array).transpose(spec.axes[artifact.format]))
         for i, (array, spec) in enumerate(zip(inputs, manifest.inputs, strict=True))
@@ -28,7 +28,7 @@ def stored_inputs(manifest: Manifest, artifact: Artifact, inputs: Sequence[Array
 
 
 def _taken(manifest: Manifest, artifact: Artifact, i: int, array: Array) -> Array:
-    """An input as the artifact takes it: as it is, as the integers that stand for it, or as raw bytes."""
+    """Convert an input to the artifact's type: unchanged, quantized to integers, or as raw bytes."""
     quantization, spec = artifact.spec.quantization, manifest.inputs[i]
     if quantization is None or quantization.io == "float32":
         return array
@@ -43,10 +43,10 @@ def _taken(manifest: Manifest, artifact: Artifact, i: int, array: Array) -> Arra
 
 
 class Runner:
-    """Feeds an open artifact.
+    """Runs an open artifact.
 
     Raises:
-        TargetError: if the artifact has other inputs and outputs than its manifest says.
+        TargetError: if the artifact's numbers of inputs and outputs differ from its manifest.
     """
 
     def __init__(self, bundle: Bundle, artifact: Artifact, session: Session | SteadySession) -> None:
@@ -55,7 +55,7 @@ class Runner:
         if (len(session.inputs), len(session.outputs)) != expected:
             raise TargetError(
                 f"{artifact.path.name} has {len(session.inputs)} inputs and {len(session.outputs)} outputs,"
-                f" its manifest says {expected[0]} and {expected[1]}",
+                f" but its manifest says {expected[0]} and {expected[1]}",
                 hint="export the model again",
             )
 
@@ -64,10 +64,10 @@ class Runner:
         return self._given(self._infer(self._stored(inputs)))
 
     def infer_each(self, batches: Iterable[Sequence[Array]]) -> Iterator[list[Array]]:
-        """As `infer` for one batch after the other: while the runtime works on one, the next is prepared and sent.
+        """Run `infer` on each batch, preparing and sending the next batch while the runtime works on the current one.
 
         Args:
-            batches: The inputs of each; single samples where the model fixes its batch.
+            batches: The inputs of each batch; single samples if the model's batch is fixed.
         """
         batch = AT_ONCE if self._manifest.batch_resizable else None
         return map(self._given, self._session.infer_each(map(self._stored, batches), batch=batch))
@@ -76,14 +76,14 @@ class Runner:
         return stored_inputs(self._manifest, self._artifact, inputs)
 
     def _infer(self, stored: list[Array]) -> list[Array]:
-        """Outputs as the artifact gives them, for inputs as it takes them."""
+        """Outputs in the artifact's layout and types, for inputs in its layout and types."""
         if self._manifest.batch_resizable or len(stored[0]) == 1:
             return self._session.infer(stored, batch=AT_ONCE)
         rows = [self._session.infer([a[i : i + 1] for a in stored]) for i in range(len(stored[0]))]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
     def _given(self, outputs: Sequence[Array]) -> list[Array]:
-        """Outputs in the model's layout, as real numbers."""
+        """Convert outputs to the model's layout and to real numbers."""
         form = self._artifact.format
         return [
             self._real(spec.name, o.transpose(np.argsort(spec.axes[form])) if o.ndim == len(spec.shape) else o)
@@ -91,7 +91,7 @@ class Runner:
         ]
 
     def _real(self, name: str, array: Array) -> Array:
-        """An output as real numbers."""
+        """Dequantize an output if it holds integers."""
         quantization = self._artifact.spec.quantization
         if quantization is None or array.dtype.kind == "f":
             return array
@@ -100,23 +100,23 @@ class Runner:
         return (array.astype(np.int32) - zero).astype(np.float32) * np.float32(params.scale)
 
     def run(
-        self, trial: Trial, progress: Progress | None, *, where: str = "", rounding: str = ""
+        self, samples: SampleSet, progress: Progress | None, *, where: str = "", rounding: str = ""
     ) -> list[tuple[str, Measured]]:
-        """For each output its name and what was measured over the whole trial.
+        """Run a sample set; for each output, return its name and its measurements.
 
         Args:
-            trial: The samples.
+            samples: The sample set.
             progress: Told of each batch.
-            where: What progress calls the place.
-            rounding: The rule that the runtime rounds integers by.
+            where: The target's name in progress messages.
+            rounding: The runtime's rounding rule for integers.
         """
         specs = self._manifest.outputs
         found = [Measured(scores=i == 0 and len(s.shape) == 2) for i, s in enumerate(specs)]
-        found[0].scene = trial.scores()
+        found[0].scene = samples.scores()
         asked: deque[Batch] = deque()
 
         def inputs() -> Iterator[Sequence[Array]]:
-            for batch in trial.batches(self._artifact.precision, rounding):
+            for batch in samples.batches(self._artifact.precision, rounding):
                 asked.append(batch)
                 yield batch.inputs
 
@@ -128,7 +128,7 @@ class Runner:
             done += len(batch.inputs[0])
             if progress is not None:
                 place = f" on {where}" if where else ""
-                progress(f"{self._artifact.path.name}{place}, {trial.name}", done, trial.total)
+                progress(f"{self._artifact.path.name}{place}, {samples.name}", done, samples.total)
         return [(s.name, m) for s, m in zip(specs, found, strict=True)]
 
     def _add(self, found: Measured, i: int, output: Array, expected: Array, batch: Batch) -> None:
@@ -144,7 +144,7 @@ class Runner:
                 found.add_integers(self._integers(name, output), batch.own[i])
         except ValueError as err:
             raise TargetError(
-                f"{self._artifact.path.name} gives another {name} than its manifest says: {err}",
+                f"{self._artifact.path.name} returns an output {name} that contradicts its manifest: {err}",
                 hint="export the model again",
             ) from err
 
@@ -152,13 +152,13 @@ class Runner:
     def _labels(batch: Batch, output: Array) -> Array | None:
         if batch.labels is not None and len(batch.labels) and batch.labels.max() >= output.shape[1]:
             raise DataError(
-                f"the data has the label {batch.labels.max()}, the model has {output.shape[1]} outputs",
+                f"the data has the label {batch.labels.max()}, but the model has {output.shape[1]} outputs",
                 hint="labels from 0 to one less than the model's outputs, or data without labels",
             )
         return batch.labels
 
     def _integers(self, name: str, output: Array) -> Array:
-        """The integers behind a dequantized output."""
+        """Quantize a dequantized output again, to recover its integers."""
         quantization = self._artifact.spec.quantization
         if quantization is None or name not in quantization.outputs:
             raise TargetError(

@@ -1,4 +1,4 @@
-"""Samples with what is known of them, batch by batch: golden inputs, or a data set that is streamed."""
+"""Samples with reference outputs and labels, batch by batch: golden inputs, arrays, or a streamed data set."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ import numpy as np
 from edgecnn.bundle import REFERENCE, Bundle, Golden
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, ModelError
-from edgecnn.parity.disk_arrays import Spool
+from edgecnn.parity.disk_arrays import DiskArrays
 from edgecnn.parity.rounding import STANDS_FOR
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.training.tasks import Classes, task_of
 from edgecnn.types import Array
 
 Reference = Callable[[Sequence[Array]], Sequence[Array]]
 MOST = 256
-"""Samples in one request, at most."""
+"""Largest number of samples in one request."""
 BYTES = 2**20 - 2**12
-"""Of one request's inputs: with its header it fits a pipe, and so lies ready before it is asked for."""
+"""Largest size of one request's inputs. With its header it fits a pipe, so that it can be sent ahead."""
 _RECENT = 4
-"""Batches that are kept, for artifacts that run side by side."""
+"""Number of batches that are kept for artifacts that run in parallel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples and what is known of them.
+    """One batch of samples with reference outputs and labels.
 
     Attributes:
-        start: Place of the first.
+        start: Index of the first sample.
         inputs: One array per input, (samples, ...).
-        expected: What the float reference says, one array per output.
-        labels: The true classes, if known.
-        own: What the reference of the artifact's own precision says, if there is one: integers, or floats for fp16.
+        expected: Outputs of the float reference, one array per output.
+        labels: True classes, if known.
+        own: Outputs of the reference of the artifact's own precision, if there is one: integers, or floats for fp16.
     """
 
     start: int
@@ -50,17 +50,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """Samples with what the references say to them.
+class SampleSet:
+    """Samples together with the outputs of the references.
 
     Attributes:
-        name: What the samples are, for people.
-        reference: What they are compared with.
-        total: How many.
-        on_data: Whether they are those of a data set.
-        batches: Makes them, for a precision and a rule of rounding.
-        digest: Of the samples; whole once all have been asked for.
-        scores: Makes what scores the first output, where the data says what is where.
+        name: The origin of the samples, for the report.
+        reference: Name of the reference.
+        total: Number of samples.
+        on_data: Whether the samples come from a data set.
+        batches: Yields the batches for a precision and a rounding rule.
+        digest: SHA-256 of the samples; complete once all batches have been read.
+        scores: Creates the scorer of the first output, if the data has objects or masks.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Trial:
 
 
 def batch_size(bundle: Bundle) -> int:
-    """Samples in one request: so many that messages do not matter, in little memory; 1 where the model fixes that.
+    """Samples in one request: enough to make the cost of messages negligible, in little memory; 1 for a fixed batch.
 
-    Always the same for the same model, since float sums may differ in the last bit from batch to batch.
+    It depends only on the model, because float sums may differ in the last bit between batch sizes.
     """
     if not bundle.manifest.batch_resizable:
         return 1
@@ -83,12 +83,12 @@ def batch_size(bundle: Bundle) -> int:
     return max(1, min(MOST, BYTES // max(sample, 1)))
 
 
-def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
-    """The bundle's own golden inputs, with what the torch model and the integer reference said to them at export.
+def golden_sample_set(bundle: Bundle, reference: Reference | None = None) -> SampleSet:
+    """The bundle's golden inputs, with the outputs of the torch model and of the integer reference at export.
 
     Args:
         bundle: The bundle.
-        reference: Asked instead of what the torch model said at export.
+        reference: Computes the float outputs; by default they are those of the torch model at export.
     """
     golden = bundle.golden()
     inputs = [golden.inputs[i.name] for i in bundle.manifest.inputs]
@@ -108,7 +108,7 @@ def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
                 own=None if own is None else [own[n][part] for n in names],
             )
 
-    return Trial(
+    return SampleSet(
         name=f"{golden.samples} golden inputs",
         reference="torch",
         total=golden.samples,
@@ -119,7 +119,7 @@ def golden_trial(bundle: Bundle, reference: Reference | None = None) -> Trial:
 
 
 def golden_by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str, Array] | None:
-    """The golden outputs of a precision by a rule of rounding, or by the rule that stands for it."""
+    """The golden outputs of a precision under a rounding rule, or under an equivalent rule."""
     while rounding in STANDS_FOR:
         if (own := golden.outputs.get(f"{precision}-{rounding}")) is not None:
             return own
@@ -128,21 +128,23 @@ def golden_by_rule(golden: Golden, precision: str, rounding: str) -> Mapping[str
 
 
 def _digest(arrays: Sequence[Array]) -> str:
-    """Of the samples alone, and not of what the model says to them, whose last bits differ between machines."""
+    """SHA-256 of the samples, without the outputs, whose last bits differ between machines."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
-def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None) -> Trial:
-    """Arrays in memory, one per input.
+def array_sample_set(
+    bundle: Bundle, inputs: Sequence[Array], reference: Reference, labels: Array | None = None
+) -> SampleSet:
+    """A sample set of arrays in memory, one per input.
 
     Args:
         bundle: The bundle.
-        inputs: Each (samples, ...), as the model takes them.
-        reference: Asked once, for all samples.
-        labels: The true classes, (samples,).
+        inputs: Arrays of shape (samples, ...), in the model's layout.
+        reference: Called once, with all samples.
+        labels: True classes, (samples,).
 
     Raises:
         DataError: if their shapes are not those of the model's inputs.
@@ -168,20 +170,20 @@ def array_trial(bundle: Bundle, inputs: Sequence[Array], reference: Reference, l
 
     digest = _digest(inputs)
     name = f"{total} sample{'s' * (total != 1)}"
-    return Trial(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
+    return SampleSet(name=name, reference="torch", total=total, on_data=True, batches=batches, digest=lambda: digest)
 
 
 @contextmanager
-def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[Trial]:
-    """A data set, streamed: the reference is asked once for each batch, and what it says waits in a temporary file.
+def data_sample_set(bundle: Bundle, data: Dataset, reference: Reference, name: str) -> Iterator[SampleSet]:
+    """A streamed data set. The reference runs once per batch, and its outputs are kept in a temporary file.
 
     Args:
         bundle: The bundle.
-        data: Images that fit its one input; see `check_fits`.
+        data: Images that fit the model's one input; see `check_fits`.
         reference: One array per input in, one per output out.
-        name: What that is.
+        name: Name of the reference.
     """
-    shared = _Shared(data, batch_size(bundle), reference)
+    shared = _SharedBatches(data, batch_size(bundle), reference)
     output = bundle.manifest.outputs[0].shape
 
     def scores() -> SceneScores | None:
@@ -189,7 +191,7 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
         return None if task is None or isinstance(task, Classes) else SceneScores(task, data)
 
     with closing(shared):
-        yield Trial(
+        yield SampleSet(
             name=data.name,
             reference=name,
             total=len(data),
@@ -201,10 +203,10 @@ def data_trial(bundle: Bundle, data: Dataset, reference: Reference, name: str) -
 
 
 def check_fits(bundle: Bundle, data: Dataset) -> None:
-    """Refuse a data set whose images are not the model's input.
+    """Refuse a data set whose images do not fit the model's input.
 
     Raises:
-        DataError: saying both shapes.
+        DataError: if the shapes differ; the error names both.
     """
     inputs = bundle.manifest.inputs
     if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != tuple(data.input_shape):
@@ -218,16 +220,16 @@ def check_fits(bundle: Bundle, data: Dataset) -> None:
 def _scene_task(data: Dataset, output_shape: Sequence[int]) -> Any:
     try:
         return task_of(data, output_shape)
-    except ModelError:  # a model for something else: it is still compared with its reference
+    except ModelError:  # the model predicts something else; it is still compared with its reference
         return None
 
 
-class _Shared:
-    """Batches of a data set, for artifacts that run side by side: each is made once while they keep pace."""
+class _SharedBatches:
+    """Batches of a data set for artifacts that run in parallel; each batch is loaded once while they keep pace."""
 
     def __init__(self, data: Dataset, size: int, reference: Reference) -> None:
         self._data, self._size, self._reference = data, size, reference
-        self._answers = Spool()
+        self._answers = DiskArrays()
         self._recent: OrderedDict[int, Batch] = OrderedDict()
         self._seen = 0
         self._hash = hashlib.sha256()
@@ -239,11 +241,11 @@ class _Shared:
             yield self._batch(start)
 
     def digest(self) -> str:
-        """Of all samples that were seen."""
+        """SHA-256 of all samples that were read."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """Give up the temporary files."""
+        """Close and thereby delete the temporary files."""
         self._answers.close()
 
     def _batch(self, start: int) -> Batch:
@@ -257,7 +259,7 @@ class _Shared:
     def _made(self, start: int) -> Batch:
         stop = min(start + self._size, len(self._data))
         images = self._data.batch(np.arange(start, stop))
-        if start == self._seen:  # whoever comes first is the first for every batch, for all go in order
+        if start == self._seen:  # all artifacts read in order, so the first reader is the first for every batch
             self._answers.append(self._reference([images]))
             self._hash.update(np.ascontiguousarray(images).data)
             self._seen = stop

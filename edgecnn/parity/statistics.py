@@ -1,4 +1,4 @@
-"""What samples can tell about shares, and about two answers to the same samples.
+"""Intervals and tests for shares, and for paired answers to the same samples.
 
 Sources: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Q. McNemar, "Note
 on the sampling error of the difference between correlated proportions or percentages", 1947; exact as in J. L. Fleiss,
@@ -19,13 +19,13 @@ import numpy as np
 from edgecnn.types import Array
 
 CONFIDENCE = 0.95
-"""Of intervals, and of each bound by itself where one bound decides."""
+"""Confidence of intervals, and of each bound on its own where one bound decides."""
 POWER = 0.8
-"""The chance of a decision that a number of samples is recommended for."""
+"""Power: the probability of a decision with the recommended number of samples."""
 REPLICATES = 1000
-"""Of the bootstrap: the ends of an interval are then within a twentieth of its width."""
+"""Bootstrap replicates; with so many, the ends of an interval are accurate to a twentieth of its width."""
 _MOST = 10**7
-"""Samples beyond which no number is recommended: the limit is too near."""
+"""Largest number of samples that is recommended; beyond it the estimate is too close to the limit."""
 _CHUNK = 1024
 
 NORMAL = NormalDist()
@@ -33,12 +33,12 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value, and between which bounds it lies.
+    """An estimate with its bounds.
 
     Attributes:
         value: The estimate.
         low: Lower bound, which holds with `CONFIDENCE`.
-        high: Upper bound, which does too.
+        high: Upper bound, which holds with `CONFIDENCE`.
     """
 
     value: float
@@ -50,9 +50,9 @@ def wilson(successes: int, samples: int, confidence: float = CONFIDENCE) -> tupl
     """Wilson's score interval for a share, without correction for continuity.
 
     Args:
-        successes: How many.
-        samples: Of how many, at least 1.
-        confidence: Of the interval as a whole.
+        successes: Number of successes.
+        samples: Number of samples, at least 1.
+        confidence: Confidence of the interval as a whole.
     """
     z = NORMAL.inv_cdf((1 + confidence) / 2)
     share, spread = successes / samples, z * z / samples
@@ -64,7 +64,7 @@ def wilson(successes: int, samples: int, confidence: float = CONFIDENCE) -> tupl
 
 
 def binomial_tail(successes: int, trials: int) -> float:
-    """The chance of so many heads or more in so many throws of a fair coin, exactly."""
+    """The exact probability of at least so many heads in so many throws of a fair coin."""
     if successes <= 0:
         return 1.0
     if successes > trials:
@@ -78,20 +78,21 @@ def binomial_tail(successes: int, trials: int) -> float:
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """McNemar's exact test: the two-sided p that the two answers are right equally often.
+    """McNemar's exact test: the two-sided p-value under the hypothesis that both answers are right equally often.
 
     Args:
-        lost: Samples that only the first is right about.
-        gained: Samples that only the second is right about.
+        lost: Samples that only the first gets right.
+        gained: Samples that only the second gets right.
     """
     return min(1.0, 2 * binomial_tail(max(lost, gained), lost + gained))
 
 
 def score_statistic(lost: int, gained: int, samples: int, drop: float, *, less: float = 0.0) -> float:
-    """Tango's score statistic for a true loss of ``drop``: standard normal if it is that; above 0 if it is more.
+    """Tango's score statistic for a loss of ``drop``.
 
-    At ``drop`` 0 it is McNemar's. For unchanging rates it grows with the root of the number of samples. So many samples
-    ``less`` are counted as lost: a correction for continuity.
+    It is standard normal if the true loss equals ``drop``, and tends to be above 0 if it is larger. At ``drop`` 0 it
+    equals McNemar's statistic. For constant rates it grows with the square root of the number of samples. As a
+    continuity correction, ``less`` samples are subtracted from those lost.
     """
     a = 2 * samples
     b = -lost - gained + (2 * samples - lost + gained) * drop
@@ -107,17 +108,17 @@ def score_statistic(lost: int, gained: int, samples: int, drop: float, *, less: 
 def paired_drop(
     lost: int, gained: int, samples: int, confidence: float = CONFIDENCE, *, corrected: bool = True
 ) -> Estimate:
-    """How much the share of right answers falls from the first to the second, with Tango's score bounds.
+    """The drop of the share of right answers from the first to the second, with Tango's score bounds.
 
-    Few losses have a skewed distribution, and the bound on the side of 0 would hold less often than it says (simulated:
-    3 losses expected of 600 samples, 92.4 %): there the difference is counted half a sample smaller.
+    With few losses the distribution is skewed, and the bound on the side of 0 would hold less often than stated
+    (simulated: 92.4 % for 3 expected losses in 600 samples). For that bound the difference is reduced by half a sample.
 
     Args:
-        lost: Samples that only the first is right about.
-        gained: Samples that only the second is right about.
-        samples: All, at least 1.
-        confidence: Of each bound by itself.
-        corrected: Whether to do so; without it the bounds are Tango's own.
+        lost: Samples that only the first gets right.
+        gained: Samples that only the second gets right.
+        samples: Number of all samples, at least 1.
+        confidence: Confidence of each bound on its own.
+        corrected: Whether to apply this correction; without it the bounds are Tango's own.
     """
     z = NORMAL.inv_cdf(confidence)
     value = (lost - gained) / samples
@@ -128,22 +129,22 @@ def paired_drop(
 
 
 def share(successes: int, samples: int, confidence: float = CONFIDENCE) -> Estimate:
-    """A share with Wilson's bounds, each of which holds with ``confidence`` by itself."""
+    """A share with Wilson's bounds, each of which holds with ``confidence`` on its own."""
     low, high = wilson(successes, samples, 2 * confidence - 1)
     return Estimate(value=successes / samples, low=low, high=high)
 
 
 def samples_for(statistic: float, samples: int, confidence: float = CONFIDENCE) -> int | None:
-    """How many samples would decide on which side of a limit the truth lies, if the rates stay what they are.
+    """Number of samples that would decide on which side of a limit the true value lies, if the rates stay the same.
 
     Args:
-        statistic: The distance from the limit over its standard error, with the samples at hand.
-        samples: How many those are.
-        confidence: Of the decision.
+        statistic: Distance of the estimate from the limit over its standard error, with the present samples.
+        samples: Number of present samples.
+        confidence: Confidence of the decision.
 
     Returns:
-        The number for a decision with a chance of `POWER`; None where the value is so near the limit that no
-        reasonable number would do.
+        The number for which a decision has probability `POWER`; None if the estimate is so close to the limit that no
+        practical number would decide.
     """
     if statistic == 0 or not math.isfinite(statistic):
         return None
@@ -154,16 +155,16 @@ def samples_for(statistic: float, samples: int, confidence: float = CONFIDENCE) 
 def bootstrap_drop(
     reference: Array, output: Array, score: Callable[[Array], Array], confidence: float = CONFIDENCE
 ) -> tuple[Estimate, float]:
-    """How much a score falls, with bounds from resampling samples in pairs; the same numbers every time.
+    """The drop of a score, with bounds from a paired bootstrap over samples with a fixed seed.
 
     Args:
-        reference: What the score is made of, for each sample: (samples, counts).
-        output: The same of the second.
-        score: From sums over samples, (..., counts), to the score, (...).
-        confidence: Of each bound by itself.
+        reference: The reference's counts per sample, (samples, counts).
+        output: The output's counts per sample, (samples, counts).
+        score: Function from sums over samples, (..., counts), to the score, (...).
+        confidence: Confidence of each bound on its own.
 
     Returns:
-        The estimate, and its standard error.
+        The estimate and its standard error.
     """
     rng = np.random.default_rng(0)
     both = np.concatenate([reference, output], axis=1).astype(np.float64)
@@ -180,7 +181,7 @@ def bootstrap_drop(
 
 
 def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function crosses 0, or the end of the interval that is nearest to it."""
+    """The zero of a decreasing function by bisection, or the end of the interval that is nearest to it."""
     if function(low) <= 0:
         return low
     if function(high) >= 0:

@@ -1,4 +1,4 @@
-"""Where in the user's model the operators come from that a runtime does not offer."""
+"""Trace operators that a runtime does not support back to the user's model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from edgecnn.targets.runtimes.refusals import NotOfferedError, listed
 
 
 def with_origins(bundle: Bundle, error: TargetError) -> TargetError:
-    """A refusal of operators with the modules and source lines that the bundle's program has; other errors as they are.
+    """Add modules and source lines from the bundle's program to an error about unsupported operators.
+
+    Other errors are returned unchanged.
 
     Args:
         bundle: The bundle whose artifact was refused.
-        error: What the runtime said, as `edgecnn.targets.hosts.connection` tells it.
+        error: The error that `edgecnn.targets.hosts.connection` raised.
     """
     if not isinstance(error, NotOfferedError):
         return error
     try:
         program = bundle.program()
-    except EdgecnnError:  # the file's own names say where, too
+    except EdgecnnError:  # the names in the file identify the operators, too
         return error
     graphs = [program.graph, *([] if program.quantized is None else [program.quantized.graph])]
     origins = {node.name: node.origin for graph in graphs for node in graph.nodes}
@@ -31,7 +33,7 @@ def with_origins(bundle: Bundle, error: TargetError) -> TargetError:
 
 
 def _place(value: str, origins: Mapping[str, Origin]) -> str:
-    """A value of a file with module and line; what legalization adds to a node's name follows a dot."""
+    """A value's name with its module and source line. Legalization appends to a node's name after a dot."""
     parts = value.split(".")
     names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     origin = next((origins[name] for name in names if name in origins), Origin())

@@ -1,4 +1,4 @@
-"""What a check comes to: verdicts with all that was measured, what could not be judged, and the report of both."""
+"""The results of a check: verdicts with all measurements, what could not be judged, and the report of both."""
 
 from __future__ import annotations
 
@@ -7,76 +7,79 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgecnn.errors import EdgecnnError
-from edgecnn.parity.answers import WorstSample
-from edgecnn.parity.baseline_samples import Kept
+from edgecnn.parity.baseline_samples import BaselineSamples
+from edgecnn.parity.best_classes import WorstSample
 from edgecnn.targets.runtimes import OptionValue
 
 SCHEMA = 2
 WHEN_LOCATED = ("layer", "cause")
-"""What is told only where it is known."""
+"""Fields that are written only if they are known."""
 Outcome = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One output of one artifact on one runtime, over one set of samples.
+    """The verdict on one output of one artifact on one runtime, over one set of samples.
 
-    Shares go from 0 to 1. What is undefined for the output, or was not known, is None.
+    Shares range from 0 to 1. Values that are undefined or unknown are None.
 
     Attributes:
         artifact: The artifact's file name.
         precision: Its precision.
-        target: Where it ran, as `edgecnn.targets.names` spells it.
+        target: The target it ran on, in the notation of `edgecnn.targets.names`.
         runtime: The runtime's name.
-        runtime_version: And its version.
-        options: All options in force.
-        samples_from: What the samples are: the golden inputs, or a data set.
-        reference: What they are compared with.
+        runtime_version: The runtime's version.
+        options: All runtime options in force.
+        samples_from: The origin of the samples: the golden inputs, or a data set.
+        reference: The reference that outputs are compared with.
         output: The output's name.
-        samples: How many samples.
+        samples: Number of samples.
         max_abs_error: Largest absolute difference from the float reference.
         mean_abs_error: Mean absolute difference.
-        relative_error: The largest as a share of the reference's range.
+        relative_error: Largest absolute difference as a share of the reference's range.
         rmse: Root of the mean squared difference.
-        snr_db: Energy of the reference over that of the difference, in dB; None where there is no difference.
-        psnr_db: Square of the reference's range over the mean squared difference, in dB; None likewise.
+        snr_db: Energy of the reference over that of the difference, in dB; None if there is no difference.
+        psnr_db: Square of the reference's range over the mean squared difference, in dB; None without a difference.
         cosine: Cosine of the angle between output and reference.
         nan_count: Values of the output that are NaN.
         inf_count: Values of the output that are infinite.
         lsb_max: int8: largest difference from the integer reference, in steps of the output; None without one.
-        lsb_mean: The mean of that.
-        top1_agreement: Share of samples with the reference's best class; None where the output is no row of scores.
-        top5_agreement: Share of samples with the reference's best class among the five best; None up to five classes.
+        lsb_mean: int8: mean difference from the integer reference, in steps of the output; None without one.
+        top1_agreement: Share of samples with the reference's best class; None if the output is not a row of class
+            scores.
+        top5_agreement: Share of samples with the reference's best class among the five best; None for five classes or
+            fewer.
         accuracy: Share of samples with the right class; None without labels.
-        accuracy_low: Lower end of its 95 % interval (Wilson's).
-        accuracy_high: Upper end.
-        reference_accuracy: The reference's accuracy.
+        accuracy_low: Lower end of the 95 % interval of the accuracy (Wilson's).
+        accuracy_high: Upper end of that interval.
+        reference_accuracy: Accuracy of the reference.
         lost: Samples that the reference gets right and the artifact does not.
         gained: Samples that the artifact gets right and the reference does not.
-        mcnemar_p: The exact two-sided p that both are right equally often, from those two.
-        score_name: ``F1`` of centres or ``mIoU`` where the data says what is where in an image; else empty.
-        score: The artifact's.
-        reference_score: The reference's.
-        drop: What is lost of accuracy, or of the score.
-        drop_low: Lower bound of the loss, which holds with 95 %.
-        drop_high: Upper bound, which does too.
-        confusion: With labels: true class, artifact's class, and samples of that kind; without zeros.
-        worst_samples: At most five: those with another best class that the artifact prefers most, else those with the
+        mcnemar_p: Exact two-sided p-value of McNemar's test on ``lost`` and ``gained``.
+        score_name: ``F1`` of centres or ``mIoU`` if the data has objects or masks; else empty.
+        score: Score of the artifact.
+        reference_score: Score of the reference.
+        drop: Loss of accuracy, or of the score.
+        drop_low: Lower bound of the loss, with 95 % confidence.
+        drop_high: Upper bound of the loss, with 95 % confidence.
+        confusion: With labels: non-zero cells of the confusion matrix as true class, artifact's class, samples.
+        worst_samples: At most five samples: those with another best class and the largest margin, else those with the
             largest errors.
-        float_layers: Layers of an int8 artifact that its recipe left in float; all others are integers.
-        metric: What the verdict rests on: a name in `edgecnn.parity.limits.METRICS`, or ``finite``.
-        value: Its value.
-        value_low: Its lower bound, where it is an estimate from samples.
-        value_high: Its upper bound.
+        float_layers: Layers of an int8 artifact that its recipe left in float; all other layers compute in integers.
+        metric: The metric that decides the verdict: a name in `edgecnn.parity.limits.METRICS`, or ``finite``.
+        value: Value of that metric.
+        value_low: Lower bound of the value, if it is an estimate from samples.
+        value_high: Upper bound of the value, if it is an estimate from samples.
         limit: The largest value that passes; for ``snr_db``, ``psnr_db`` and ``cosine`` the smallest.
-        limits: All limits that it was held to, by metric.
+        limits: All limits that were applied, by metric.
         outcome: ``passed``, ``failed``, or ``undecided``: the samples are too few to tell.
-        passed: What counts: for ``undecided`` as ``--undecided`` says.
-        samples_needed: For ``undecided``: about so many samples would decide; None where no reasonable number would.
-        reason: Why it failed or is undecided; empty where it passed.
+        passed: Whether the verdict counts as passed; for ``undecided``, ``--undecided`` decides.
+        samples_needed: For ``undecided``: the approximate number of samples that would decide; None if no practical
+            number would.
+        reason: Why the verdict failed or is undecided; empty if it passed.
         worse: Metrics that are worse than in the baseline, by more than their noise.
-        layer: The first layer that breaks its rule, where that was looked for and found; else empty.
-        cause: The likely cause, in words, where one was recognised; else empty.
+        layer: The first layer that breaks its rule, if it was located; else empty.
+        cause: The likely cause, in words, if one was recognised; else empty.
     """
 
     artifact: str
@@ -133,20 +136,20 @@ class Verdict:
     cause: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values; ``layer`` and ``cause`` are there only where they are known."""
+        """Convert to plain values. ``layer`` and ``cause`` are left out if unknown."""
         return {key: value for key, value in asdict(self).items() if value or key not in WHEN_LOCATED}
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes it the same verdict in another run: artifact, target, samples and output."""
+        """Identifies the verdict across runs: artifact, target, samples and output."""
         return self.artifact, self.target, self.samples_from, self.output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unjudged:
-    """What could not be judged: an artifact on a target, or without an artifact's name all of a target; and why.
+    """Something that could not be judged, and why: an artifact on a target, or a whole target if ``artifact`` is empty.
 
-    Without a target it is a demand that nothing was measured for: a limit, or an entry of a baseline.
+    If ``target`` is empty, it is a limit or an entry of a baseline that matches no artifact.
     """
 
     target: str
@@ -154,17 +157,17 @@ class Unjudged:
     error: EdgecnnError
 
     def as_json(self) -> dict[str, str]:
-        """The same in texts."""
+        """Convert to plain texts."""
         e = self.error
         words = {"message": e.message, "where": e.where, "why": e.why, "try": e.hint}
         return {"target": self.target, "artifact": self.artifact, **words}
 
 
 class Located(Protocol):
-    """Where an artifact goes wrong: `edgecnn.locate.location.Location`."""
+    """The location of an error in an artifact; implemented by `edgecnn.locate.location.Location`."""
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Convert to plain values for ``--json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,35 +175,37 @@ class CheckReport:
     """All verdicts of a check, in the order of artifacts, targets and outputs.
 
     Attributes:
-        verdicts: On what could be asked.
-        unjudged: What could not: a host is not reached, a runtime crashes, a limit has nothing to be held to.
-        notes: What was passed over, and why.
-        kept: What each sample was answered, by `Verdict.key`: for baselines.
-        locations: Where failures come from, where that was looked for.
-        idle: Limits, by precision and metric, that stand for other checks too and that nothing here was held to.
+        verdicts: The verdicts.
+        unjudged: What could not be judged: a host is unreachable, a runtime crashes, a limit matches no artifact.
+        notes: What was skipped, and why.
+        baseline_samples: Answers to each sample, by `Verdict.key`, for baselines.
+        locations: The origins of failures, if they were located.
+        idle: Limits, by precision and metric, that are shared with other checks and match no artifact in this one.
     """
 
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Unjudged, ...] = ()
     notes: tuple[str, ...] = ()
-    kept: Mapping[tuple[str, str, str, str], Kept] = field(default_factory=dict, repr=False, compare=False)
+    baseline_samples: Mapping[tuple[str, str, str, str], BaselineSamples] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     locations: tuple[Located, ...] = ()
     idle: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether there are verdicts, all of them pass, and all could be judged."""
+        """Whether there are verdicts, all of them passed, and everything could be judged."""
         return bool(self.verdicts) and not self.unjudged and all(v.passed for v in self.verdicts)
 
     @property
     def exit_code(self) -> int:
-        """0 where it passed, 1 where an artifact is wrong, 2 where none is but something could not be judged."""
+        """0 if the check passed, 1 if an artifact is wrong, 2 if none is wrong but something could not be judged."""
         if any(not v.passed for v in self.verdicts):
             return 1
         return 0 if self.passed else 2
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``: schema, overall verdict, verdicts, what could not be judged, notes."""
+        """Convert to plain values for ``--json``."""
         return {
             "schema": SCHEMA,
             "passed": self.passed,

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
-from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, Change, compare_records
+from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, ResultChange, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
 from edgecnn.project.project import ModelPlan
@@ -69,10 +69,10 @@ def measure(
 
 def _bench(plan: ModelPlan, bundle: Bundle, progress: Callable[[str, int, int], None] | None) -> BenchReport:
     from edgecnn.bench.run import bench_bundle
-    from edgecnn.bench.warmup import Limits
+    from edgecnn.bench.warmup import BenchSettings
 
-    options, usual = plan.gates.options, Limits()
-    limits = Limits(
+    options, usual = plan.gates.options, BenchSettings()
+    limits = BenchSettings(
         processes=options.processes or usual.processes,
         seconds=options.time or usual.seconds,
         warmup=options.warmup or usual.warmup,
@@ -189,7 +189,7 @@ def _compared(plan: ModelPlan, record: Record, notes: list[str], *, save: bool) 
     return [_change(plan, change, results[change.label]) for change in comparison.changes]
 
 
-def _change(plan: ModelPlan, change: Change, result: Result) -> Outcome:
+def _change(plan: ModelPlan, change: ResultChange, result: Result) -> Outcome:
     least = change.ratio if change.low is None else change.low
     slower = f"{change.what} is {change.ratio:.3f} times the baseline's, at least {least:.3f}; limit {change.limit:g}"
     return _outcome(

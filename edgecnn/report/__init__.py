@@ -1,1 +1,1 @@
-"""What came of a check or a whole project, in the forms that people and CI read."""
+"""Reports on the outcomes of a check or a project, for people and for CI."""

@@ -1,4 +1,4 @@
-"""How errors grow along a network, as a picture: a row for each value, a line for each artifact on a target."""
+"""Plot of the error growth along a network, with a row for each value and a line for each artifact on a target."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.report.svg import SERIES, Canvas, shortened, text_width
 
 TITLE = "Drift along the network"
-_SUBTITLE = "the largest error of each value while the whole runs, against the golden executor, in running order"
+_SUBTITLE = "the largest error of each value in an end-to-end run, against the golden executor, in execution order"
 _ROW, _PLOT, _EDGE, _TOP = 19.0, 460.0, 20.0, 62.0
 _ZERO, _END = 56.0, 64.0
-"""Widths left of and right of the logarithmic part: there are errors of 0, and values that are no numbers."""
+"""Widths left and right of the logarithmic axis, for errors of 0 and for NaN and infinite errors."""
 _LABEL = 40
-"""Letters of a module's path at most."""
+"""Largest number of characters of a module's path."""
 _BOLD = 1.08
-"""How much wider a bold text is."""
+"""Width of bold text relative to regular text."""
 _BREAKS = "first to break its rule"
 _UNITS: Mapping[str, tuple[str, str, float, float]] = {
     "LSB": ("Integers", "largest difference in LSB, logarithmic", 1.0, 1e2),
     "range": ("Floats", "largest error as a share of the value's range, logarithmic", 1e-8, 1e-4),
 }
-"""By unit: what a panel is called, what its axis says, and where the axis begins and ends at least."""
+"""For each unit: title of the panel, label of its axis, and the smallest range of the axis."""
 _DASHES = ("", "6 3", "2 2")
 
 
@@ -51,14 +51,14 @@ class _Series:
 
 
 def drift_plot(locations: Sequence[Location], *, because: str = "") -> str:
-    """The picture as SVG; the same locations give the same bytes.
+    """Draw the plot as SVG. The same locations give the same bytes.
 
-    Integers and floats have a panel each, since their errors have other units. Errors are on a logarithmic axis, with
-    a place of their own for 0. The first operator of each line that breaks its rule is circled, and its row marked.
+    Integers and floats have separate panels, because their errors have different units. The axis is logarithmic, with a
+    separate position for 0. In each line the first operator that breaks its rule is circled, and its row is marked.
 
     Args:
-        locations: What was located, of one bundle.
-        because: Why there is nothing to draw, where there is nothing.
+        locations: The locations of one bundle.
+        because: The reason shown if there is nothing to draw.
     """
     drawn = [_Series(i, found) for i, found in enumerate(x for x in locations if x.lines)]
     canvas = Canvas()
@@ -67,7 +67,7 @@ def drift_plot(locations: Sequence[Location], *, because: str = "") -> str:
     panels = [_Panel(unit, [s for s in drawn if _unit(s.location) == unit]) for unit in _UNITS]
     panels = [panel for panel in panels if panel.series]
     if not panels:
-        text = because or "nothing was located: no artifact's values could be given out"
+        text = because or "nothing was located: no artifact could output its intermediate values"
         canvas.text((_EDGE, 84), text)
         return canvas.document(max(640.0, 2 * _EDGE + text_width(text)), 110.0, TITLE, text)
     for panel in panels:
@@ -80,7 +80,7 @@ def drift_plot(locations: Sequence[Location], *, because: str = "") -> str:
 
 
 def _unit(location: Location) -> str:
-    """An artifact of integers may have floats in it, at its ends: what most of its values are counts."""
+    """The unit of most values: an integer artifact may have float inputs and outputs."""
     units = [line.drift.unit for line in location.lines]
     return max(_UNITS, key=units.count)
 
@@ -92,7 +92,7 @@ def _said(series: _Series) -> str:
 
 
 class _Panel:
-    """All lines of one unit, over the values that any of them has."""
+    """All lines of one unit, with a row for each value of any line."""
 
     def __init__(self, unit: str, series: Sequence[_Series]) -> None:
         self.unit, self.series = unit, series
@@ -108,19 +108,19 @@ class _Panel:
 
     @property
     def width(self) -> float:
-        """Of all of it."""
+        """Width of the panel, with legend and marks."""
         marked = max((12 * len(them) + text_width(_BREAKS) for them in self._marked().values()), default=0.0)
         legend = max(text_width(self._legend(s)) + 42 for s in self.series) + 2 * _EDGE
         return max(self.left + _PLOT + 20 + marked + _EDGE, legend)
 
     def align(self, panels: Sequence[_Panel]) -> None:
-        """Begin where the widest labels of all panels end."""
+        """Align the columns with the widest labels of all panels."""
         operators = max(panel.left - panel.column for panel in panels)
         self.column = max(panel.column for panel in panels)
         self.left = self.column + operators
 
     def draw(self, canvas: Canvas, top: float) -> float:
-        """Draw it; gives where it ends."""
+        """Draw the panel; returns the y coordinate of its lower end."""
         canvas.text((_EDGE, top + 16), _UNITS[self.unit][0], bold=True, size=14)
         for i, series in enumerate(self.series):
             y = top + 38 + 18 * i
@@ -137,12 +137,12 @@ class _Panel:
     def _legend(self, series: _Series) -> str:
         first = series.first
         if first is None:
-            return f"{series.name}: every operator keeps its rule"
+            return f"{series.name}: no operator breaks its rule"
         amount = _amount(first.alone.largest, first.alone.unit)
-        return f"{series.name}: {first.module} ({first.operator}) breaks its rule first, by {amount} alone"
+        return f"{series.name}: {first.module} ({first.operator}) breaks its rule first, by {amount} in isolation"
 
     def _frame(self, canvas: Canvas, begin: float, end: float) -> None:
-        """Rows with their labels, the grid, the axis."""
+        """Draw rows with labels, grid and axis."""
         marked = self._marked()
         right = self.left + _PLOT
         for i, value in enumerate(self._values):
@@ -166,7 +166,11 @@ class _Panel:
             x = self._x(REAL_LIMIT)
             canvas.line((x, begin - 4), (x, end), "warn", dash="5 4")
             canvas.text(
-                (x, begin - 7), f"limit of one operator alone: {REAL_LIMIT:.0e}", "warn", anchor="middle", size=11
+                (x, begin - 7),
+                f"limit of one operator in isolation: {REAL_LIMIT:.0e}",
+                "warn",
+                anchor="middle",
+                size=11,
             )
         canvas.line((self.left, end), (right, end), "axis")
         canvas.text((self.left + _PLOT / 2, end + 34), _UNITS[self.unit][1], "dim", anchor="middle")
@@ -181,13 +185,13 @@ class _Panel:
         ]
         canvas.path([at for _, at in places], series.colour, dash=series.dash)
         for line, at in places:
-            title = f"{line.value} ({line.operator}), {series.name}: {line.drift}; alone {line.alone}"
+            title = f"{line.value} ({line.operator}), {series.name}: {line.drift}; in isolation {line.alone}"
             canvas.mark(series.number, at, series.colour, title=title)
             if line is first:
                 canvas.ring(at, "warn", size=7.5)
 
     def _marked(self) -> dict[str, list[_Series]]:
-        """The rows where lines first break their rule, with these lines."""
+        """For each row at which a line first breaks its rule, these lines."""
         found: dict[str, list[_Series]] = {}
         for series in self.series:
             if series.first is not None and series.first.value in self._lines[series.number]:
@@ -209,7 +213,7 @@ def _of_unit(location: Location, unit: str) -> list[Line]:
 
 
 def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
-    """All values in an order that keeps each of the orders, where they agree."""
+    """Merge the orders into one, which keeps each of them where they agree."""
     merged: list[str] = []
     for order in sorted(orders, key=len, reverse=True):
         place = 0
@@ -223,7 +227,7 @@ def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _labels(values: Sequence[str], lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Module and operator of each value; the value's own name where its module gives several by such an operator."""
+    """Module and operator of each value, or the value's name if its module has several values of that operator."""
     known = {line.value: line for line in reversed(lines)}
     pairs = [(known[v].module, known[v].operator) for v in values]
     return [(v if pairs.count(p) > 1 else p[0], p[1]) for v, p in zip(values, pairs, strict=True)]

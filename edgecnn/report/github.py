@@ -1,6 +1,6 @@
-"""What GitHub Actions shows beside a job: annotations, and the job's summary.
+"""Output for GitHub Actions: annotations and the job summary.
 
-https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands says how both are written.
+Formats: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from edgecnn.errors import UsageError
 from edgecnn.report.outcome import Outcome
 
 MOST_ANNOTATIONS = 10
-"""Errors that GitHub shows of one step."""
+"""Number of errors that GitHub shows for one step."""
 MOST_LETTERS = 4096
-"""Of one annotation's message: the runner cuts off the rest (``_maxIssueMessageLength`` in actions/runner)."""
+"""Longest message of an annotation; the runner truncates longer ones (``_maxIssueMessageLength`` in actions/runner)."""
 MOST_BYTES = 1 << 20
-"""Of the summary of one step; GitHub drops one that is longer."""
+"""Largest summary of one step; GitHub drops larger ones."""
 _CLOSED, _REST = b"\n\n</details>", b"\n\nThe rest does not fit GitHub's summary.\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A line of a file of the repository, which an annotation is shown at."""
+class SourceLine:
+    """A line of a file in the repository, at which an annotation is shown."""
 
     file: str
     line: int | None = None
 
 
-def annotate(outcomes: Sequence[Outcome], places: Mapping[str, Place] | None = None) -> list[str]:
-    """A line ``::error title=...::message`` for each thing that is wrong, at most as many as GitHub shows.
+def annotate(outcomes: Sequence[Outcome], places: Mapping[str, SourceLine] | None = None) -> list[str]:
+    """Format a line ``::error title=...::message`` for each failure, at most as many as GitHub shows.
 
     Args:
-        outcomes: What came of everything.
-        places: Where each model is spoken of, by its name.
+        outcomes: All outcomes.
+        places: The line that defines each model, by the model's name.
     """
     bad = [o for o in outcomes if o.bad]
     shown = bad if len(bad) <= MOST_ANNOTATIONS else bad[: MOST_ANNOTATIONS - 1]
@@ -45,7 +45,7 @@ def annotate(outcomes: Sequence[Outcome], places: Mapping[str, Place] | None = N
     return lines
 
 
-def _annotation(outcome: Outcome, place: Place | None) -> str:
+def _annotation(outcome: Outcome, place: SourceLine | None) -> str:
     failed = "failed" if outcome.status == "failed" else "could not be judged"
     properties = {"title": f"edgecnn {outcome.step}: {outcome.place} {failed}"}
     if place is not None:
@@ -69,9 +69,9 @@ def _property(text: str) -> str:
 
 
 def add_summary(file: Path, text: str) -> None:
-    """Add a text to the job's summary, as GitHub wants it: others may have written there before, in the same step too.
+    """Append a text to the job summary, to which other commands of the same step may have written before.
 
-    All of a step's summary is dropped where it is too long together, so only what fits beside the rest is added.
+    GitHub drops the whole summary of a step if it is too large, so only as much as fits is appended.
 
     Raises:
         UsageError: The file cannot be written.
@@ -89,7 +89,7 @@ def add_summary(file: Path, text: str) -> None:
 
 
 def _cut(data: bytes, room: int) -> bytes:
-    """The first lines, and the word that there are more, outside of what readers must unfold; nothing if that is it."""
+    """The first lines that fit, and a note that more follows, outside any folded section; empty if no line fits."""
     kept = data[: max(room - len(_CLOSED) - len(_REST), 0)].rpartition(b"\n")[0]
     end = (_CLOSED if kept.count(b"<details>") > kept.count(b"</details>") else b"") + _REST
     return kept + end if kept else b""

@@ -1,4 +1,4 @@
-"""Outcomes as JUnit XML, which CI systems show test by test."""
+"""Outcomes as JUnit XML, which CI systems display as tests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TAGS: dict[Status, str] = {"failed": "failure", "error": "error", "skipped": "s
 
 
 def junit(outcomes: Sequence[Outcome], name: str) -> str:
-    """A document: a suite for each step of each model, a case for each outcome, in their order.
+    """Format outcomes as JUnit XML: a suite for each step of each model, and a case for each outcome, in order.
 
-    There are no times in it, so that the same outcomes give the same bytes.
+    It contains no times, so that the same outcomes give the same bytes.
 
     Args:
-        outcomes: What came of everything.
-        name: Of the whole.
+        outcomes: All outcomes.
+        name: Name of the whole report.
     """
     root = ET.Element("testsuites", {"name": xml_text(name), **_counts(outcomes)})
     for (model, step), group in groupby(outcomes, key=lambda o: (o.model, o.step)):

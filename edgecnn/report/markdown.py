@@ -14,12 +14,12 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 
 def markdown(outcomes: Sequence[Outcome], title: str, notes: Sequence[str] = ()) -> str:
-    """A page: what it comes to, what is wrong with layer and cause, and a table of everything.
+    """Format outcomes as a page: the result, each failure with layer and cause, and a table of all outcomes.
 
     Args:
-        outcomes: What came of everything.
-        title: Of the whole.
-        notes: What else is to be said.
+        outcomes: All outcomes.
+        title: Title of the page.
+        notes: Further notes for the reader.
     """
     bad = [o for o in outcomes if o.bad]
     lines = [f"## {escaped(title)}: {escaped(summary(outcomes))}", ""]
@@ -35,7 +35,7 @@ def markdown(outcomes: Sequence[Outcome], title: str, notes: Sequence[str] = ())
 
 
 def escaped(text: str) -> str:
-    """A text that Markdown takes for nothing but text, on one line."""
+    """Escape a text so that Markdown shows it literally, on one line."""
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 

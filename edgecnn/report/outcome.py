@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what came of it: the form that all reports are made from."""
+"""The outcome of one check or measurement: the data that all reports are made from."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.parity.verdict import WHEN_LOCATED, CheckReport, Verdict
 
 Status = Literal["passed", "failed", "error", "skipped"]
-"""``failed``: it was judged, and is wrong or costs too much. ``error``: it could not be judged."""
+"""``failed``: the result is wrong or over budget. ``error``: it could not be judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One thing that was looked at.
+    """The outcome of one check or measurement.
 
     Attributes:
         model: The model's name.
         step: ``export``, ``check``, ``bench``.
-        artifact: The artifact's file name; empty for all of them.
-        target: Where, as `edgecnn.targets.names` spells it; empty where that does not matter.
-        subject: What else tells it from others: samples and output, or an item of a budget.
-        metric: What it rests on; empty where nothing was measured.
-        value: The metric's value.
-        limit: The value that just passes.
-        status: What came of it.
-        message: Why, unless it passed.
-        layer: The first layer that is wrong, where that was looked for.
-        cause: The likely cause, where one was recognised.
-        size: Of the artifact, in bytes.
-        lines: More to say: where, why, what to try.
+        artifact: File name of the artifact; empty for all artifacts.
+        target: The target, in the notation of `edgecnn.targets.names`; empty if it does not matter.
+        subject: What distinguishes it from other outcomes: samples and output, or an item of a budget.
+        metric: The deciding metric; empty if nothing was measured.
+        value: Value of the metric.
+        limit: The largest (or smallest) value that passes.
+        status: The result.
+        message: The reason, unless it passed.
+        layer: The first wrong layer, if it was located.
+        cause: The likely cause, if one was recognised.
+        size: Size of the artifact in bytes.
+        lines: Further lines: where, why, what to try.
     """
 
     model: str
@@ -51,51 +51,51 @@ class Outcome:
     lines: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values; ``layer`` and ``cause`` are there only where they are known."""
+        """Convert to plain values. ``layer`` and ``cause`` are left out if unknown."""
         return {key: value for key, value in asdict(self).items() if value or key not in WHEN_LOCATED}
 
     @property
     def name(self) -> str:
-        """What it is, the same in every run."""
+        """A name that is the same in every run."""
         return ", ".join(part for part in (self.place, self.subject) if part)
 
     @property
     def place(self) -> str:
-        """What ran where."""
+        """The artifact (or model) and its target."""
         what = self.artifact or self.model
         return f"{what} on {self.target}" if self.target else what
 
     @property
     def what(self) -> str:
-        """What was looked at there, and what it rests on."""
+        """The subject and the deciding metric."""
         return ", ".join(dict.fromkeys(part for part in (self.subject, self.metric) if part))
 
     @property
     def details(self) -> tuple[str, ...]:
-        """Where it goes wrong, why, and how large the file is, a line each."""
+        """Layer, cause and file size, a line for each that is known, then the further lines."""
         found = (("layer", self.layer), ("cause", self.cause), ("file", sized(self.size)))
         return (*(f"{label}: {text}" for label, text in found if text), *self.lines)
 
     @property
     def bad(self) -> bool:
-        """Whether it stands in the way of success."""
+        """Whether the outcome is a failure or an error."""
         return self.status in ("failed", "error")
 
 
 def sized(size: int | None) -> str:
-    """A size in words; empty where it is not known."""
+    """Format a size in bytes; empty if unknown."""
     return "" if size is None else f"{size:,} bytes"
 
 
 def number(value: float | None) -> str:
-    """A measured value for people."""
+    """Format a measured value."""
     if value is None:
         return "-"
     return str(value) if not math.isfinite(value) else f"{value:.4g}"
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0 where all is good, 1 where something is wrong, 2 where nothing is but something could not be judged."""
+    """0 if all passed, 1 if something failed, 2 if nothing failed but something could not be judged."""
     if any(o.status == "failed" for o in outcomes):
         return 1
     good = any(o.status == "passed" for o in outcomes)
@@ -103,7 +103,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def totals(outcomes: Iterable[Outcome]) -> dict[Status, int]:
-    """How many there are of each kind."""
+    """Number of outcomes of each status."""
     found: dict[Status, int] = {"passed": 0, "failed": 0, "error": 0, "skipped": 0}
     for outcome in outcomes:
         found[outcome.status] += 1
@@ -111,10 +111,10 @@ def totals(outcomes: Iterable[Outcome]) -> dict[Status, int]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The same in one line: ``failed: 2 of 9 failed, 1 could not be judged``."""
+    """Summarize outcomes in one line: ``failed: 2 of 9 failed, 1 could not be judged``."""
     count = totals(outcomes)
     if not any(count.values()):
-        return "nothing was looked at"
+        return "nothing was checked"
     parts = [f"{count['failed']} of {len(outcomes)} failed"] if count["failed"] else []
     parts += [f"{count['error']} could not be judged"] if count["error"] else []
     parts += [f"{count['skipped']} not run"] if count["skipped"] else []
@@ -124,12 +124,12 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def check_outcomes(report: CheckReport, model: str, sizes: Mapping[str, int]) -> list[Outcome]:
-    """Of a check: one for each verdict, and for what could not be judged.
+    """The outcomes of a check: one for each verdict, and one for each item that could not be judged.
 
     Args:
-        report: The check's.
-        model: The model's name.
-        sizes: Of its artifacts in bytes.
+        report: The report of the check.
+        model: Name of the model.
+        sizes: Sizes of its artifacts in bytes, by file name.
     """
     found = [_verdict_outcome(v, model, sizes.get(v.artifact)) for v in report.verdicts]
     lost = [
@@ -160,7 +160,7 @@ def _verdict_outcome(v: Verdict, model: str, size: int | None) -> Outcome:
 def error_outcome(
     error: EdgecnnError, model: str, step: str, *, artifact: str = "", target: str = "", size: int | None = None
 ) -> Outcome:
-    """Of what could not be done."""
+    """The outcome of a step that raised an error."""
     lines = tuple(" ".join(line.split()) for line in error.lines())
     return Outcome(
         model=model,

@@ -1,6 +1,6 @@
-"""The JSON Schema of what ``check --json`` and ``ci --json`` write, made from the classes that they write.
+"""JSON Schemas of the output of ``check --json`` and ``ci --json``, generated from the classes that they write.
 
-``docs/generate.py`` publishes both; a test says when the files are out of date.
+``docs/generate.py`` writes both files; a test fails if they are out of date.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from edgecnn.parity.verdict import SCHEMA, WHEN_LOCATED, Verdict
 from edgecnn.report.outcome import Outcome
 
 CI_SCHEMA = 2
-"""Of ``ci --json``: it changes with that of the verdicts in it."""
+"""Schema number of ``ci --json``; it changes whenever that of the verdicts does."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _ERROR = {
-    "target": "where it should have run",
-    "artifact": "which file; empty for all of them",
+    "target": "the target it should have run on",
+    "artifact": "the file; empty for all files",
     "message": "what went wrong",
-    "where": "the place",
+    "where": "the file, layer or line it concerns",
     "why": "the cause, if known",
     "try": "what to try",
 }
-_SPOKEN = {"type": "array", "items": {"type": "string"}, "description": "what else the user should know"}
+_SPOKEN = {"type": "array", "items": {"type": "string"}, "description": "further notes for the user"}
 _NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}
-"""JSON has no NaN and no infinities; they are written as texts."""
+"""JSON has no NaN and no infinities; they are written as strings."""
 
 
 def check_schema() -> dict[str, Any]:
-    """Of ``edgecnn check --json``."""
+    """The JSON Schema of ``edgecnn check --json``."""
     verdict, defs = _object(Verdict)
     location, more = _object(Location)
     lists = {"verdicts": _list(verdict), "unjudged": _list(_error()), "locations": _list(location)}
@@ -40,7 +40,7 @@ def check_schema() -> dict[str, Any]:
 
 
 def ci_schema() -> dict[str, Any]:
-    """Of ``edgecnn ci --json``."""
+    """The JSON Schema of ``edgecnn ci --json``."""
     verdict, defs = _object(Verdict)
     outcome, more = _object(Outcome)
     model = {"type": "string", "description": "the model's name in edgecnn.toml"}
@@ -52,8 +52,8 @@ def ci_schema() -> dict[str, Any]:
 
 def _document(title: str, number: int, lists: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     properties = {
-        "schema": {"const": number, "description": "of this document; another number means another form"},
-        "passed": {"type": "boolean", "description": "whether all could be judged, and all is good"},
+        "schema": {"const": number, "description": "version of this format"},
+        "passed": {"type": "boolean", "description": "whether everything could be judged and passed"},
         **lists,
         "notes": _SPOKEN,
     }
@@ -71,7 +71,7 @@ def _error() -> dict[str, Any]:
 
 
 def _object(kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema of a dataclass as it is written, its attributes described by its docstring; and what it refers to."""
+    """The schema of a dataclass, with descriptions from its docstring, and the definitions that it refers to."""
     (whole,), defs = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     own = defs.pop(whole["$ref"].rpartition("/")[2])
     texts = _described(kind)
@@ -85,7 +85,7 @@ def _object(kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _written(value: Any) -> Any:
-    """The same without defaults, docstrings and class names, and with the texts that stand for NaN and infinities."""
+    """A schema without defaults, docstrings and class names, and with the strings for NaN and infinities."""
     if isinstance(value, list):
         return [_written(v) for v in value]
     if not isinstance(value, dict):
@@ -97,7 +97,7 @@ def _written(value: Any) -> Any:
 
 
 def _described(kind: type) -> dict[str, str]:
-    """What the section ``Attributes`` of a docstring says, by attribute."""
+    """The descriptions in the section ``Attributes`` of a class's docstring, by attribute."""
     section = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
     found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.MULTILINE)
     return {name: " ".join(text.split()).replace("``", "`") for name, text in found}

@@ -1,4 +1,4 @@
-"""A picture as SVG, written by hand: shapes in colours that suit light and dark pages, and always the same text."""
+"""A minimal SVG writer with colours for light and dark pages and reproducible output."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from edgecnn.report.xmltext import xml_text
 
 FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 SIZE = 12.0
-"""Of text, in pixels."""
+"""Font size in pixels."""
 WIDTH_OF_LETTER = 0.56
-"""An average letter's width as a share of its size: no font is at hand to measure."""
+"""Average width of a character relative to the font size, since no font is available to measure."""
 COLOURS = {
     "paper": ("#ffffff", "#15181c"),
     "ink": ("#1d2329", "#e4e8ec"),
@@ -27,9 +27,9 @@ COLOURS = {
     "series4": ("#8c6d00", "#e3c044"),
     "series5": ("#4a4fb5", "#a3a8ff"),
 }
-"""By name: on light paper, on dark paper."""
+"""Colours by name, each for light and for dark pages."""
 SERIES = 6
-"""Colours for lines."""
+"""Number of colours for lines."""
 Point = tuple[float, float]
 
 
@@ -40,31 +40,31 @@ class Canvas:
         self._parts: list[str] = []
 
     def rect(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """A filled rectangle."""
+        """Draw a filled rectangle."""
         self._parts.append(f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" {_fill(colour)}/>')
 
     def line(self, a: Point, b: Point, colour: str, *, width: float = 1.0, dash: str = "") -> None:
-        """A straight line."""
+        """Draw a straight line."""
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         ends = f'x1="{_n(a[0])}" y1="{_n(a[1])}" x2="{_n(b[0])}" y2="{_n(b[1])}"'
         self._parts.append(f'<line {ends} {_stroke(colour)} stroke-width="{_n(width)}"{dashed}/>')
 
     def path(self, points: Sequence[Point], colour: str, *, width: float = 1.6, dash: str = "") -> None:
-        """Points joined by lines."""
+        """Draw points joined by lines."""
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         text = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
         style = f'fill="none" stroke-width="{_n(width)}" stroke-linejoin="round"{dashed}'
         self._parts.append(f'<polyline points="{text}" {_stroke(colour)} {style}/>')
 
     def mark(self, shape: int, at: Point, colour: str, *, size: float = 3.4, title: str = "") -> None:
-        """One of four marks, so that lines can be told apart without colours.
+        """Draw one of four marks, which distinguish lines without colours.
 
         Args:
-            shape: Its number; shapes repeat.
-            at: The centre.
-            colour: By name.
-            size: Half its width.
-            title: What is shown where a reader points at it.
+            shape: Number of the shape, modulo 4.
+            at: Centre of the mark.
+            colour: Name of the colour.
+            size: Half the width of the mark.
+            title: Tooltip of the mark.
         """
         x, y = at
         inner = f"<title>{_escaped(title)}</title>" if title else ""
@@ -81,7 +81,7 @@ class Canvas:
         self._parts.append(f'<polygon points="{text}" {_fill(colour)}>{inner}</polygon>')
 
     def ring(self, at: Point, colour: str, *, size: float) -> None:
-        """An open circle around something."""
+        """Draw an open circle."""
         style = f'fill="none" {_stroke(colour)} stroke-width="1.8"'
         self._parts.append(f'<circle cx="{_n(at[0])}" cy="{_n(at[1])}" r="{_n(size)}" {style}/>')
 
@@ -95,13 +95,13 @@ class Canvas:
         size: float = SIZE,
         bold: bool = False,
     ) -> None:
-        """One line of text, its baseline at the point."""
+        """Draw one line of text with its baseline at the point."""
         weight = ' font-weight="600"' if bold else ""
         place = f'x="{_n(at[0])}" y="{_n(at[1])}" text-anchor="{anchor}" font-size="{_n(size)}"'
         self._parts.append(f"<text {place}{weight} {_fill(colour)}>{_escaped(text)}</text>")
 
     def document(self, width: float, height: float, title: str, description: str) -> str:
-        """The file: on its own paper, with a title and a description for those who cannot see it."""
+        """The SVG document, with a background, and a title and description for screen readers."""
         size = f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FONT}">'
         dark = "".join(f".f-{n}{{fill:{c}}}.s-{n}{{stroke:{c}}}" for n, (_, c) in COLOURS.items())
@@ -119,12 +119,12 @@ class Canvas:
 
 
 def text_width(text: str, size: float = SIZE) -> float:
-    """About how wide a text is."""
+    """Estimate the width of a text."""
     return len(text) * size * WIDTH_OF_LETTER
 
 
 def shortened(text: str, letters: int) -> str:
-    """A text of at most so many letters, its end kept: of a path the end tells more."""
+    """Truncate a text at its start to a number of characters; the end of a path is more specific."""
     return text if len(text) <= letters else "…" + text[1 - letters :]
 
 

@@ -1,4 +1,4 @@
-"""Texts that XML can hold."""
+"""Text that XML 1.0 can represent."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def xml_text(text: str) -> str:
-    """The text, its characters that XML 1.0 has no place for replaced."""
+    """Replace the characters that XML 1.0 forbids."""
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -38,7 +38,7 @@ def test_statistics_in_a_record_are_derived_anew():
         (lambda r: r["results"][0]["samples_ns"][0].append(5), "do not add up"),
         (lambda r: r["results"][0]["samples_ns"][0].__setitem__(0, -1), "negative time"),
         (lambda r: r["results"][0]["samples_ns"][0].__setitem__(0, 10**400), "cannot be read"),
-        (lambda r: r["results"][0].update(target="\x1b[2J"), "is no name"),
+        (lambda r: r["results"][0].update(target="\x1b[2J"), "is not a valid name"),
         (lambda r: r["results"][0]["processes"][0].update(khz=[]), "do not add up"),
     ],
 )

@@ -56,16 +56,16 @@ def test_a_host_that_is_not_reached_is_a_failure(bundle):
 
 
 def test_an_artifact_that_does_not_open_is_reported_and_the_others_are_measured(bundle, monkeypatch):
-    from edgecnn.bench.subject import Job
+    from edgecnn.bench.bench_job import BenchJob
 
-    original = Job.open
+    original = BenchJob.open
 
     def failing(self, **options):
         if self.artifact.precision == "int8":
             raise TargetError(f"{self.name}: no such operator")
         return original(self, **options)
 
-    monkeypatch.setattr(Job, "open", failing)
+    monkeypatch.setattr(BenchJob, "open", failing)
     found = bench_bundle(bundle, targets=["litert"], limits=QUICK)
     assert [(r.precision, r.error is None, len(r.processes)) for r in found.results] == [
         ("fp32", True, 2),

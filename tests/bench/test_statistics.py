@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from support.bench import FakeClock, FakeSubject, Machine
 
+from edgecnn.bench.percentiles import Interval, median_interval, paired_ratio, ratio, summarize
 from edgecnn.bench.quantiles import order_ranks, t_quantile
 from edgecnn.bench.sampling import measure
-from edgecnn.bench.statistics import Interval, median_interval, paired_ratio, ratio, summarize
 from edgecnn.bench.validity import (
     _THROTTLING as HINTS,
 )
@@ -22,10 +22,10 @@ from edgecnn.bench.validity import (
     check_warmup,
     two_modes,
 )
-from edgecnn.bench.warmup import Limits, is_precise, is_steady
+from edgecnn.bench.warmup import BenchSettings, is_precise, is_steady
 from edgecnn.targets.hosts.replies import THROTTLED
 
-SHORT = Limits(processes=5, seconds=1.0, warmup=0.2, samples=600, slice_seconds=0.005)
+SHORT = BenchSettings(processes=5, seconds=1.0, warmup=0.2, samples=600, slice_seconds=0.005)
 
 
 def run(machine, seed, limits=SHORT):
@@ -148,14 +148,14 @@ def test_warm_up_ends_when_the_newer_windows_are_like_the_older(windows, steady)
 
 
 def test_precision_needs_rounds_that_agree():
-    assert not is_precise([1.0] * 9, Limits())
-    assert is_precise([1.0] * 10, Limits())
-    assert not is_precise([1.0, 1.2] * 5, Limits())
+    assert not is_precise([1.0] * 9, BenchSettings())
+    assert is_precise([1.0] * 10, BenchSettings())
+    assert not is_precise([1.0, 1.2] * 5, BenchSettings())
 
 
 def test_sampling_stops_when_precise_and_goes_on_when_not():
-    quiet = run(Machine(between=0, slow=0, noise=0.001, spikes=0), 1, Limits(seconds=50, samples=10**6))
-    noisy = run(Machine(slow=0.2), 1, Limits(seconds=50, samples=10**6))
+    quiet = run(Machine(between=0, slow=0, noise=0.001, spikes=0), 1, BenchSettings(seconds=50, samples=10**6))
+    noisy = run(Machine(slow=0.2), 1, BenchSettings(seconds=50, samples=10**6))
     assert {len(process.rounds) for process in quiet.processes} == {10}
     assert min(len(process.rounds) for process in noisy.processes) > 20
 
@@ -174,7 +174,7 @@ def kinds(machine, seed=0, limits=None):
     return {found.kind for found in check_trace(rounds(run(machine, seed, limits or SHORT)))}
 
 
-LONG = Limits(processes=3, seconds=6, warmup=0.0, samples=4000, precision=0, slice_seconds=0.02)
+LONG = BenchSettings(processes=3, seconds=6, warmup=0.0, samples=4000, precision=0, slice_seconds=0.02)
 
 
 def test_quiet_traces_are_valid():

@@ -10,15 +10,15 @@ import torch
 from support.sshd import needs_sshd, sshd
 
 import edgecnn
-from edgecnn.bench.compare import compare_records
+from edgecnn.bench.regression import compare_records
 from edgecnn.bench.run import bench_bundle
 from edgecnn.bench.table import columns_for
-from edgecnn.bench.warmup import Limits
+from edgecnn.bench.warmup import BenchSettings
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import is_built
 from edgecnn.targets.target import Target
 
-QUICK = Limits(processes=2, seconds=0.1, warmup=0.05, samples=200)
+QUICK = BenchSettings(processes=2, seconds=0.1, warmup=0.05, samples=200)
 needs_pi4 = pytest.mark.skipif(not is_built(load_board("pi4")), reason="needs a board: edgecnn targets emulate pi4")
 
 

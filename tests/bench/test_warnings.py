@@ -48,7 +48,7 @@ def test_threads_that_do_not_help():
     [
         ({"before": Conditions(governor="ondemand")}, "governor is ondemand"),
         ({"before": Conditions(load=(3.0, 1.0, 1.0))}, "3.0 processes were running"),
-        ({"before": Conditions(memory_available=100 << 20, swap=1 << 30)}, "swap space"),
+        ({"before": Conditions(memory_available=100 << 20, swap=1 << 30)}, "the system may swap"),
     ],
 )
 def test_conditions_that_deserve_a_word(host, text):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.bundle_parts import contents, make_artifact, make_golden, make_input, make_output, make_program, parts
 
-from edgecnn.bundle import Source, load_bundle, write_bundle
+from edgecnn.bundle import ModelSource, load_bundle, write_bundle
 from edgecnn.errors import BundleError
 
 
@@ -56,7 +56,7 @@ def test_twice_gives_the_same_bytes(tmp_path, bundle):
         ({"outputs": [make_output(shape=(1, 11))]}, "golden fp32 outputs do not fit"),
         ({"versions": {"torch": "\n"}}, "control character"),
         ({"golden_origin": ""}, "golden.origin is empty"),
-        ({"source": Source(model="net", arguments={"a": object()})}, "cannot be written as JSON"),
+        ({"source": ModelSource(model="net", arguments={"a": object()})}, "cannot be written as JSON"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(tmp_path, changes, message):

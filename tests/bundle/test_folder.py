@@ -38,7 +38,7 @@ def test_folder_with_other_things_is_refused_unless_forced(tmp_path):
     (out / "thesis").mkdir(parents=True)
     for number in range(6):
         (out / f"file{number}").touch()
-    refuse(out, "(?s)holds something else.*file0, file1, file2, file3, file4 and 2 more", force=False)
+    refuse(out, "(?s)is not a bundle.*file0, file1, file2, file3, file4 and 2 more", force=False)
     write_bundle(out, **parts(), force=True)
     assert not (out / "thesis").exists()
 
@@ -54,7 +54,7 @@ def test_bundle_with_other_things_is_refused_unless_forced(bundle, kind):
         extra.mkdir()
     else:
         extra.symlink_to(bundle.artifacts[0].path)
-    refuse(bundle.directory, f"(?s)holds other things, too.*{extra.name}", force=False)
+    refuse(bundle.directory, f"(?s)also holds other files.*{extra.name}", force=False)
     write_bundle(bundle.directory, **parts(), force=True)
     assert load_bundle(bundle.directory).artifacts[0].read()
 
@@ -62,7 +62,7 @@ def test_bundle_with_other_things_is_refused_unless_forced(bundle, kind):
 @pytest.mark.parametrize("text", ["{}", '{"schema": 2}', "{"])
 def test_folder_with_an_unknown_manifest_is_refused_unless_forced(bundle, text):
     (bundle.directory / "manifest.json").write_text(text)
-    refuse(bundle.directory, "no bundle that this edgecnn knows", force=False)
+    refuse(bundle.directory, "a bundle that this edgecnn cannot read", force=False)
     write_bundle(bundle.directory, **parts(), force=True)
     load_bundle(bundle.directory)
 
@@ -129,9 +129,9 @@ def test_missing_parents_are_made(tmp_path):
     [
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            r"(?s)no room.*bytes are free, [\d,]+ are needed.*nothing was",
+            r"(?s)not enough disk space.*bytes are free, [\d,]+ are needed.*nothing was",
         ),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "(?s)no room.*quota"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "(?s)not enough disk space.*quota"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (OSError(errno.EROFS, "Read-only file system"), "no permission"),
         (OSError(errno.EBUSY, "Device or resource busy"), "mount point"),
@@ -207,7 +207,9 @@ def test_full_disk_for_real(tmp_path):
         before = contents(disk / "out")
         big = [make_artifact("net.fp32.onnx", "onnx", os.urandom(40_000))]
         for out in ("out", "a/new"):
-            with pytest.raises(BundleError, match=r"(?s)no room.*[\d,]+ bytes are free, 4\d,\d{3} are needed"):
+            with pytest.raises(
+                BundleError, match=r"(?s)not enough disk space.*[\d,]+ bytes are free, 4\d,\d{3} are needed"
+            ):
                 write_bundle(disk / out, **parts(artifacts=big))
         assert [path.name for path in disk.iterdir()] == ["out"]
         assert contents(disk / "out") == before

@@ -20,7 +20,7 @@ from edgecnn.errors import BundleError
 def test_what_was_replaced_and_cannot_be_removed_is_told(bundle, monkeypatch):
     monkeypatch.setattr("shutil.rmtree", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(
-        BundleError, match=r"(?s)is written and whole, but what it replaced may be left.*Permission"
+        BundleError, match=r"(?s)is complete, but the folder that it replaced may be left.*Permission"
     ) as caught:
         write_bundle(bundle.directory, **parts(name="other"))
     monkeypatch.undo()

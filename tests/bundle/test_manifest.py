@@ -10,8 +10,8 @@ from support.bundle_parts import AXES, damage, make_input, make_output, parts, w
 from edgecnn.bundle import (
     GoldenSpec,
     Manifest,
+    ModelSource,
     ProgramSpec,
-    Source,
     decode_manifest,
     encode_manifest,
     layout_name,
@@ -43,7 +43,7 @@ def test_layout_names():
         ({"shape": ()}, "rank 0"),
         ({"shape": (2, 1, 4, 6)}, "batch of 1"),
         ({"dtype": "object"}, "none of bool"),
-        ({"axes": AXES | {"onnx": (0, 1, 1, 3)}}, "permute not"),
+        ({"axes": AXES | {"onnx": (0, 1, 1, 3)}}, "are not a permutation for"),
         ({"axes": {"onnx": (0, 1, 2, 3)}}, "different formats"),
         ({"layouts": {"onnx": "NHWC", "tflite": "NHWC"}}, "its axes say 'NCHW'"),
         ({"preprocessing": Preprocessing(mean=(1.0, 2.0))}, "2 values for 1 channels"),
@@ -59,7 +59,7 @@ def test_input_that_cannot_be(changes, message):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_arguments_are_finite(value):
     with pytest.raises(BundleError, match="not finite"):
-        Source(model="net", arguments={"rate": value})
+        ModelSource(model="net", arguments={"rate": value})
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "..", ".", "a/b", "a\\b", "C:a", "C:\\a", "a\0b", "a\nb", ""])

@@ -178,7 +178,7 @@ def test_a_limit_for_all_models_is_held_to_by_one_of_them(ci) -> None:
     idle = ci(f"limits.fp16.rmse = 1\nlimits.accuracy_drop = 0.5\n{SMALL}", code=2)
     assert bad(idle) == [("", "", "error"), ("", "", "error")]
     messages = [o["message"] for o in idle.value["outcomes"] if o["status"] == "error"]
-    assert messages == [f"the limit {name} was held to nothing" for name in ("fp16:rmse", "accuracy_drop")]
+    assert messages == [f"the limit {name} matches no artifact" for name in ("fp16:rmse", "accuracy_drop")]
     assert {o["model"] for o in idle.value["outcomes"] if o["status"] == "error"} == {"edgecnn.toml"}
 
 

@@ -21,7 +21,8 @@ def test_limits() -> None:
     for text in ("max_abs_error", "nonsense=1", "max_abs_error=x", "max_abs_error=nan", "="):
         with pytest.raises(UsageError, match="METRIC=VALUE"):
             parse_limit(text)
-    for text, said in (("cosine=2", "more than all"), ("rmse=-1", "is no limit"), ("rmse=inf", "is no limit")):
+    invalid = "is not a valid limit"
+    for text, said in (("cosine=2", "is more than 1"), ("rmse=-1", invalid), ("rmse=inf", invalid)):
         with pytest.raises(UsageError, match=said):
             parse_limit(text)
 

@@ -35,7 +35,7 @@ def test_what_is_no_file_is_refused(tmp_path) -> None:
     for name, words in (
         ("x.tflite", "no TFLite file"),
         ("x.bin", "neither TFLite nor named .onnx"),
-        ("x.onnx", "no ONNX file"),
+        ("x.onnx", "not an ONNX file"),
         ("x.ort", "ONNX Runtime's own format"),
         ("missing.onnx", "cannot read missing.onnx"),
         ("", "is a folder"),

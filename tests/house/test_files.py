@@ -40,7 +40,7 @@ def test_what_cannot_be_put_in_place_leaves_nothing(tmp_path, monkeypatch) -> No
 
 def test_a_new_file_never_replaces_one(tmp_path) -> None:
     write_whole(tmp_path / "file", b"one", new=True)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_whole(tmp_path / "file", b"two", new=True)
     assert (tmp_path / "file").read_bytes() == b"one"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -245,7 +245,7 @@ def test_a_truncated_file(form: str, precision: str, bundle, agent, tmp_path: Pa
         check_bundle(load_bundle(folder), targets=[target])
     bad = planted(bundle, tmp_path / "bad", form, precision, lambda data: data[: len(data) // 2])
     if form == "onnx":  # is read before any runtime sees it
-        with pytest.raises(edgecnn.errors.BundleError, match="no ONNX file, or a damaged one"):
+        with pytest.raises(edgecnn.errors.BundleError, match="not an ONNX file, or it is damaged"):
             examined(bad, agent, form)
         return
     report = examined(bad, agent, form)

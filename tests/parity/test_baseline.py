@@ -10,7 +10,7 @@ from support.verdicts import judged, measured
 
 from edgecnn.errors import DataError, UsageError
 from edgecnn.parity.baseline import Baseline, against_baseline, baseline_of, load_baseline, save_baseline
-from edgecnn.parity.baseline_samples import Kept
+from edgecnn.parity.baseline_samples import BaselineSamples
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.verdict import CheckReport
 
@@ -18,8 +18,10 @@ from edgecnn.parity.verdict import CheckReport
 def report(found: Measured, precision: str = "int8", digest: str = "d") -> CheckReport:
     verdict = judged(found, precision)
     a = found.answers
-    kept = Kept(digest=digest, extent=found.difference.scale, got=a.got, expected=a.expected, labels=a.labels)
-    return CheckReport((verdict,), kept={verdict.key: kept})
+    kept = BaselineSamples(
+        digest=digest, extent=found.difference.scale, got=a.got, expected=a.expected, labels=a.labels
+    )
+    return CheckReport((verdict,), baseline_samples={verdict.key: kept})
 
 
 def noisy(scale: float) -> Measured:
@@ -74,11 +76,13 @@ def test_other_samples_cannot_be_judged_and_other_artifacts_are_noted() -> None:
     other = against_baseline(report(measured(100, 0), digest="e"), before)
     assert (other.exit_code, len(other.unjudged)) == (2, 1)
     assert "other samples" in other.unjudged[0].error.message
-    with pytest.raises(UsageError, match="nothing that was checked"):
+    with pytest.raises(UsageError, match="no entry for anything that was checked"):
         against_baseline(report(measured(100, 0), "fp16"), before)
     both = report(measured(100, 0))
     second = report(measured(100, 0), "fp16")
-    joined = CheckReport((*both.verdicts, *second.verdicts), kept={**both.kept, **second.kept})
+    joined = CheckReport(
+        (*both.verdicts, *second.verdicts), baseline_samples={**both.baseline_samples, **second.baseline_samples}
+    )
     assert any("not in the baseline" in n for n in against_baseline(joined, before).notes)
     assert any("not checked now" in n for n in against_baseline(both, baseline_of(joined)).notes)
 

@@ -9,7 +9,7 @@ import pytest
 
 import edgecnn
 from edgecnn.errors import TargetError
-from edgecnn.parity import jobs
+from edgecnn.parity import check_jobs as jobs
 from edgecnn.targets.target import Found, Target, TargetFailure, installed_targets
 
 pytestmark = pytest.mark.usefixtures("home")

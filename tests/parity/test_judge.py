@@ -54,7 +54,7 @@ def test_the_pairs_count_and_not_the_accuracies() -> None:
 def test_undecided_says_what_would_decide() -> None:
     verdict = judged(measured(360, 0), limits=Limits.parse(["accuracy_drop=0.001"], undecided="fail"))
     assert (verdict.outcome, verdict.passed) == ("undecided", False)
-    assert f"about {float(f'{verdict.samples_needed:.2g}'):,.0f} samples like these would" in verdict.reason
+    assert f"about {float(f'{verdict.samples_needed:.2g}'):,.0f} such samples would decide" in verdict.reason
     assert "--undecided fail" in verdict.reason
 
 

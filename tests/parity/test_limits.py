@@ -33,9 +33,9 @@ def test_limits_of_the_command_line_and_of_a_file() -> None:
         ("accuracy_drop", "is not METRIC=NUMBER"),
         ("accuracy_drop=two", "is not METRIC=NUMBER"),
         ("accuracy_drop=2", "a share"),
-        ("accuracy_drop=-0.1", "no limit"),
-        ("lsb_max=nan", "no limit"),
-        ("rmse=inf", "no limit"),
+        ("accuracy_drop=-0.1", "not a valid limit"),
+        ("lsb_max=nan", "not a valid limit"),
+        ("rmse=inf", "not a valid limit"),
     ],
 )
 def test_a_wrong_limit_is_refused(text: str, said: str) -> None:

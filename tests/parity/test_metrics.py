@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgecnn.parity.answers import Answers
+from edgecnn.parity.best_classes import BestClasses
 from edgecnn.parity.metrics import compare
 
 
@@ -78,7 +78,7 @@ def test_answers_keep_classes_confusion_and_the_worst() -> None:
     output = np.eye(3)[[0, 1, 2, 1, 1]].astype(np.float64)
     output[3] = [0.2, 0.9, 0]
     output[4] = [0, 0.4, 0.5]
-    answers = Answers()
+    answers = BestClasses()
     for part in (slice(0, 2), slice(2, 5)):
         answers.add(output[part], reference[part], np.array([0, 1, 2, 0, 0])[part])
     assert answers.got.tolist() == [0, 1, 2, 1, 2]
@@ -91,7 +91,7 @@ def test_answers_keep_classes_confusion_and_the_worst() -> None:
 
 def test_the_worst_do_not_depend_on_batches() -> None:
     output, reference = arrays(noise=2.0)
-    whole, parts = Answers(), Answers()
+    whole, parts = BestClasses(), BestClasses()
     whole.add(output, reference)
     for i in range(0, 40, 3):
         parts.add(output[i : i + 3], reference[i : i + 3])

@@ -37,11 +37,11 @@ def test_reference_kernels_are_held_to_their_own_rounding(saturating_bundle) -> 
 
 
 def test_another_best_class_fails_where_rounding_differs(saturating_bundle) -> None:
-    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.judge import RunContext, judge
     from edgecnn.parity.measured import Measured
 
     artifact = saturating_bundle.artifact("tflite", "int8")
-    place = Place(
+    place = RunContext(
         target="tflite-runtime@x",
         runtime="tflite-runtime",
         version="1",

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 def test_saturation_is_named_with_its_cure(saturating_bundle, monkeypatch) -> None:
     from edgecnn.parity import saturation
-    from edgecnn.parity.judge import Place, judge
+    from edgecnn.parity.judge import RunContext, judge
     from edgecnn.parity.measured import Measured
 
     artifact = saturating_bundle.artifact("onnx", "int8")
@@ -26,7 +26,7 @@ def test_saturation_is_named_with_its_cure(saturating_bundle, monkeypatch) -> No
     found = Measured(scores=True)
     found.difference.add(np.ones((1, 3)), np.zeros((1, 3)))
     found.add_integers(np.array([[9, 0, 0]]), np.array([[0, 0, 9]]))
-    place = Place(
+    place = RunContext(
         target="onnxruntime@old",
         runtime="onnxruntime",
         version="1",

@@ -12,7 +12,7 @@ import edgecnn
 from edgecnn.data.sources import load_dataset
 from edgecnn.parity.baseline import against_baseline, baseline_of
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.scenes import SceneScores
+from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.training.tasks import task_of
 
 
@@ -48,7 +48,7 @@ def test_detectors_are_judged_by_f1(tmp_path) -> None:
     bundle = edgecnn.export_model(module, torch.zeros(1, 1, 32, 32), tmp_path / "net", formats=["onnx"])
     report = edgecnn.check_bundle(bundle, data=data, reference=lambda x: [torch_says(module, x[0])])
     assert [(v.score_name, v.score == v.reference_score) for v in report.verdicts] == [("", True), ("F1", True)]
-    assert report.kept[report.verdicts[1].key].counts.shape == (6, 3)
+    assert report.baseline_samples[report.verdicts[1].key].counts.shape == (6, 3)
     again = against_baseline(report, baseline_of(report))
     assert again.verdicts == report.verdicts
 

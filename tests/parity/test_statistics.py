@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edgecnn.parity.scenes import f1
+from edgecnn.parity.scene_scores import f1
 from edgecnn.parity.statistics import (
     NORMAL,
     binomial_tail,

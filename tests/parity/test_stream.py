@@ -15,9 +15,9 @@ import edgecnn
 from edgecnn.data.dataset import Dataset
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, TargetError
-from edgecnn.parity import sample_sets as trials
+from edgecnn.parity import sample_sets
 from edgecnn.parity.check import check_inputs
-from edgecnn.parity.disk_arrays import Spool
+from edgecnn.parity.disk_arrays import DiskArrays
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.process import Child
@@ -93,15 +93,15 @@ def test_memory_does_not_grow_with_samples(bundle, net) -> None:
     def peak(count: int) -> int:
         session = Fake(net)
         runner = Runner(bundle, bundle.artifacts[0], session)
-        with trials.data_trial(bundle, made(count), lambda x: says(net, x), "torch") as trial:
+        with sample_sets.data_sample_set(bundle, made(count), lambda x: says(net, x), "torch") as samples:
             tracemalloc.start()
             try:
-                [(_, found)] = runner.run(trial, None)
+                [(_, found)] = runner.run(samples, None)
                 most = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
         assert found.difference.samples == sum(session.batches) == count
-        assert max(session.batches) == trials.MOST
+        assert max(session.batches) == sample_sets.MOST
         return most
 
     peak(512)  # what is imported and made once
@@ -110,20 +110,20 @@ def test_memory_does_not_grow_with_samples(bundle, net) -> None:
 
 
 def test_batches_are_of_the_same_size_for_the_same_model(bundle, monkeypatch) -> None:
-    assert trials.batch_size(bundle) == 256
-    monkeypatch.setattr(trials, "BYTES", 10 * 1024)
-    assert trials.batch_size(bundle) == 10
-    monkeypatch.setattr(trials, "BYTES", 1)
-    assert trials.batch_size(bundle) == 1
+    assert sample_sets.batch_size(bundle) == 256
+    monkeypatch.setattr(sample_sets, "BYTES", 10 * 1024)
+    assert sample_sets.batch_size(bundle) == 10
+    monkeypatch.setattr(sample_sets, "BYTES", 1)
+    assert sample_sets.batch_size(bundle) == 1
 
 
 def test_batches_do_not_change_the_verdict(bundle, net, monkeypatch) -> None:
     found = []
     for most in (7, 64):
-        monkeypatch.setattr(trials, "MOST", most)
-        with trials.data_trial(bundle, made(100), lambda x: says(net, x), "torch") as trial:
-            [(_, measured)] = Runner(bundle, bundle.artifacts[0], Fake(net)).run(trial, None)
-            found.append((measured.answers.got.tolist(), measured.answers.labels.tolist(), trial.digest()))
+        monkeypatch.setattr(sample_sets, "MOST", most)
+        with sample_sets.data_sample_set(bundle, made(100), lambda x: says(net, x), "torch") as samples:
+            [(_, measured)] = Runner(bundle, bundle.artifacts[0], Fake(net)).run(samples, None)
+            found.append((measured.answers.got.tolist(), measured.answers.labels.tolist(), samples.digest()))
     assert found[0] == found[1]
 
 
@@ -134,21 +134,21 @@ def test_the_reference_is_asked_once_however_many_run_side_by_side(bundle, net) 
         asked.append(len(inputs[0]))
         return says(net, inputs)
 
-    with trials.data_trial(bundle, made(2000), reference, "torch") as trial:
-        runs = [threading.Thread(target=lambda: list(trial.batches("fp32", ""))) for _ in range(3)]
+    with sample_sets.data_sample_set(bundle, made(2000), reference, "torch") as samples:
+        runs = [threading.Thread(target=lambda: list(samples.batches("fp32", ""))) for _ in range(3)]
         for run in runs:
             run.start()
         for run in runs:
             run.join()
-        digest = trial.digest()
-        again = [b for batch in trial.batches("fp32", "") for b in batch.expected]
+        digest = samples.digest()
+        again = [b for batch in samples.batches("fp32", "") for b in batch.expected]
     assert sum(asked) == 2000
     assert np.array_equal(np.concatenate(again), says(net, [made(2000).batch(range(2000))])[0])
-    assert digest == trial.digest()
+    assert digest == samples.digest()
 
 
 def test_a_spool_gives_back_any_rows() -> None:
-    spool, rng = Spool(), np.random.default_rng(0)
+    spool, rng = DiskArrays(), np.random.default_rng(0)
     whole = [rng.standard_normal((50, 3)).astype(np.float32), rng.integers(0, 9, (50, 2, 2))]
     try:
         for i in range(0, 50, 20):
@@ -162,7 +162,7 @@ def test_a_spool_gives_back_any_rows() -> None:
 
 
 def test_a_full_disk_is_said(monkeypatch) -> None:
-    spool = Spool()
+    spool = DiskArrays()
 
     def full(*_):
         raise OSError(28, "No space left on device")

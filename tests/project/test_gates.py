@@ -112,7 +112,7 @@ def test_budgets_are_for_the_targets_that_they_name(held) -> None:
     ("budget", "why"),
     [
         ('budget."*@pi5".instructions_m = 2', "no target is called like *@pi5"),
-        ('budget."*@pi4".latency_p50_ms = 2', "nothing that was measured has latency_p50_ms"),
+        ('budget."*@pi4".latency_p50_ms = 2', "no result has latency_p50_ms"),
     ],
 )
 def test_a_budget_that_holds_nothing_is_an_error(held, budget, why) -> None:
@@ -158,7 +158,7 @@ def test_a_baseline_that_fits_not(held, tmp_path) -> None:
     text = 'baselines.bench = "."'
     assert brief(held(text, counted(1))[0]) == [("error", "net", "there is no baseline yet")]
     save_record(record(counted(1), cores=8), tmp_path / "net.bench.json")
-    assert brief(held(text, counted(1))[0]) == [("error", "net", "the two records were measured on hosts that differ")]
+    assert brief(held(text, counted(1))[0]) == [("error", "net", "the two records were measured on different hosts")]
     assert [o.status for o in held(text + "\nbench.any_host = true", counted(1))[0]] == ["passed"]
     (tmp_path / "net.bench.json").write_text("{}")
     assert [o.status for o in held(text, counted(1))[0]] == ["error"]

@@ -124,7 +124,7 @@ WRONG = [
     ("[limits.int9]\nlsb_mean = 1", 2, "no precision 'int9'", "int8"),
     (MODEL + 'limits.undecided = "maybe"', 3, "undecided 'maybe' is not known", "estimate"),
     ("[budget]\nsize_kbb = 3", 2, "no item 'size_kbb'", "size_kb"),
-    ('[budget."*@pi4"]\nsize_kb = -1', 2, "size_kb=-1 is no limit", "positive"),
+    ('[budget."*@pi4"]\nsize_kb = -1', 2, "size_kb=-1 is not a valid limit", "positive"),
     ("[bench]\nprocesses = 0", 2, "processes: Expected a whole number >= 1", ""),
     ("[bench]\nmax_slowdown = 1.1\n" + MODEL, 2, "max_slowdown without a baseline", "[baselines]"),
     ('[baselines]\nchek = "x"', 2, "no key 'chek'", "check"),
@@ -227,7 +227,7 @@ def test_a_new_project_by_options(run, tmp_path) -> None:
     assert plan.targets == ("litert", "@pi4")
     assert plan.request.shapes == ((3, 4, 4),)
     assert plan.request.data is not None
-    assert "is there already" in run("init", "--model", "lenet5", "--yes", code=2)[1]
+    assert "already exists" in run("init", "--model", "lenet5", "--yes", code=2)[1]
     assert (tmp_path / "edgecnn.toml").read_text() == text
 
 
@@ -290,7 +290,7 @@ def test_the_workflow(run, tmp_path) -> None:
     file = tmp_path / ".github" / "workflows" / "edgecnn.yml"
     assert file.read_text() == printed
     file.write_text("mine")
-    assert "is there already" in run("init", "--github", "--write", code=2)[1]
+    assert "already exists" in run("init", "--github", "--write", code=2)[1]
     assert file.read_text() == "mine"
     assert "has no effect" in run("init", "--write", code=2)[1]
     assert "has no effect" in run("init", "--github", "--model", "lenet5", code=2)[1]

@@ -85,8 +85,8 @@ def test_the_first_operator_that_breaks_its_rule_is_marked() -> None:
     assert texts(root).count("first to break its rule") == 1
     legend = [t for t in texts(root) if " on litert@pi4: " in t]
     assert legend == [
-        "net.int8.tflite on litert@pi4: features.c (Conv2d) breaks its rule first, by 3 LSB alone",
-        "net.int8.onnx on litert@pi4: every operator keeps its rule",
+        "net.int8.tflite on litert@pi4: features.c (Conv2d) breaks its rule first, by 3 LSB in isolation",
+        "net.int8.onnx on litert@pi4: no operator breaks its rule",
     ]
     bold = [
         e.text for e in root.iter(f"{SVG}text") if e.attrib.get("font-weight") and (e.text or "").startswith("feat")
@@ -137,7 +137,9 @@ def test_the_same_gives_the_same_bytes_and_odd_names_are_no_markup() -> None:
 
 
 def test_nothing_to_draw_is_said() -> None:
-    assert "nothing was located: no artifact's values could be given out" in texts(ET.fromstring(drift_plot([])))
+    assert "nothing was located: no artifact could output its intermediate values" in texts(
+        ET.fromstring(drift_plot([]))
+    )
     assert "nothing was checked: no" in texts(ET.fromstring(drift_plot([], because="nothing was checked: no")))
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.junit import read_junit
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.report.github import MOST_ANNOTATIONS, MOST_BYTES, MOST_LETTERS, Place, add_summary, annotate
+from edgecnn.report.github import MOST_ANNOTATIONS, MOST_BYTES, MOST_LETTERS, SourceLine, add_summary, annotate
 from edgecnn.report.junit import junit
 from edgecnn.report.markdown import markdown
 from edgecnn.report.outcome import Outcome, error_outcome, exit_code, summary
@@ -56,7 +56,7 @@ ALL = [GOOD, BAD, LOST, IDLE]
         ([GOOD, LOST], 2, "incomplete: 1 could not be judged"),
         (ALL, 1, "failed: 1 of 4 failed, 1 could not be judged, 1 not run"),
         ([GOOD, IDLE], 2, "incomplete: 1 not run"),
-        ([], 2, "nothing was looked at"),
+        ([], 2, "nothing was checked"),
     ],
 )
 def test_exit_codes(outcomes, code, words) -> None:
@@ -116,7 +116,7 @@ def test_markdown_names_what_is_wrong_first() -> None:
 
 def test_annotations_are_escaped_as_github_says() -> None:
     odd = replace(BAD, artifact="a,b:c%", message="50% wrong:\r\nhere, too", layer="", cause="", size=None)
-    (line,) = annotate([GOOD, odd], {"net": Place("deep/edgecnn.toml", 7)})
+    (line,) = annotate([GOOD, odd], {"net": SourceLine("deep/edgecnn.toml", 7)})
     assert line == (
         "::error file=deep/edgecnn.toml,line=7,title=edgecnn check%3A a%2Cb%3Ac%25 on litert@pi4 failed"
         "::digits, output: 50%25 wrong:%0D%0Ahere, too"
@@ -144,7 +144,7 @@ def unescaped(line: str) -> tuple[dict[str, str], str]:
 @pytest.mark.parametrize("odd", ["a::b", "50%", "x,y=z", "%3A %2C", "1\r\n2", "::error::injected", "é\U0001f600"])
 def test_any_text_comes_through_githubs_commands(odd: str) -> None:
     """Nothing of it ends a property or the line, so that nothing can be taken for a command of its own."""
-    (line,) = annotate([replace(BAD, artifact=odd, message=odd, subject=odd)], {"net": Place(f"{odd}.toml", 3)})
+    (line,) = annotate([replace(BAD, artifact=odd, message=odd, subject=odd)], {"net": SourceLine(f"{odd}.toml", 3)})
     assert len(line.splitlines()) == 1
     properties, data = unescaped(line)
     assert set(properties) == {"file", "line", "title"}

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 
 from edgecnn.bench.records import Conditions, HostFacts, ProcessFacts, Record, Result, derived_record
-from edgecnn.bench.warmup import Limits
+from edgecnn.bench.warmup import BenchSettings
 
-QUICK = Limits(processes=2, seconds=0.1, warmup=0.05, samples=200)
-ONCE = Limits(processes=1, seconds=0.1, warmup=0.05, samples=200)
+QUICK = BenchSettings(processes=2, seconds=0.1, warmup=0.05, samples=200)
+ONCE = BenchSettings(processes=1, seconds=0.1, warmup=0.05, samples=200)
 QUIET = Conditions(governor="performance")
 HOST = HostFacts(kind="local", machine="aarch64", cpu="Cortex-A72", cores=4, before=QUIET, after=QUIET, memory=4 << 30)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from edgecnn.bundle import Golden, InputSpec, NewArtifact, OutputSpec, Program, Source, WeightsFile, layout_name
+from edgecnn.bundle import Golden, InputSpec, ModelSource, NewArtifact, OutputSpec, Program, WeightsFile, layout_name
 from edgecnn.data.preprocessing import Preprocessing, Resize
 from edgecnn.graph.graph import GraphBuilder
 from edgecnn.graph.ops import Linear
@@ -56,7 +56,9 @@ def make_program(outputs=10):
 def parts(**changes):
     fields = {
         "name": "net",
-        "source": Source(model="net.py:Net", weights=WeightsFile(file="w.pt", sha256="0" * 64), arguments={"width": 8}),
+        "source": ModelSource(
+            model="net.py:Net", weights=WeightsFile(file="w.pt", sha256="0" * 64), arguments={"width": 8}
+        ),
         "inputs": [make_input()],
         "outputs": [make_output()],
         "batch_resizable": True,

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgecnn.parity.judge import Place, judge
+from edgecnn.parity.judge import RunContext, judge
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.rounding import HALF_EVEN
 
-PLACE = Place(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
+PLACE = RunContext(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
 
 
 def artifact(precision: str) -> SimpleNamespace:

@@ -58,7 +58,7 @@ def test_the_search_ends_at_the_repository(home) -> None:
 
 
 WRONG = [
-    ("[hosts.a", "", "is no TOML"),
+    ("[hosts.a", "", "is not valid TOML"),
     ("[host.a]\nssh='x'", "line 1", "no 'host'"),
     ("[hosts.a]\nssh='x'\nprot=22", "line 3", "port"),
     ("\n[hosts.a]\nssh=5", "line 3", "a text"),

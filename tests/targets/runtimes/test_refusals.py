@@ -15,7 +15,7 @@ from torch import nn
 
 import edgecnn
 from edgecnn.bench.run import bench_bundle
-from edgecnn.bench.warmup import Limits
+from edgecnn.bench.warmup import BenchSettings
 from edgecnn.compare.run import compare_files
 from edgecnn.locate.locate import locate
 from edgecnn.locate.report import locate_failures
@@ -122,7 +122,7 @@ def test_locate_names_the_layer(bundle, kernels) -> None:
 
 
 def test_bench_and_compare_say_it_too(bundle, kernels) -> None:
-    report = bench_bundle(bundle, targets=[kernels], limits=Limits(processes=1, seconds=0.01, warmup=0.0))
+    report = bench_bundle(bundle, targets=[kernels], limits=BenchSettings(processes=1, seconds=0.01, warmup=0.0))
     assert not report.complete
     for result in report.results:
         assert "is not offered\n  where: act (" in result.error

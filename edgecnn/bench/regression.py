@@ -1,4 +1,4 @@
-"""Two records: did anything get slower, and is that certain?"""
+"""Comparison of two records: which results became slower, and whether that is significant."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Literal
 
 import msgspec
 
+from edgecnn.bench.percentiles import Interval, ratio
 from edgecnn.bench.records import HostFacts, Record, Result
-from edgecnn.bench.statistics import Interval, ratio
 from edgecnn.errors import UsageError
 
 MAX_SLOWDOWN = 1.05
 MAX_INSTRUCTIONS = 1.005
-"""The gate for counted instructions, which no neighbour can move."""
+"""Largest allowed ratio of instruction counts, which other load on the machine cannot change."""
 INSTRUCTIONS_MOVE = 0.0002
-"""How far a count moves with the environment and the paths, as a share; in the same ones it repeats to the instruction.
-(The inferences of one run differ from each other by more, since the interpreter is still adapting to its code. They do
-so in each run alike, and the median of them is what counts.)"""
+"""Variation of a count with environment variables and paths, as a share; with the same ones it repeats exactly.
+(Inferences within one run differ by more, since the interpreter still adapts to its code. They differ in the same way
+in every run, and the median is used.)"""
 _MATTERS = ("kind", "machine", "cpu", "cores", "board")
 
 Judgement = Literal["slower", "faster", "same", "unsure", "invalid"]
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A result against its baseline.
+class ResultChange(msgspec.Struct, frozen=True, kw_only=True):
+    """The change of a result from the baseline.
 
     Attributes:
-        label: The result's.
+        label: Label of the result.
         what: ``latency`` or ``instructions``.
         old: Median before, in ns or instructions.
         new: Median now.
         ratio: Of new to old.
-        low: Its interval's lower end; None where there is too little to tell.
-        high: Its upper end.
-        limit: What it may be.
-        trusted: Whether both results are valid: a machine that was busy or hot on one of the two days fails nothing.
-        failed: Whether the interval lies above the limit, and both results can be trusted.
-        doubts: Why one of the two should not be trusted, and what else differs.
+        low: Lower end of the ratio's interval; None with too few samples.
+        high: Upper end of the ratio's interval.
+        limit: Largest ratio that passes.
+        trusted: Whether both results are valid. If one was measured on a busy or hot machine, nothing fails.
+        failed: Whether both results are valid and the whole interval lies above the limit.
+        doubts: Why one of the results is not valid, and what else differs.
     """
 
     label: str
@@ -54,7 +54,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def judgement(self) -> Judgement:
-        """What the interval says; ``same`` where it lies within the limit, and ``unsure`` where it is too wide."""
+        """The conclusion from the interval: ``same`` if it lies within the limit, ``unsure`` if it is too wide."""
         if not self.trusted:
             return "invalid"
         if self.low is None or self.high is None:
@@ -64,17 +64,17 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return "same" if 1 / self.limit < self.low and self.high < self.limit else "unsure"
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All changes, what only one of the two records has, and how the hosts differ where that was allowed."""
+class RecordComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All changes, the results that only one record has, and how the hosts differ if that was allowed."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[ResultChange, ...]
     only_old: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
-        """Whether anything got slower than it may."""
+        """Whether any result became slower than its limit allows."""
         return any(change.failed for change in self.changes)
 
 
@@ -85,19 +85,19 @@ def compare_records(
     max_slowdown: float = MAX_SLOWDOWN,
     max_instructions: float = MAX_INSTRUCTIONS,
     any_host: bool = False,
-) -> Comparison:
-    """What has changed from a baseline to now.
+) -> RecordComparison:
+    """Compare a new record with a baseline.
 
-    A latency fails only when the whole interval of the ratio lies above the limit and both results are valid: noise
-    widens the interval, and other load, throttling or drift makes results invalid, so a bad day of the machine does not
-    fail. Instruction counts have no noise worth the name, and a limit of their own.
+    A latency fails only if the whole interval of the ratio lies above the limit and both results are valid. Noise
+    widens the interval, and other load, throttling or drift makes results invalid, so neither causes a failure.
+    Instruction counts have practically no noise and a separate limit.
 
     Args:
         old: The baseline.
-        new: Now.
-        max_slowdown: Ratio of medians that is allowed.
-        max_instructions: The same for instructions.
-        any_host: Compare even where the hosts differ in what matters.
+        new: The new record.
+        max_slowdown: Largest allowed ratio of median latencies.
+        max_instructions: Largest allowed ratio of instruction counts.
+        any_host: Compare even if the hosts differ in processor, cores, board or governor.
 
     Raises:
         UsageError: The records have nothing in common, or their hosts differ.
@@ -106,18 +106,18 @@ def compare_records(
     common = [key for key in now if key in before]
     if not common:
         raise UsageError(
-            "the two records have nothing in common",
+            "the two records have no result in common",
             why=f"{_labels(before.values())} against {_labels(now.values())}",
             hint="the same artifacts, targets, threads and batches in both",
         )
     differences = host_differences(old, new, {before[key].host for key in common})
     if differences and not any_host:
         raise UsageError(
-            "the two records were measured on hosts that differ", why="\n".join(differences), hint="--any-host"
+            "the two records were measured on different hosts", why="\n".join(differences), hint="--any-host"
         )
     limits = (max_slowdown, max_instructions)
     changes = [change for key in common if (change := _change(before[key], now[key], limits)) is not None]
-    return Comparison(
+    return RecordComparison(
         changes=tuple(changes),
         only_old=tuple(result.label for key, result in before.items() if key not in now),
         only_new=tuple(result.label for key, result in now.items() if key not in before),
@@ -126,9 +126,9 @@ def compare_records(
 
 
 def host_differences(old: Record, new: Record, names: set[str]) -> list[str]:
-    """How hosts of the same names differ in what moves results, as far as both are known.
+    """Differences between hosts of the same name that affect results, where both values are known.
 
-    That is processor, cores and board, and where time is measured the governor.
+    These are processor, cores and board, and the governor if time is measured.
     """
     found = []
     for name in sorted(names):
@@ -147,7 +147,7 @@ def _facts(a: HostFacts, b: HostFacts) -> list[tuple[str, object, object]]:
     return [*facts, *(governor if a.kind != "emulated" else [])]
 
 
-def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | None:
+def _change(old: Result, new: Result, limits: tuple[float, float]) -> ResultChange | None:
     if old.instructions and new.instructions:
         return _counted(old, new, limits[1])
     if not (old.samples_ns and new.samples_ns) or old.statistics is None or new.statistics is None:
@@ -159,7 +159,7 @@ def _change(old: Result, new: Result, limits: tuple[float, float]) -> Change | N
     return _judged(new, "latency", medians, found, limits[0], tuple(doubts), trusted=old.valid and new.valid)
 
 
-def _counted(old: Result, new: Result, limit: float) -> Change:
+def _counted(old: Result, new: Result, limit: float) -> ResultChange:
     before, now = old.instructions_median or 1, new.instructions_median or 1
     value = now / before
     found = Interval(value=value, low=value * (1 - INSTRUCTIONS_MOVE), high=value * (1 + INSTRUCTIONS_MOVE))
@@ -176,8 +176,8 @@ def _judged(
     doubts: tuple[str, ...],
     *,
     trusted: bool = True,
-) -> Change:
-    return Change(
+) -> ResultChange:
+    return ResultChange(
         label=new.label,
         what=what,
         old=medians[0],

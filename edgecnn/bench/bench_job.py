@@ -1,4 +1,4 @@
-"""An artifact on a target as something that can be measured: a process of its own each time."""
+"""An artifact on a target to be measured, each time in a new process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edgecnn.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Job:
-    """An artifact on a target with so many threads and samples in each call.
+class BenchJob:
+    """An artifact to measure on a target, with a number of threads and of samples in each call.
 
     Attributes:
-        artifact: What runs.
-        target: Where.
-        threads: How many.
+        artifact: The artifact.
+        target: The target.
+        threads: Number of threads.
         batch: Samples in each call.
-        inputs: As the artifact takes them, the batch first.
-        macs: Multiply-accumulates of the model for one sample, where known.
+        inputs: Inputs in the artifact's layout and types, batch first.
+        macs: Multiply-accumulates of the model for one sample, if known.
     """
 
     artifact: Artifact
@@ -40,19 +40,19 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What progress and errors call it."""
+        """The job's name in progress messages and errors."""
         return f"{self.artifact.path.name} on {self.target.name}"
 
     @property
     def options(self) -> dict[str, OptionValue]:
-        """Of the runtime."""
+        """Options of the runtime, with the number of threads."""
         return {**self.target.options, "threads": self.threads}
 
     def open(self, *, profile: bool = False) -> tuple[Connection, Session]:
-        """A new process with the artifact open; the caller closes it.
+        """Open the artifact in a new process, which the caller closes.
 
         Raises:
-            TargetError: It cannot be started or opened.
+            TargetError: The process cannot be started, or the artifact cannot be opened.
         """
         target = self.target
         connection = target.host.start(target.environment, time_limit=target.time_limit)
@@ -66,17 +66,17 @@ class Job:
             connection.close()
             raise
 
-    def start(self) -> OpenJob:
-        """Open it in a new process, put inputs in place and run once.
+    def start(self) -> OpenBenchJob:
+        """Open the artifact in a new process, bind its inputs and run it once.
 
         Raises:
-            TargetError: It cannot be started or opened, or does not run.
+            TargetError: The process cannot be started, or the artifact cannot be opened or run.
         """
-        return OpenJob(*self.open(), self.inputs)
+        return OpenBenchJob(*self.open(), self.inputs)
 
 
-class OpenJob:
-    """A job in its process; see `edgecnn.bench.sampling.Running`."""
+class OpenBenchJob:
+    """A job that is open in its process; see `edgecnn.bench.sampling.Running`."""
 
     def __init__(self, connection: Connection, session: Session, inputs: Sequence[NDArray[Any]]) -> None:
         self._connection, self._session = connection, session
@@ -96,10 +96,10 @@ class OpenJob:
         )
 
     def take(self, calls: int, seconds: float) -> Slice:
-        """Time at most so many calls, for about so long.
+        """Time calls, up to a number of calls and for approximately a number of seconds.
 
         Raises:
-            TargetError: The process is lost.
+            TargetError: The connection to the process is lost.
         """
         return self._session.bench(calls, seconds)
 

@@ -1,4 +1,4 @@
-"""F1 of centres and mIoU of an artifact beside its reference, sample by sample, so that the two can be paired."""
+"""F1 of centres and mIoU of an artifact and of its reference, counted per sample so that they can be paired."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgecnn.types import Array
 
 
 def f1(sums: Array) -> Array:
-    """F1 from sums of right, found and present centres, (..., 3)."""
+    """F1 from sums of correct, predicted and true centres, (..., 3)."""
     right, found, there = (sums[..., i] for i in range(3))
     return np.asarray(2 * right / np.maximum(found + there, 1))
 
 
 def mean_iou(sums: Array) -> Array:
-    """Mean IoU over the classes that occur, from sums of pixels that both sides and that either side call a class."""
+    """Mean IoU over the classes that occur, from sums of the intersections and unions of each class, in pixels."""
     both, either = np.split(sums, 2, axis=-1)
     seen = either > 0
     overlap = np.where(seen, both / np.where(seen, either, 1), 0)
@@ -29,18 +29,18 @@ def mean_iou(sums: Array) -> Array:
 
 
 SCORES: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"F1": f1, "mIoU": mean_iou})
-"""From sums of counts, (..., counts), to the score, (...)."""
+"""Functions from sums of counts, (..., counts), to the score, (...)."""
 
 
 @dataclass(slots=True)
 class SceneScores:
-    """Scores of outputs on images of which is known what is where.
+    """Scores of outputs on images with known objects or masks.
 
-    For each sample a few counts are kept that sum over samples, and of whose sums the score is made: for centres those
-    that are right, found and there; for classes of pixels those that both sides, and that either side, call a class.
+    For each sample a few counts are kept, and the score is computed from their sums over samples: for centres the
+    numbers of correct, predicted and true centres; for segmentation the intersection and union of each class.
 
     Args:
-        task: What the output is to say.
+        task: The task that the output solves.
         data: The images.
     """
 
@@ -55,30 +55,30 @@ class SceneScores:
         return "F1" if isinstance(self.task, Centres) else "mIoU"
 
     def add(self, output: Array, reference: Array, places: Indices) -> None:
-        """Take in what both said to the images at these places, logits of shape (samples, classes, rows, columns)."""
+        """Add logits of both for the images with these indices, (samples, classes, rows, columns)."""
         self._output.append(self._counts(output, places))
         self._reference.append(self._counts(reference, places))
 
     @property
     def output_counts(self) -> Array:
-        """The output's counts, (samples, counts)."""
+        """Counts of the output, (samples, counts)."""
         return np.concatenate(self._output)
 
     @property
     def reference_counts(self) -> Array:
-        """The reference's."""
+        """Counts of the reference, (samples, counts)."""
         return np.concatenate(self._reference)
 
     def value(self) -> float:
-        """The output's score."""
+        """Score of the output."""
         return float(SCORES[self.name](self.output_counts.sum(0)))
 
     def reference_value(self) -> float:
-        """The reference's."""
+        """Score of the reference."""
         return float(SCORES[self.name](self.reference_counts.sum(0)))
 
     def drop(self) -> tuple[Estimate, float]:
-        """How much the output's score is below the reference's, and the standard error of that."""
+        """The reference's score minus the output's, and its standard error."""
         return bootstrap_drop(self.reference_counts, self.output_counts, SCORES[self.name])
 
     def _counts(self, logits: Array, places: Indices) -> Array:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.bench_records import counted, record, result
 
-from edgecnn.bench.compare import compare_records
 from edgecnn.bench.records import Conditions
+from edgecnn.bench.regression import compare_records
 from edgecnn.errors import UsageError
 
 
@@ -71,7 +71,7 @@ def test_what_one_record_lacks_is_named():
         ("net.fp32.tflite on litert@local, batch 8",),
         ("net.fp32.tflite on litert@local, 4 threads",),
     )
-    with pytest.raises(UsageError, match="nothing in common"):
+    with pytest.raises(UsageError, match="no result in common"):
         compare_records(record(result()), record(result(batch=8)))
 
 

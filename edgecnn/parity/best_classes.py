@@ -1,4 +1,4 @@
-"""What was said to each sample: the best class of an output, of its reference, and the true one."""
+"""Best class per sample: that of an artifact's output, that of its reference, and the true class."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy.typing as npt
 from edgecnn.parity.metrics import SHOWN
 from edgecnn.types import Array
 
-Classes = npt.NDArray[np.uint16]
+ClassIndices = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstSample:
-    """A sample that went wrong.
+    """A sample on which an artifact differs strongly from the reference.
 
     Attributes:
-        sample: Its place among the samples.
-        expected: The reference's best class; None where the output is no row of scores.
-        got: The output's.
-        label: The true class, where it is known.
-        margin: By how much the output's score for ``got`` exceeds its score for ``expected``.
-        error: Largest absolute difference of the sample from the reference.
+        sample: Index of the sample in its data set.
+        expected: Best class of the reference; None if the output is not a row of class scores.
+        got: Best class of the output; None if the output is not a row of class scores.
+        label: True class, if known.
+        margin: The output's score for ``got`` minus its score for ``expected``.
+        error: Largest absolute difference between output and reference on this sample.
     """
 
     sample: int
@@ -35,22 +35,22 @@ class WorstSample:
 
 
 @dataclass(slots=True)
-class Answers:
-    """The best classes of rows of scores: six bytes per sample and no more, however large the rows are."""
+class BestClasses:
+    """Best classes of outputs that are rows of scores. Stores six bytes per sample, whatever the number of classes."""
 
-    _got: list[Classes] = field(default_factory=list)
-    _expected: list[Classes] = field(default_factory=list)
-    _labels: list[Classes] = field(default_factory=list)
+    _got: list[ClassIndices] = field(default_factory=list)
+    _expected: list[ClassIndices] = field(default_factory=list)
+    _labels: list[ClassIndices] = field(default_factory=list)
     _worst: list[WorstSample] = field(default_factory=list)
     samples: int = 0
 
     def add(self, output: Array, reference: Array, labels: Array | None = None) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
-            output: Scores, (samples, classes), at most 65,536 of them.
-            reference: The reference's scores.
-            labels: The true classes, if known: for all batches or for none.
+            output: Scores, (samples, classes), with at most 65,536 classes.
+            reference: Scores of the reference, (samples, classes).
+            labels: True classes, (samples,), if known; given for all batches or for none.
         """
         got, expected = output.argmax(1), reference.argmax(1)
         self._got.append(got.astype(np.uint16))
@@ -83,27 +83,27 @@ class Answers:
         self._worst = sorted([*self._worst, *new], key=lambda w: (-(w.margin or 0.0), w.sample))[:SHOWN]
 
     @property
-    def got(self) -> Classes:
-        """The output's best class of each sample."""
+    def got(self) -> ClassIndices:
+        """Best class of the output, per sample."""
         return _joined(self._got)
 
     @property
-    def expected(self) -> Classes:
-        """The reference's."""
+    def expected(self) -> ClassIndices:
+        """Best class of the reference, per sample."""
         return _joined(self._expected)
 
     @property
-    def labels(self) -> Classes | None:
-        """The true ones; None where they are not known."""
+    def labels(self) -> ClassIndices | None:
+        """True class per sample; None if unknown."""
         return _joined(self._labels) if self._labels else None
 
     @property
     def worst(self) -> tuple[WorstSample, ...]:
-        """Samples with another best class than the reference's, those first that prefer it most."""
+        """Samples whose best class differs from the reference's, sorted by decreasing margin."""
         return tuple(self._worst)
 
     def confusion(self) -> tuple[tuple[int, int, int], ...]:
-        """The confusion matrix as (true class, best class, samples), without zeros; empty without labels."""
+        """Non-zero cells of the confusion matrix, as (true class, best class, samples); empty without labels."""
         labels = self.labels
         if labels is None:
             return ()
@@ -111,5 +111,5 @@ class Answers:
         return tuple((int(a), int(b), int(n)) for a, b, n in zip(*pairs, counts, strict=True))
 
 
-def _joined(parts: list[Classes]) -> Classes:
+def _joined(parts: list[ClassIndices]) -> ClassIndices:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint16)

@@ -1,4 +1,4 @@
-"""Which artifact runs on which target."""
+"""Which artifacts run on which targets."""
 
 from __future__ import annotations
 
@@ -12,25 +12,35 @@ from edgecnn.targets.target import Found, Target, find_targets, installed_target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """An artifact on a target."""
+class CheckJob:
+    """One artifact to check on one target."""
 
     artifact: Artifact
     target: Target
 
 
-def find(bundle: Bundle, targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
-    """Where to run: as named, or the runtimes beside edgecnn, which then must be able to run every artifact.
+def targets_for(bundle: Bundle, targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
+    """The requested targets, or by default the runtimes installed with edgecnn, which then must run every artifact.
 
     Raises:
-        UsageError: if a name is wrong.
-        TargetError: if no runtime here runs an artifact.
+        UsageError: if a target's name is wrong.
+        TargetError: if no targets were given and no runtime on this machine runs an artifact.
+    """
+    found = requested_targets(targets, time_limit)
+    if targets is None:
+        for artifact in bundle.artifacts:
+            _check_runs_here(artifact, found.targets)
+    return found
+
+
+def requested_targets(targets: Sequence[Target | str] | None, time_limit: float | None) -> Found:
+    """The requested targets, or by default the runtimes installed with edgecnn.
+
+    Raises:
+        UsageError: if no target is given, or a target's name is wrong.
     """
     if targets is None:
-        here = installed_targets(time_limit=time_limit)
-        for artifact in bundle.artifacts:
-            _check_runs_here(artifact, here)
-        return Found(targets=tuple(here))
+        return Found(targets=tuple(installed_targets(time_limit=time_limit)))
     if not targets:
         raise UsageError("no target is given", hint="litert, onnxruntime@pi4, ...")
     names = [t for t in targets if isinstance(t, str)]
@@ -42,13 +52,13 @@ def _check_runs_here(artifact: Artifact, here: Sequence[Target]) -> None:
     rows = runtimes_for(artifact.format)
     if rows and not {row.name for row in rows} & {target.runtime for target in here}:
         raise TargetError(
-            f"no runtime here runs {artifact.path.name}",
-            hint=f"python -m pip install {rows[0].distribution}\nor --target for another place: edgecnn targets",
+            f"no runtime on this machine runs {artifact.path.name}",
+            hint=f"python -m pip install {rows[0].distribution}\nor run it elsewhere: --target (edgecnn targets)",
         )
 
 
-def jobs_of(bundle: Bundle, targets: Sequence[Target]) -> tuple[list[Job], list[str]]:
-    """What runs where, by artifacts; and what a runtime cannot run, with the reason."""
+def jobs_of(bundle: Bundle, targets: Sequence[Target]) -> tuple[list[CheckJob], list[str]]:
+    """The jobs, artifact by artifact, and notes on artifacts that a runtime cannot run, with the reason."""
     for target in targets:
         _check_has_work(bundle, target)
     jobs, notes = [], []
@@ -56,11 +66,11 @@ def jobs_of(bundle: Bundle, targets: Sequence[Target]) -> tuple[list[Job], list[
         for target in targets:
             row = RUNTIMES[target.runtime]
             if artifact.format not in row.formats:
-                continue  # among them C source: it is the int8 TFLite file, which is checked itself
+                continue  # C source is skipped too: it contains the int8 TFLite file, which is checked itself
             if artifact.precision in row.lacks:
-                notes.append(f"{artifact.path.name} is left out on {target.name}: {row.lacks[artifact.precision]}")
+                notes.append(f"{artifact.path.name} is skipped on {target.name}: {row.lacks[artifact.precision]}")
             else:
-                jobs.append(Job(artifact, target))
+                jobs.append(CheckJob(artifact, target))
     return jobs, notes
 
 

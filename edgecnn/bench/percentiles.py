@@ -1,10 +1,10 @@
 """Percentiles with intervals, from samples of several processes taken in rounds.
 
-Processes are the unit of replication: layout, frequency and neighbours differ between processes, and no number of
-samples in one of them tells about that (Georges, Buytaert & Eeckhout, "Statistically rigorous Java performance
-evaluation", 2007; Kalibera & Jones, "Rigorous benchmarking in reasonable time", 2013). So each process gives an
-estimate, what is reported is their geometric mean, and intervals come from resampling processes first, and the rounds
-within each then.
+Processes are the unit of replication: memory layout, clock frequency and other load differ between processes, and no
+number of samples within one process measures that variation (Georges, Buytaert & Eeckhout, "Statistically rigorous Java
+performance evaluation", 2007; Kalibera & Jones, "Rigorous benchmarking in reasonable time", 2013). Each process
+therefore gives an estimate, the result is their geometric mean, and intervals come from resampling first the processes
+and then the rounds within each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 REPLICATES = 400
 """Bootstrap replicates: a standard error from so many is itself within 4 % (Efron & Tibshirani, 1993, section 6.4)."""
 BINS = 500
-"""Resampled percentiles are read off with this resolution."""
+"""Resolution of resampled percentiles, in bins of consecutive samples."""
 
 Process = Sequence[NDArray[np.int64]]
 """The rounds of one process, each an array of latencies in ns."""
@@ -32,7 +32,7 @@ Process = Sequence[NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate and its interval of `CONFIDENCE`; the interval is None where there is too little to tell.
+    """An estimate and its interval with confidence `CONFIDENCE`; the interval is None with too few samples.
 
     Attributes:
         value: The estimate.
@@ -46,7 +46,7 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the interval's width as a share of the value; infinite without an interval."""
+        """Half of the interval's width as a share of the value; infinite without an interval."""
         if self.low is None or self.high is None:
             return math.inf
         return (self.high - self.low) / 2 / self.value
@@ -59,17 +59,17 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a result's samples come to; times in ns.
+    """Statistics of a result's samples; times in ns.
 
     Attributes:
-        samples: How many there are.
-        processes: In how many processes they were taken.
+        samples: Number of samples.
+        processes: Number of processes.
         p50: Median.
         p90: 90th percentile.
         p99: 99th percentile.
-        minimum: The fastest.
+        minimum: Fastest sample.
         mean_absolute_deviation: Mean distance from the median.
-        throughput: Samples of the model per second, at the median and one after the other.
+        throughput: Samples of the model per second at the median latency, without overlapping calls.
     """
 
     samples: int
@@ -83,12 +83,12 @@ class Summary:
 
 
 def summarize(processes: Sequence[Process], *, batch: int = 1, seed: int = 0) -> Summary:
-    """Percentiles and the rest of the samples of one result.
+    """Compute the statistics of the samples of one result.
 
     Args:
         processes: At least one, each with at least one round, none of them empty.
         batch: Samples of the model in each call.
-        seed: Of the bootstrap, so that the same samples give the same intervals.
+        seed: Seed of the bootstrap, so that the same samples give the same intervals.
     """
     spread = Replicates.of(processes, seed=seed)
     p50, p90, p99 = (spread.interval(i) for i in range(len(PERCENTILES)))
@@ -107,12 +107,12 @@ def summarize(processes: Sequence[Process], *, batch: int = 1, seed: int = 0) ->
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """Logarithms of percentiles: what each process says, and what resampling its rounds makes of that.
+    """Logarithms of percentiles of each process, with bootstrap replicates from resampling its rounds.
 
     Attributes:
-        estimates: (processes, percentiles).
-        resampled: (processes, `REPLICATES`, percentiles).
-        rounds: The fewest rounds of a process.
+        estimates: Estimates, (processes, percentiles).
+        resampled: Replicates, (processes, `REPLICATES`, percentiles).
+        rounds: Smallest number of rounds of a process.
     """
 
     estimates: NDArray[np.float64]
@@ -121,7 +121,7 @@ class Replicates:
 
     @classmethod
     def of(cls, processes: Sequence[Process], *, seed: int) -> Replicates:
-        """Of the processes of one result."""
+        """Compute the replicates for the processes of one result."""
         rng = np.random.default_rng(seed)
         both = [_log_percentiles(rounds, rng) for rounds in processes]
         fewest = min(len(rounds) for rounds in processes)
@@ -129,24 +129,24 @@ class Replicates:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom: processes less one; where there is but one process, its rounds less one."""
+        """Degrees of freedom: the number of processes minus one, or for a single process its rounds minus one."""
         return float(len(self.estimates) - 1 if len(self.estimates) > 1 else self.rounds - 1)
 
     def mean(self, which: int) -> float:
-        """The logarithm of percentile number ``which``, over all processes."""
+        """Mean over all processes of the logarithm of percentile number ``which``."""
         return float(self.estimates[:, which].mean())
 
     def error(self, which: int) -> float:
         """Standard error of `mean`.
 
-        Resampling n units has only (n - 1) / n of the variance, which matters for few processes and is put right
-        (Hesterberg, "What teachers should know about the bootstrap", 2015, section 3.2). The second level counts the
-        noise within processes twice: it errs on the wide side, and by little where rounds are many.
+        Resampling n units underestimates the variance by the factor (n - 1) / n, which matters for few processes and is
+        corrected (Hesterberg, "What teachers should know about the bootstrap", 2015, section 3.2). The second level
+        counts the noise within processes twice: the error is too large, but only slightly if there are many rounds.
         """
         return _bootstrap_error(self.resampled[:, :, which], self.rounds)
 
     def interval(self, which: int) -> Interval:
-        """Percentile number ``which``, in ns."""
+        """Percentile number ``which`` with its interval, in ns."""
         center = self.mean(which)
         if self.freedom < 1:
             return Interval(value=math.exp(center))
@@ -154,9 +154,9 @@ class Replicates:
 
 
 def ratio(new: Sequence[Process], old: Sequence[Process], *, seed: int = 0) -> Interval:
-    """How many times as long ``new`` takes as ``old`` by their medians, measured in runs of their own.
+    """Ratio of the medians of ``new`` and ``old``, measured in separate runs.
 
-    Degrees of freedom after Welch and Satterthwaite.
+    The degrees of freedom are those of Welch and Satterthwaite.
     """
     first, second = Replicates.of(new, seed=seed), Replicates.of(old, seed=seed + 1)
     center = first.mean(0) - second.mean(0)
@@ -168,10 +168,10 @@ def ratio(new: Sequence[Process], old: Sequence[Process], *, seed: int = 0) -> I
 
 
 def paired_ratio(new: Sequence[Process], old: Sequence[Process], *, seed: int = 0) -> Interval:
-    """As `ratio`, for two that took turns: round by round in the same processes' lifetime.
+    """Ratio of the medians of ``new`` and ``old``, which took turns, round by round.
 
-    What both met (a machine that grew warm, a neighbour) cancels: the medians of each round are compared with each
-    other, and processes and rounds are resampled in pairs.
+    Disturbances of both (a warmer machine, other load) cancel: medians are compared within each round, and processes
+    and rounds are resampled in pairs.
     """
     rng = np.random.default_rng(seed)
     pairs = [_round_log_ratios(a, b) for a, b in zip(new, old, strict=False)]
@@ -185,7 +185,7 @@ def paired_ratio(new: Sequence[Process], old: Sequence[Process], *, seed: int = 
 
 
 def median_interval(values: NDArray[Any], confidence: float = CONFIDENCE) -> Interval:
-    """The median of independent values, with the interval between two of them; see `order_ranks`."""
+    """The median of independent values, with an interval between two order statistics; see `order_ranks`."""
     ordered = np.sort(np.asarray(values, np.float64))
     ranks = order_ranks(len(ordered), 0.5, confidence)
     middle = float(np.median(ordered))
@@ -195,7 +195,7 @@ def median_interval(values: NDArray[Any], confidence: float = CONFIDENCE) -> Int
 
 
 def _interval(center: float, error: float, freedom: float) -> Interval:
-    # Beyond e**50 there is no number left to read: one more process is what helps.
+    # A factor of e**50 is unbounded for all purposes; only another process would narrow it.
     reach = min(t_quantile((1 + CONFIDENCE) / 2, round(freedom, 3)) * error, 50.0)
     return Interval(value=math.exp(center), low=math.exp(center - reach), high=math.exp(center + reach))
 
@@ -206,7 +206,7 @@ def _round_log_ratios(new: Process, old: Process) -> NDArray[np.float64]:
 
 
 def _bootstrap_error(resampled: NDArray[np.float64], rounds: int) -> float:
-    """Standard error of the mean over processes, from (processes, replicates) of each process's own resampling."""
+    """Standard error of the mean over processes, from each process's replicates, (processes, replicates)."""
     count, replicates = resampled.shape
     if count == 1:
         return float(resampled[0].std(ddof=1)) * math.sqrt(rounds / (rounds - 1))
@@ -217,14 +217,14 @@ def _bootstrap_error(resampled: NDArray[np.float64], rounds: int) -> float:
 
 
 def _log_percentiles(rounds: Process, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logarithms of a process's percentiles, and the same with its rounds resampled, (`REPLICATES`, percentiles)."""
+    """Logarithms of a process's percentiles, and replicates from resampled rounds, (`REPLICATES`, percentiles)."""
     values = np.concatenate(list(rounds))
     owner = np.repeat(np.arange(len(rounds)), [len(r) for r in rounds])
     order = np.argsort(values, kind="stable")
     logs, owner = np.log(np.maximum(values[order], 1)), owner[order]
     own = np.array([_percentile(logs, q) for q in PERCENTILES])
-    # Resampling whole rounds is counting their samples so many times: no sorting anew, and BINS of neighbours are
-    # counted together.
+    # Resampling whole rounds only changes how often their samples count, so the samples are sorted once, and BINS of
+    # consecutive samples are counted together.
     bins = np.arange(len(logs)) * min(BINS, len(logs)) // len(logs)
     counts = np.zeros((len(rounds), bins[-1] + 1))
     np.add.at(counts, (owner, bins), 1)
