@@ -255,7 +255,7 @@ SAME: Mapping[str, Row] = {
     "aten.type_as.default": same,
     "aten._to_copy.default": _cast,
 }
-ROWS: Mapping[str, Row] = MappingProxyType(
+CONVERTERS: Mapping[str, Row] = MappingProxyType(
     {**CONVOLUTIONS, **NORMALIZATIONS, **POOLINGS, **ACTIVATIONS, **ARITHMETIC, **SHAPES, **IMAGES, **SAME}
 )
 

@@ -12,7 +12,7 @@ import torch
 from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.aten import ROWS, hint_for
+from edgecnn.capture.aten import CONVERTERS, hint_for
 from edgecnn.capture.converters.base import Args, Unsupported
 from edgecnn.capture.exported_program import (
     SAME_TENSOR,
@@ -172,14 +172,14 @@ class _Capture:
             return  # a size or an assertion: shapes are static, nothing to compute
         if any(i in self._unknown for i in inputs):
             self._unknown.add(node)
-            if operator(node) not in ROWS and operator(node) != "getitem":
+            if operator(node) not in CONVERTERS and operator(node) != "getitem":
                 self._problem(node, NO_ROW, hint_for(operator(node)))
             return
         if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
-            row = ROWS.get(operator(node))
+            row = CONVERTERS.get(operator(node))
             if row is None:
                 raise Unsupported(NO_ROW, hint_for(operator(node)))
             _check_dtype(node)

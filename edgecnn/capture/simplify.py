@@ -36,7 +36,7 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
-from edgecnn.graph.propagate_channel_order import carry_channel_order
+from edgecnn.graph.propagate_channel_order import propagate_channel_order
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding
 
@@ -192,7 +192,11 @@ def fuse_activation(graph: Graph) -> Graph:
             return None
         match before.op:
             case Conv2d() | ConvTranspose2d() | Linear() | Add() | Sub() | Mul() | Div() as op:
-                return r.melt(before, replace(op, activation=activation)) if op.activation is Activation.NONE else None
+                return (
+                    r.fuse_into(before, replace(op, activation=activation))
+                    if op.activation is Activation.NONE
+                    else None
+                )
         return None
 
     return rewrite(graph, step)
@@ -234,6 +238,6 @@ RULES: tuple[Rule, ...] = (
     fuse_activation,
     flatten_into_linear,
     fold_channel_order,
-    carry_channel_order,
+    propagate_channel_order,
     fold_channel_order,
 )

@@ -57,9 +57,10 @@ from edgecnn.golden.requantize import (
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.qparams import Int8, QParams, bounds
-from edgecnn.program.quantized import JOINED, QuantizedGraph, integers_of
+from edgecnn.program.quantized import QuantizedGraph, integers_of
 
 
 def execute_integer(
@@ -184,25 +185,6 @@ ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
 )
 
 
-MOVING = (
-    ops.MaxPool2d,
-    ops.Amax,
-    ops.Amin,
-    ops.Minimum,
-    ops.Maximum,
-    ops.Reshape,
-    ops.Transpose,
-    ops.Slice,
-    ops.Concat,
-    ops.Pad,
-    ops.Gather,
-    ops.GatherImage,
-    ops.DepthToSpace,
-    ops.SpaceToDepth,
-)
-"""Operators that only choose or move integers."""
-
-
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
         self._q, self._rounding = q, ROUNDINGS[rounding]
@@ -216,7 +198,7 @@ class _Run:
         match node.op:
             case ops.Conv2d() | ops.Linear():
                 return self._weighted(node, node.op, values[node.op.x])
-            case _ if isinstance(node.op, MOVING):
+            case _ if traits_of(node.op).moves_only:
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
@@ -287,7 +269,7 @@ class _Run:
         params = self._q.activations[node.name]
         offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
         op: Op = node.op
-        if isinstance(op, JOINED):
+        if traits_of(op).joins_parameters:
             given = [self._q.activations[i] for i in node.inputs]
             inputs = [self._converted(x, p, params) for x, p in zip(inputs, given, strict=True)]
         if isinstance(op, ops.Pad) and op.value:

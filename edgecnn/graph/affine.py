@@ -206,4 +206,4 @@ def _fold(
         new_bias = None
     else:
         new_bias = r.add_constant(f"{layer.name}.bias", np.broadcast_to(shifted, gain.shape), instead=op.bias)
-    return r.melt(layer, replace(op, weight=new_weight, bias=new_bias))
+    return r.fuse_into(layer, replace(op, weight=new_weight, bias=new_bias))

@@ -55,7 +55,7 @@ def _into_producer(r: Rewriter, before: Node, conv: Conv2d, gather: Gather) -> V
         return None
     if conv.bias is not None and r.constant(conv.bias) is None:
         return None
-    return r.melt(before, _with_rows(r, conv, before.name, np.array(gather.indices)))
+    return r.fuse_into(before, _with_rows(r, conv, before.name, np.array(gather.indices)))
 
 
 def _with_rows(r: Rewriter, conv: Conv2d, name: str, rows: npt.NDArray[np.int64]) -> Conv2d:

@@ -15,33 +15,19 @@ import numpy.typing as npt
 
 from edgecnn.graph.graph import Graph, GraphBuilder, Node
 from edgecnn.graph.ops import (
-    AvgPool2d,
-    Binary,
     Concat,
     Conv2d,
     ConvTranspose2d,
-    Extreme,
     Gather,
-    GatherImage,
     Linear,
-    MaxPool2d,
     Op,
-    Pad,
-    PRelu,
-    Reduction,
-    Reshape,
-    ResizeBilinear,
     Slice,
-    Unary,
     ValueName,
     with_inputs,
 )
+from edgecnn.graph.traits import CHANNELS, traits_of
 from edgecnn.types import FloatArray
 
-CHANNELS = 1
-"""The axis of channels."""
-ALIKE = Unary | PRelu | Binary | Extreme | MaxPool2d | AvgPool2d | GatherImage | ResizeBilinear
-"""Operators that do the same to every channel, whatever their fields."""
 Order = npt.NDArray[np.int64]
 
 
@@ -58,7 +44,7 @@ class Stored:
         return np.argsort(self.order)
 
 
-def carry_channel_order(graph: Graph) -> Graph:
+def propagate_channel_order(graph: Graph) -> Graph:
     """Carry orders and choices of channels forward, to where convolutions and linear layers take them into weights.
 
     A choice of channels is made in the order in which they are stored, so that neighbours stay together; grouped
@@ -247,7 +233,7 @@ def _free_values(graph: Graph, outputs: set[ValueName]) -> set[ValueName]:
             free.add(node.name)
         for name in node.inputs:
             readers[name].append(node)
-    return {n.name for n in graph.nodes if n.name in free and _treats_alike(graph, n)}
+    return {n.name for n in graph.nodes if n.name in free and _carries_order(graph, n)}
 
 
 def _takes(graph: Graph, reader: Node, value: ValueName, free: set[ValueName]) -> bool:
@@ -260,25 +246,12 @@ def _takes(graph: Graph, reader: Node, value: ValueName, free: set[ValueName]) -
             return flatten or len(graph.shapes[value]) == 2
         case Gather(axis=1) | Slice(axis=1):
             return True
-    return reader.name in free and _treats_alike(graph, reader)
+    return reader.name in free and _carries_order(graph, reader)
 
 
-def _treats_alike(graph: Graph, node: Node) -> bool:
-    """Whether an operator does the same to every channel, but for constants that it has for each."""
+def _carries_order(graph: Graph, node: Node) -> bool:
+    """Whether an operator can work on channels in another order: channel by channel, or by joining channels."""
+    if isinstance(node.op, Concat) and node.op.axis == CHANNELS:
+        return True
     shapes = [graph.shapes[i] for i in node.inputs if i not in graph.constants]
-    if any(len(s) < 2 or len(s) != len(shapes[0]) or s[CHANNELS] != shapes[0][CHANNELS] for s in shapes):
-        return isinstance(node.op, Concat) and node.op.axis == CHANNELS
-    match node.op:
-        case Concat(axis=axis):
-            return axis != 0
-        case Conv2d(x=x, groups=groups):
-            return groups > 1 and groups == graph.shapes[x][CHANNELS]
-        case Gather(axis=axis) | Slice(axis=axis):
-            return axis > CHANNELS
-        case Pad(pads=pads):
-            return pads[CHANNELS] == (0, 0)
-        case Reshape(x=x, to=to):
-            return len(to) > CHANNELS and to[:2] == graph.shapes[x][:2]
-    if isinstance(node.op, Reduction):
-        return min(node.op.axes) > CHANNELS
-    return isinstance(node.op, ALIKE) and node.shape[:2] == shapes[0][:2] and len(node.shape) == len(shapes[0])
+    return traits_of(node.op).channelwise(node.op, shapes, node.shape)

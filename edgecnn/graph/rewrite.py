@@ -72,7 +72,7 @@ class Rewriter:
         """Whether the present node is all that reads a value."""
         return self._uses.get(name, 0) == 1
 
-    def melt(self, producer: Node, op: Op) -> ValueName:
+    def fuse_into(self, producer: Node, op: Op) -> ValueName:
         """Give an earlier node another operator, so that its value is what the present node's would have been."""
         i = self._index[producer.name]
         shapes = [self._builder.shapes[name] for name in replace(producer, op=op).inputs]

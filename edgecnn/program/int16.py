@@ -12,8 +12,8 @@ import numpy.typing as npt
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Add, Conv2d, Linear, Mul, Sub, ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.program.qparams import SMALLEST_SCALE, Float, QWeights
-from edgecnn.program.quantized import SAME_PARAMETERS
 from edgecnn.program.weights import quantize_weights
 
 LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
@@ -80,7 +80,7 @@ class QuantizedGraph16:
     weights: Mapping[ValueName, QWeights]
     biases: Mapping[ValueName, npt.NDArray[np.int64]]
 
-    def alike(self, a: ValueName, b: ValueName) -> bool:
+    def same_storage(self, a: ValueName, b: ValueName) -> bool:
         """Whether two values have the same scale."""
         return a in self.activations and self.activations[a] == self.activations.get(b)
 
@@ -96,11 +96,11 @@ def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
     scales = dict(q.activations)
     for node in graph.nodes:
         if node.name not in scales:
-            known = [node.inputs[0]] if isinstance(node.op, SAME_PARAMETERS) else []
+            known = [node.inputs[0]] if traits_of(node.op).shares_parameters else []
             known += [
                 n.name
                 for n in graph.nodes
-                if node.name in n.inputs and isinstance(n.op, SAME_PARAMETERS) and n.name in q.activations
+                if node.name in n.inputs and traits_of(n.op).shares_parameters and n.name in q.activations
             ]
             if not known:
                 raise QuantizationError(f"{node.describe()} was made by legalization, and has no scale")

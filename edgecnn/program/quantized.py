@@ -10,58 +10,11 @@ import numpy.typing as npt
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import (
-    Add,
-    Amax,
-    Amin,
-    AvgPool2d,
-    Concat,
-    DepthToSpace,
-    Gather,
-    GatherImage,
-    MatMul,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Mul,
-    Pad,
-    PRelu,
-    Reshape,
-    ResizeBilinear,
-    Slice,
-    SpaceToDepth,
-    Sub,
-    Transpose,
-    ValueName,
-)
+from edgecnn.graph.ops import Add, Concat, MatMul, Maximum, Minimum, Mul, PRelu, Sub, ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.program.qparams import Float, Int8, QParams, QWeights, Range, from_magnitude, from_range
 from edgecnn.program.weights import WEIGHT_MAX, weights_and_biases
 
-SAME_PARAMETERS = (
-    MaxPool2d,
-    AvgPool2d,
-    Amax,
-    Amin,
-    Minimum,
-    Maximum,
-    Reshape,
-    Transpose,
-    Pad,
-    Slice,
-    Gather,
-    GatherImage,
-    DepthToSpace,
-    SpaceToDepth,
-    ResizeBilinear,
-    Concat,
-)
-"""Operators whose inputs and output share their parameters, by TFLite's quantization specification.
-
-Inputs of a concatenation, a minimum or a maximum whose parameters are prescribed keep them, and are requantized where
-they are read.
-"""
-JOINED = (Concat, Minimum, Maximum)
-"""Operators of several inputs with the parameters of their output."""
 SMALLEST_RANGE = 2.0**-100
 """A range that lies this close to 0 is taken for 0: products with its scale would underflow float32."""
 
@@ -89,8 +42,8 @@ class QuantizedGraph:
     weight_limit: int = WEIGHT_MAX
     notes: tuple[str, ...] = ()
 
-    def alike(self, a: ValueName, b: ValueName) -> bool:
-        """Whether two values are stored alike: both in float, or as integers with the same parameters."""
+    def same_storage(self, a: ValueName, b: ValueName) -> bool:
+        """Whether two values are stored in the same way: both in float, or as integers with the same parameters."""
         if a in self.skipped or b in self.skipped:
             return a in self.skipped and b in self.skipped
         return a in self.activations and self.activations[a] == self.activations.get(b)
@@ -139,7 +92,7 @@ def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
     passed_on = {
         i: q.activations[n.name]
         for n in reversed(graph.nodes)
-        if isinstance(n.op, SAME_PARAMETERS) and n.name in q.activations
+        if traits_of(n.op).shares_parameters and n.name in q.activations
         for i in n.inputs
     }
     for node in graph.nodes:
@@ -172,7 +125,7 @@ def _follow_skipped(q: QuantizedGraph, graph: Graph) -> frozenset[ValueName]:
 
 
 def _followed(node: Node, known: Mapping[ValueName, QParams], passed_on: Mapping[ValueName, QParams]) -> QParams:
-    if isinstance(node.op, SAME_PARAMETERS):
+    if traits_of(node.op).shares_parameters:
         return known[node.inputs[0]]
     if node.name in passed_on:
         return passed_on[node.name]

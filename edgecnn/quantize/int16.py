@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Add, Clamp, Sigmoid, Softmax, Sub, Tanh, ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.program.int16 import HIGHEST, RELUS, QuantizedGraph16, scale_of_reach, with_scales
-from edgecnn.program.quantized import SAME_PARAMETERS
 from edgecnn.quantize.observe import Observer
-from edgecnn.quantize.quantize import REFUSED
+from edgecnn.quantize.quantize import NO_INT8_FORM
 
 HEADROOM = 2.0
 """How many times the largest magnitude seen a tensor can hold. The one bit that it costs is lost beside the weights'
@@ -39,8 +39,8 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
     """
     reaches = {i.name: _reach(observers[i.name].low, observers[i.name].high) for i in graph.inputs}
     for node in graph.nodes:
-        if type(node.op) in REFUSED:
-            reason = REFUSED[type(node.op)][0].replace("int8", "int16")
+        if type(node.op) in NO_INT8_FORM:
+            reason = NO_INT8_FORM[type(node.op)][0].replace("int8", "int16")
             raise QuantizationError(f"{node.describe()}: {reason}", hint="--precisions fp16")
         low, high = _clamped(node, observers[node.name])
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
@@ -71,7 +71,7 @@ def _unite(graph: Graph, reaches: dict[ValueName, float]) -> None:
 def _keeps_scale(node: Node) -> bool:
     if isinstance(node.op, Clamp):
         return (node.op.low, node.op.high) not in RELUS
-    return isinstance(node.op, SAME_PARAMETERS)
+    return traits_of(node.op).shares_parameters
 
 
 def _clamped(node: Node, observer: Observer) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgecnn.errors import QuantizationError
+from edgecnn.graph.disjoint_sets import DisjointSets
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Activation,
@@ -29,10 +30,9 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
+from edgecnn.graph.traits import Parameters, traits_of
 from edgecnn.program.qparams import QParams, Range, dividing_alike
 from edgecnn.program.quantized import (
-    JOINED,
-    SAME_PARAMETERS,
     QuantizedGraph,
     constant_operands,
     extent_of,
@@ -54,7 +54,7 @@ FIXED: Mapping[type, QParams] = MappingProxyType(
 )
 """Output parameters that the specification prescribes."""
 KEEP_FLOAT = 'a recipe with precision = "float" for this layer'
-REFUSED: Mapping[type, tuple[str, str]] = MappingProxyType(
+NO_INT8_FORM: Mapping[type, tuple[str, str]] = MappingProxyType(
     {
         Div: ("division by a computed value has no int8 form", "a multiplication, or " + KEEP_FLOAT),
         Sqrt: ("square roots have no int8 kernel in TFLite", KEEP_FLOAT),
@@ -122,20 +122,20 @@ def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueNa
             skipped.update([node.name] if node.inputs[0] in skipped else [])
         elif node.name in chosen and not isinstance(node.op, ArgMax):
             skipped.add(node.name)
-        elif type(node.op) in REFUSED:
-            reason, hint = REFUSED[type(node.op)]
+        elif type(node.op) in NO_INT8_FORM:
+            reason, hint = NO_INT8_FORM[type(node.op)]
             raise QuantizationError(f"{node.describe()}: {reason}", hint=hint)
     return frozenset(skipped)
 
 
-def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> _Groups:
+def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> DisjointSets[ValueName]:
     """Which values share their parameters."""
-    groups = _Groups()
+    groups = DisjointSets[ValueName]()
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS) and not isinstance(node.op, JOINED):
+        if node.name not in skipped and traits_of(node.op).parameters is Parameters.OF_INPUT:
             groups.join(node.name, node.inputs[0])
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, JOINED):
+        if node.name not in skipped and traits_of(node.op).joins_parameters:
             _join_parts(graph, groups, node, skipped)
     if not portable:
         return groups
@@ -155,7 +155,7 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
     return groups
 
 
-def _join_parts(graph: Graph, groups: _Groups, node: Node, skipped: frozenset[ValueName]) -> None:
+def _join_parts(graph: Graph, groups: DisjointSets[ValueName], node: Node, skipped: frozenset[ValueName]) -> None:
     """Let an operator and its inputs share parameters; prescribed ones only where all inputs have the same."""
     fixed = {
         groups.root(n.name): FIXED[type(n.op)] for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped
@@ -170,7 +170,7 @@ def _activations(
     graph: Graph,
     ranges: Mapping[ValueName, Range],
     skipped: frozenset[ValueName],
-    groups: _Groups,
+    groups: DisjointSets[ValueName],
     symmetric: set[ValueName],
 ) -> dict[ValueName, QParams]:
     found: dict[ValueName, QParams] = {}
@@ -204,20 +204,3 @@ def _clamped(node: Node, observed: Range) -> Range:
     activation: Activation = getattr(node.op, "activation", Activation.NONE)
     low, high = (node.op.low, node.op.high) if isinstance(node.op, Clamp) else activation.bounds
     return max(observed[0], low), min(observed[1], high)
-
-
-class _Groups:
-    """Values that must share their parameters (a union-find)."""
-
-    def __init__(self) -> None:
-        self._parents: dict[ValueName, ValueName] = {}
-
-    def root(self, name: ValueName) -> ValueName:
-        while name in self._parents:
-            name = self._parents[name]
-        return name
-
-    def join(self, a: ValueName, b: ValueName) -> None:
-        a, b = self.root(a), self.root(b)
-        if a != b:
-            self._parents[a] = b

@@ -65,7 +65,7 @@ def export_tflite_int16x8(quantized: QuantizedGraph16, *, version: str) -> Writt
     Raises:
         LoweringError: if an operator has no int16 kernel, or TFLite cannot express the graph.
     """
-    graph = legalize(quantized.graph, quantized.alike)
+    graph = legalize(quantized.graph, quantized.same_storage)
     writer = Int16x8Writer(graph, follow_int16(quantized, graph))
     lower_all(graph, writer, LOWERINGS_INT16, "TFLite")
     return writer.finish(version=version)
