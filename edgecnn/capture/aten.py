@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 
 from edgecnn.capture.converters import activation, arithmetic, convolution, image, normalization, pooling, shape
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, same
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, same
 from edgecnn.graph import ops
 
 aten = torch.ops.aten
@@ -28,7 +28,7 @@ def _cast(b: Builder, a: Args) -> str:
 
 
 # In-place forms (aten.relu_.default) use the row of the form without the underscore.
-CONVOLUTIONS: Mapping[str, Row] = {
+CONVOLUTIONS: Mapping[str, Converter] = {
     "aten.conv1d.default": convolution.conv1d,
     "aten.conv1d.padding": convolution.conv1d_same,
     "aten.conv2d.default": convolution.conv2d,
@@ -43,7 +43,7 @@ CONVOLUTIONS: Mapping[str, Row] = {
     "aten.bmm.default": convolution.matmul,
     "aten.matmul.default": convolution.matmul,
 }
-NORMALIZATIONS: Mapping[str, Row] = {
+NORMALIZATIONS: Mapping[str, Converter] = {
     "aten.batch_norm.default": normalization.batch_norm,
     "aten._native_batch_norm_legit_no_training.default": normalization.batch_norm,
     "aten.instance_norm.default": normalization.instance_norm,
@@ -51,7 +51,7 @@ NORMALIZATIONS: Mapping[str, Row] = {
     "aten.layer_norm.default": normalization.layer_norm,
     "aten.rms_norm.default": normalization.rms_norm,
 }
-POOLINGS: Mapping[str, Row] = {
+POOLINGS: Mapping[str, Converter] = {
     "aten.max_pool1d.default": pooling.max_pool1d,
     "aten.max_pool2d.default": pooling.max_pool2d,
     "aten.max_pool2d_with_indices.default": pooling.max_pool2d,
@@ -81,7 +81,7 @@ POOLINGS: Mapping[str, Row] = {
     "aten.linalg_norm.default": pooling.vector_norm,
     "aten.norm.ScalarOpt_dim": pooling.vector_norm,
 }
-ACTIVATIONS: Mapping[str, Row] = {
+ACTIVATIONS: Mapping[str, Converter] = {
     "aten.relu.default": activation.unary(ops.Relu),
     "aten.relu6.default": activation.bounded(0.0, 6.0),
     "aten.hardtanh.default": activation.clamp("min_val", "max_val"),
@@ -117,7 +117,7 @@ ACTIVATIONS: Mapping[str, Row] = {
     "aten.alpha_dropout.default": activation.dropout,
     "aten.feature_alpha_dropout.default": activation.dropout,
 }
-ARITHMETIC: Mapping[str, Row] = {
+ARITHMETIC: Mapping[str, Converter] = {
     "aten.add.Tensor": arithmetic.binary(ops.Add),
     "aten.add.Scalar": arithmetic.binary(ops.Add),
     "aten.sub.Tensor": arithmetic.binary(ops.Sub),
@@ -167,7 +167,7 @@ ARITHMETIC: Mapping[str, Row] = {
     "aten.zeros_like.default": arithmetic.zeros,
     "aten.new_zeros.default": arithmetic.zeros,
 }
-SHAPES: Mapping[str, Row] = {
+SHAPES: Mapping[str, Converter] = {
     "aten.cat.default": shape.cat,
     "aten.concat.default": shape.cat,
     "aten.hstack.default": shape.hstack,
@@ -218,7 +218,7 @@ SHAPES: Mapping[str, Row] = {
     "aten.index.Tensor": shape.index,
     "aten.index_select.default": shape.index_select,
 }
-IMAGES: Mapping[str, Row] = {
+IMAGES: Mapping[str, Converter] = {
     "aten.pad.default": image.pad,
     "aten.constant_pad_nd.default": image.constant_pad,
     "aten.reflection_pad1d.default": image.pad_with_image("reflect"),
@@ -242,7 +242,7 @@ IMAGES: Mapping[str, Row] = {
     "aten.channel_shuffle.default": image.channel_shuffle,
     "aten.native_channel_shuffle.default": image.channel_shuffle,
 }
-SAME: Mapping[str, Row] = {
+SAME: Mapping[str, Converter] = {
     "aten.clone.default": same,
     "aten.contiguous.default": same,
     "aten.detach.default": same,
@@ -255,7 +255,7 @@ SAME: Mapping[str, Row] = {
     "aten.type_as.default": same,
     "aten._to_copy.default": _cast,
 }
-CONVERTERS: Mapping[str, Row] = MappingProxyType(
+CONVERTERS: Mapping[str, Converter] = MappingProxyType(
     {**CONVOLUTIONS, **NORMALIZATIONS, **POOLINGS, **ACTIVATIONS, **ARITHMETIC, **SHAPES, **IMAGES, **SAME}
 )
 

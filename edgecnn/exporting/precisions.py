@@ -22,7 +22,7 @@ from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 if TYPE_CHECKING:
     from edgecnn.program.int16 import QuantizedGraph16
     from edgecnn.program.quantized import QuantizedGraph
-    from edgecnn.quantize.calibrated import Observed, Program
+    from edgecnn.quantize.calibrated import Observed, QuantizedModel
 
 Arrays = Sequence[npt.NDArray[np.float32]]
 IO = ("float32", "int8", "uint8")
@@ -229,7 +229,7 @@ def _differing(golden: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str
     }
 
 
-def _int8_spec(program: Program, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
+def _int8_spec(program: QuantizedModel, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
     from edgecnn.parity.exactness import is_exact
 
     graph, params = program.quantized.graph, program.quantized.activations

@@ -75,7 +75,7 @@ def execute_integer(
     Args:
         q: The quantized graph.
         inputs: One int8 array per graph input, (samples, ...).
-        rounding: A name of :data:`ROUNDINGS`.
+        rounding: A name of :data:`KERNEL_SETS`.
         known: Values that are taken as they are, their nodes not being executed.
     """
     return execute_by_rules(q, inputs, [rounding], known=known)[rounding]
@@ -88,7 +88,7 @@ def execute_by_rules(
     *,
     known: Mapping[ValueName, Int8] = MappingProxyType({}),
 ) -> dict[str, dict[ValueName, Int8]]:
-    """Every value by each of several rules of :data:`ROUNDINGS`; what they agree on is computed once.
+    """Every value by each of several rules of :data:`KERNEL_SETS`; what they agree on is computed once.
 
     Args:
         q: The quantized graph.
@@ -119,7 +119,7 @@ def execute_node(q: QuantizedGraph, node: Node, inputs: Mapping[ValueName, Int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
+class KernelSet:
     """A family of kernels.
 
     Attributes:
@@ -150,7 +150,7 @@ class Rounding:
 NONE = Activation.NONE
 REFERENCE_BITS = 31
 """Bits of the reference kernels' multipliers."""
-_REFERENCE = Rounding(
+_REFERENCE = KernelSet(
     convolution=gemmlowp,
     linear=gemmlowp,
     sums=sum_of_31_bits,
@@ -160,15 +160,15 @@ _REFERENCE = Rounding(
     tflite=True,
     fixed_point=True,
 )
-ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
+KERNEL_SETS: Mapping[str, KernelSet] = MappingProxyType(
     {
-        "half_even_fp32": Rounding(
+        "half_even_fp32": KernelSet(
             convolution=half_even_fp32,
             linear=half_even_fp32,
             sums=sum_in_float,
             differences=difference_in_float,
         ),
-        "xnnpack": Rounding(
+        "xnnpack": KernelSet(
             convolution=half_even_fp32,
             linear=half_even_fp32,
             sums=sum_of_21_bits,
@@ -187,7 +187,7 @@ ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
 
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
-        self._q, self._rounding = q, ROUNDINGS[rounding]
+        self._q, self._rounding = q, KERNEL_SETS[rounding]
         self._fixed_point = self._rounding.fixed_point
         self._batch_free = batch_is_free(q.graph)
 

@@ -11,7 +11,7 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.reexport import Twin
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.program.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
+from edgecnn.program.int16 import INT16_MAX, INT16_MIN, QuantizedGraph16, Scale16
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.types import Array
 
@@ -59,9 +59,9 @@ def execute_alone(twin: Twin, node: Node, values: Values, rule: str) -> Array:
 def rules_of(twin: Twin) -> tuple[str, ...]:
     """The rules that are known of a precision; none in float32, where sums are all that there is to differ."""
     if twin.quantized is not None:
-        from edgecnn.golden.integer import ROUNDINGS
+        from edgecnn.golden.integer import KERNEL_SETS
 
-        return tuple(ROUNDINGS)
+        return tuple(KERNEL_SETS)
     if twin.int16 is not None:
         from edgecnn.golden.int16 import LINEAR
 
@@ -114,7 +114,7 @@ def _int16(params: Scale16, real: Array) -> Array:
     """As LiteRT's kernel makes integers of an input; its reference kernel divides, and rounds half away from 0."""
     with np.errstate(over="ignore"):
         steps = np.rint(real.astype(np.float32) * (np.float32(1) / params.scale))
-    integers: Array = np.clip(steps, LOWEST, HIGHEST).astype(np.int16)
+    integers: Array = np.clip(steps, INT16_MIN, INT16_MAX).astype(np.int16)
     return integers
 
 

@@ -16,7 +16,7 @@ from edgecnn.graph.traits import traits_of
 from edgecnn.program.qparams import SMALLEST_SCALE, Float, QWeights
 from edgecnn.program.weights import quantize_weights
 
-LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1
+INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 """Range of int16."""
 RELUS = ((0.0, np.inf), (0.0, 6.0))
 """Clamps with kernels that change the scale; others are MAXIMUM and MINIMUM, which compare integers as they are."""
@@ -47,7 +47,7 @@ class Scale16:
         """The nearest integers, half to even, clamped."""
         with np.errstate(over="ignore"):  # a padding with the lowest float32 becomes the lowest integer
             scaled = np.rint(real.astype(np.float32) / self.scale)
-        integers: Int16 = np.clip(scaled, LOWEST, HIGHEST).astype(np.int16)
+        integers: Int16 = np.clip(scaled, INT16_MIN, INT16_MAX).astype(np.int16)
         return integers
 
     def dequantize(self, integers: npt.NDArray[np.integer]) -> Float:
@@ -59,9 +59,9 @@ class Scale16:
         """Lowest and highest integer that an activation lets through (``CalculateActivationRangeQuantized``)."""
         low, high = (
             end if not np.isfinite(bound) else round_half_away(float(np.float32(bound) / self.scale))
-            for bound, end in zip(activation.bounds, (LOWEST, HIGHEST), strict=True)
+            for bound, end in zip(activation.bounds, (INT16_MIN, INT16_MAX), strict=True)
         )
-        return max(low, LOWEST), min(high, HIGHEST)
+        return max(low, INT16_MIN), min(high, INT16_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGr
     weights: dict[ValueName, QWeights] = {}
     biases: dict[ValueName, npt.NDArray[np.int64]] = {}
     for node in graph.nodes:
-        for name in _operands(graph, node):
+        for name in constant_operands(graph, node):
             scales.setdefault(name, scale_of_reach(float(np.abs(graph.constants[name]).max())))
         if isinstance(node.op, Conv2d | Linear):
             weights.setdefault(node.op.weight, quantize_weights(node, graph.constants[node.op.weight]))
@@ -152,14 +152,14 @@ def _operands(graph: Graph, node: Node) -> Iterator[ValueName]:
 
 def scale_of_reach(reach: float) -> Scale16:
     """The scale that covers -reach to reach; 1/32767 for values that are always 0."""
-    return Scale16(np.float32(reach if reach > 0 else 1) / np.float32(HIGHEST))
+    return Scale16(np.float32(reach if reach > 0 else 1) / np.float32(INT16_MAX))
 
 
 def _bias(node: Node, bias: Float | None, x: Scale16, weights: QWeights) -> npt.NDArray[np.int64]:
     if bias is None:
         return np.zeros(len(weights.scales), np.int64)
     real = np.rint(bias.astype(np.float64) / (weights.scales.astype(np.float64) * float(x.scale)))
-    reach = np.abs(weights.integers.reshape(len(real), -1).astype(np.int64)).sum(axis=1) * -LOWEST
+    reach = np.abs(weights.integers.reshape(len(real), -1).astype(np.int64)).sum(axis=1) * -INT16_MIN
     worst = int(np.argmax(np.abs(real) + reach))
     if abs(real[worst]) + reach[worst] >= MAX_ACCUMULATOR:
         raise QuantizationError(

@@ -12,8 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.program.qparams import HIGHEST, LOWEST, Range
-from edgecnn.quantize.observe import BINS, Observer
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, Range
+from edgecnn.quantize.observer import BINS, Observer
 
 Calibrator = Callable[[Observer], Range]
 Reals = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ PERCENTILE = 99.99
 """Share of values, in percent, that the percentile calibrator leaves unclipped."""
 SHARES = np.linspace(0.2, 1.0, 65)
 """Shares of the observed range that the mse and entropy calibrators try, on each side of 0."""
-STEPS = HIGHEST - LOWEST
+STEPS = INT8_MAX - INT8_MIN
 LOST = 30.0
 """What entropy charges, in nats, for a cell that holds values and is given no probability."""
 

@@ -15,7 +15,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.quantize.observe import Observer, observe
+from edgecnn.quantize.observe import observe
+from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import quantize
 from edgecnn.quantize.recipe import Recipe, load_recipe, settings_of
@@ -27,7 +28,7 @@ CORRECTION_SAMPLES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
+class QuantizedModel:
     """A quantized graph, and how it came to be.
 
     Attributes:
@@ -103,7 +104,7 @@ def observe_graph(
     return Observed(graph=legal, observers=observe(legal, _told(data, progress)), bytes_in=bytes_in)
 
 
-def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Program:
+def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> QuantizedModel:
     """Quantize what was observed by a recipe: its name, or the path of a TOML file.
 
     Raises:
@@ -115,7 +116,7 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
     if taken is not None:
         data = taken.calibration(data)
     quantized = quantize_observed(observed, data, rules)
-    return Program(
+    return QuantizedModel(
         quantized=quantized,
         recipe=rules.name,
         origin=data.origin,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecnn.errors import DataError
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
+from edgecnn.quantize.observer import Observer
 from edgecnn.types import Array
-
-if TYPE_CHECKING:
-    from edgecnn.quantize.observe import Observer
 
 BYTES_FROM = 64.0
 """An input without negative values that reaches beyond this, and not beyond 255, is suspected to be bytes."""

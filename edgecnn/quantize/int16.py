@@ -13,8 +13,8 @@ from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Add, Clamp, Sigmoid, Softmax, Sub, Tanh, ValueName
 from edgecnn.graph.traits import traits_of
-from edgecnn.program.int16 import HIGHEST, RELUS, QuantizedGraph16, scale_of_reach, with_scales
-from edgecnn.quantize.observe import Observer
+from edgecnn.program.int16 import INT16_MAX, RELUS, QuantizedGraph16, scale_of_reach, with_scales
+from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.quantize import NO_INT8_FORM
 
 HEADROOM = 2.0
@@ -22,7 +22,7 @@ HEADROOM = 2.0
 rounding to 8 bits, while one saturated value in data that calibration did not see can cost more than int8 does."""
 FIXED = (Softmax, Sigmoid, Tanh)
 """Operators whose output has the scale 1/32768 by the specification."""
-FIXED_REACH = HIGHEST / 32768
+FIXED_REACH = INT16_MAX / 32768
 ADD_SHIFT = 15
 """Bits below the point that additions work with (``left_shift`` in tensorflow/lite/kernels/add.cc)."""
 

@@ -31,7 +31,7 @@ from edgecnn.graph.ops import (
     ValueName,
 )
 from edgecnn.graph.traits import Parameters, traits_of
-from edgecnn.program.qparams import QParams, Range, dividing_alike
+from edgecnn.program.qparams import QParams, Range, with_exact_reciprocal
 from edgecnn.program.quantized import (
     QuantizedGraph,
     constant_operands,
@@ -41,7 +41,7 @@ from edgecnn.program.quantized import (
 from edgecnn.program.weights import weights_and_biases
 from edgecnn.quantize.calibrate import CALIBRATORS
 from edgecnn.quantize.checks import suspicions
-from edgecnn.quantize.observe import Observer
+from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.recipe import INT8, Recipe, settings_of
 
 FIXED: Mapping[type, QParams] = MappingProxyType(
@@ -188,7 +188,7 @@ def _activations(
         root = groups.root(name)
         found[name] = fixed[root][1] if root in fixed else params_of_range(name, spans[root], root in symmetric)
         if root in fed and root not in fixed:
-            found[name] = dividing_alike(found[name])
+            found[name] = with_exact_reciprocal(found[name])
     for root, (node, params) in fixed.items():
         low, high = spans[root]
         if high > params.high + float(params.scale) or low < params.low - float(params.scale):

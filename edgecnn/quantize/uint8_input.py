@@ -22,7 +22,7 @@ from edgecnn.graph.affine import fold_affine_forward
 from edgecnn.graph.graph import Graph, GraphBuilder
 from edgecnn.graph.ops import Add, Mul, with_inputs
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.program.qparams import LOWEST, QParams
+from edgecnn.program.qparams import INT8_MIN, QParams
 from edgecnn.types import FloatArray
 
 WHOLE = 1e-6
@@ -79,7 +79,7 @@ def take_bytes(graph: Graph, preprocessing: Preprocessing) -> ByteInput:
         )
     factor, offset = scales / scales[0], scales * (zero - zeros)
     offset = np.where(np.abs(zero - zeros) <= WHOLE * 255, 0.0, offset)
-    params = QParams(np.float32(scales[0]), zero + LOWEST)
+    params = QParams(np.float32(scales[0]), zero + INT8_MIN)
     column = (1, -1, 1, 1)
     folded = _fold(graph, factor.reshape(column), offset.reshape(column))
     return ByteInput(graph=folded, params=params, factor=factor.reshape(column), offset=offset.reshape(column))

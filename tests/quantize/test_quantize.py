@@ -26,7 +26,8 @@ from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize import calibrate
 from edgecnn.quantize.bias_correction import correct_biases
 from edgecnn.quantize.calibrate import CALIBRATORS, SHARES, STEPS
-from edgecnn.quantize.observe import BINS, SMALLEST, Observer, observe
+from edgecnn.quantize.observe import observe
+from edgecnn.quantize.observer import BINS, SMALLEST, Observer
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import quantize
 from edgecnn.quantize.recipe import RECIPES, Override, Recipe, load_recipe, parse_recipe

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, axis_of, known, operand, plus, times
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, axis_of, known, operand, plus, times
 from edgecnn.graph import ops
 from edgecnn.graph.ops import ValueName
 
@@ -15,28 +15,28 @@ SMALLEST_THRESHOLD = 15.0
 """From here on softplus is its argument to float32's precision, so that the threshold cannot be seen."""
 
 
-def unary(op: Callable[..., ops.Unary]) -> Row:
+def unary(op: Callable[..., ops.Unary]) -> Converter:
     """An operator of one value and no options."""
     return lambda b, a: b.add(op(x=a["self"]))
 
 
-def bounded(low: float, high: float) -> Row:
+def bounded(low: float, high: float) -> Converter:
     """A clamp between fixed bounds."""
     return lambda b, a: b.add(ops.Clamp(x=a["self"], low=low, high=high))
 
 
-def clamp(low: str, high: str) -> Row:
+def clamp(low: str, high: str) -> Converter:
     """A clamp between the bounds that the call names."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         bounds = [default if a.get(k) is None else float(a[k]) for k, default in ((low, -math.inf), (high, math.inf))]
         low_bound = min(bounds)  # where they cross, torch lets the upper one win
         return b.add(ops.Clamp(x=a["self"], low=low_bound, high=bounds[1]))
 
-    return row
+    return convert
 
 
-def softmax(op: type[ops.Softmax | ops.LogSoftmax]) -> Row:
+def softmax(op: type[ops.Softmax | ops.LogSoftmax]) -> Converter:
     """Along one axis."""
     return lambda b, a: b.add(op(x=a["self"], axis=axis_of(a["dim"], len(b.shape(a["self"])))))
 
@@ -150,7 +150,7 @@ def glu(b: Builder, a: Args) -> ValueName:
     return b.add(ops.Mul(x=first, y=b.add(ops.Sigmoid(x=second), "sigmoid")))
 
 
-def dropout(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
+def dropout(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
     """Nothing, in eval mode."""
     if a["train"] and a["p"] > 0:
         raise Unsupported(
@@ -165,22 +165,22 @@ def reciprocal(b: Builder, a: Args) -> ValueName:
     return b.add(ops.Div(x=operand(b, 1.0, "one"), y=a["self"]))
 
 
-def exponential(base: float, summand: float = 0.0) -> Row:
+def exponential(base: float, summand: float = 0.0) -> Converter:
     """``base^x + summand``."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         power = b.add(ops.Exp(x=times(b, a["self"], float(np.log(base)), "scaled")), "exp" * bool(summand))
         return plus(b, power, summand)
 
-    return row
+    return convert
 
 
-def logarithm(base: float, summand: float = 0.0) -> Row:
+def logarithm(base: float, summand: float = 0.0) -> Converter:
     """``log(x + summand)`` to a base."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         natural = ops.Log(x=plus(b, a["self"], summand, "shifted"))
         factor = float(1 / np.log(base))
         return b.add(natural) if base == math.e else times(b, b.add(natural, "log"), factor)
 
-    return row
+    return convert

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, operand, times
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, operand, times
 from edgecnn.graph import ops
 from edgecnn.graph.ops import ValueName
 
@@ -15,17 +15,17 @@ LARGEST_REPEATED = 4
 """Powers up to this one are multiplications."""
 
 
-def binary(op: type[ops.Binary]) -> Row:
+def binary(op: type[ops.Binary]) -> Converter:
     """Both operands tensors or numbers, the second one times ``alpha``."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, y = (operand(b, a[k], k) for k in ("self", "other"))
         if a.get("rounding_mode") is not None:
             raise Unsupported(f"division with rounding_mode={a['rounding_mode']!r} is not supported")
         x, y = _of_one_rank(b, x, _scaled(b, y, a.get("alpha", 1)))
         return b.add(op(x=x, y=y))
 
-    return row
+    return convert
 
 
 def _of_one_rank(b: Builder, x: ValueName, y: ValueName) -> tuple[ValueName, ValueName]:
@@ -55,14 +55,14 @@ def reversed_sub(b: Builder, a: Args) -> ValueName:
     return b.add(ops.Sub(x=operand(b, a["other"], "other"), y=_scaled(b, a["self"], a["alpha"])))
 
 
-def extreme(op: type[ops.Extreme]) -> Row:
+def extreme(op: type[ops.Extreme]) -> Converter:
     """The smaller or larger of two."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, y = _of_one_rank(b, operand(b, a["self"], "self"), operand(b, a["other"], "other"))
         return b.add(op(x=x, y=y))
 
-    return row
+    return convert
 
 
 def clamp_tensor(b: Builder, a: Args) -> ValueName:
@@ -140,11 +140,11 @@ def filled(b: Builder, a: Args) -> ValueName:
     return b.constant(np.full(b.result_shape, float(a["fill_value"])), "filled")
 
 
-def ones(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
+def ones(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
     """Ones."""
     return b.constant(np.ones(b.result_shape), "ones")
 
 
-def zeros(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
+def zeros(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
     """Zeros."""
     return b.constant(np.zeros(b.result_shape), "zeros")

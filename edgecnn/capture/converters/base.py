@@ -82,7 +82,7 @@ class Args(Mapping[str, Any]):
         return value
 
 
-Row = Callable[[Builder, Args], ValueName | tuple[ValueName, ...]]
+Converter = Callable[[Builder, Args], ValueName | tuple[ValueName, ...]]
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -146,6 +146,6 @@ def whole(numbers: Iterable[Any]) -> tuple[int, ...]:
     return tuple(int(n) for n in numbers)
 
 
-def same(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
+def same(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
     """Nothing: the value itself."""
     return a.tensor()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own habit)
 
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, as_image, as_signal, batched, whole
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, as_image, as_signal, batched, whole
 from edgecnn.capture.converters.shape import pick_along
 from edgecnn.graph import ops
 from edgecnn.graph.fold_channel_order import shuffled
@@ -35,7 +35,7 @@ def constant_pad(b: Builder, a: Args) -> ValueName:
     return b.add(ops.Pad(x=x, pads=added, value=float(a.get("value") or 0.0)))
 
 
-def pad_with_image(mode: str) -> Row:
+def pad_with_image(mode: str) -> Converter:
     """Reflected, replicated or circular: asked of torch what it does to the numbers of rows and columns."""
     return lambda b, a: _pad_with_image(b, a, mode)
 
@@ -49,17 +49,17 @@ def _padded(numbers: torch.Tensor, amounts: list[int], mode: str) -> torch.Tenso
     return F.pad(numbers.double(), amounts, mode=mode).long()
 
 
-def nearest(operator: str, axes: int) -> Row:
+def nearest(operator: str, axes: int) -> Converter:
     """Resizing to the nearest pixel: asked of torch which one that is."""
     base, overload = operator.split(".")
     function: Callable[..., torch.Tensor] = getattr(getattr(torch.ops.aten, base), overload)
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         if len(b.shape(a["input"])) != axes + 2:
             raise Unsupported("resizing takes a batch of images")
         return pick_along(b, a["input"], lambda numbers: function(numbers.double(), *_size_and_factors(a, axes)).long())
 
-    return row
+    return convert
 
 
 def _size_and_factors(a: Args, axes: int) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edgecnn.capture.converters.base import (
     Args,
     Builder,
-    Row,
+    Converter,
     Unsupported,
     as_image,
     as_signal,
@@ -17,7 +17,7 @@ from edgecnn.capture.converters.base import (
     batched,
     times,
 )
-from edgecnn.capture.pooling import adaptive_windows, pooled_padding
+from edgecnn.capture.pooling_windows import adaptive_windows, pooled_padding
 from edgecnn.graph import ops
 from edgecnn.graph.ops import Op, Pair, ValueName
 from edgecnn.graph.shapes import Padding
@@ -72,25 +72,25 @@ def _avg_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
     )
 
 
-def adaptive(pool: Pool) -> Row:
+def adaptive(pool: Pool) -> Converter:
     """Adaptive pooling as plain pooling where the windows are all alike, else as one slice and pool per window."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x = batched(b, a["self"], 4, "adaptive pooling")
         sizes = [n if o is None else int(o) for n, o in zip(b.shape(x)[2:], a["output_size"], strict=True)]
         return _pool_adaptively(b, pool, x, (sizes[0], sizes[1]))
 
-    return row
+    return convert
 
 
-def adaptive1d(pool: Pool) -> Row:
+def adaptive1d(pool: Pool) -> Converter:
     """Adaptive pooling of an image of height 1."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x = as_image(b, a["self"], "adaptive pooling")
         return as_signal(b, _pool_adaptively(b, pool, x, a.width("output_size"), "pool"))
 
-    return row
+    return convert
 
 
 def _pool_adaptively(b: Builder, pool: Pool, x: ValueName, sizes: Pair, suffix: str = "") -> ValueName:
@@ -124,29 +124,29 @@ def average(x: ValueName, kernel: Pair) -> Op:
     return ops.AvgPool2d(x=x, kernel=kernel, stride=kernel)
 
 
-def reduction(op: type[ops.Reduction]) -> Row:
+def reduction(op: type[ops.Reduction]) -> Converter:
     """Over the axes given, or all of them."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         if a.get("dtype") is not None and str(a["dtype"]) != "torch.float32":
             raise Unsupported(f"a reduction that gives {a['dtype']} is not supported", "float32")
         axes = axes_of(a.get("dim"), len(b.shape(a["self"])))
         return b.add(op(x=a["self"], axes=axes, keepdim=bool(a.get("keepdim")))) if axes else a.tensor()
 
-    return row
+    return convert
 
 
-def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Row:
+def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Converter:
     """The values, and for the largest also where they are: an output that nothing reads is dropped."""
 
-    def row(b: Builder, a: Args) -> ValueName | tuple[ValueName, ...]:
+    def convert(b: Builder, a: Args) -> ValueName | tuple[ValueName, ...]:
         axis, keep = axis_of(a["dim"], len(b.shape(a["self"]))), bool(a["keepdim"])
         values = b.add(op(x=a["self"], axes=(axis,), keepdim=keep))
         if op is ops.Amin:
             return values
         return values, b.add(ops.ArgMax(x=a["self"], axis=axis, keepdim=keep), "indices")
 
-    return row
+    return convert
 
 
 def argmax(b: Builder, a: Args) -> ValueName:
@@ -157,10 +157,10 @@ def argmax(b: Builder, a: Args) -> ValueName:
     return b.add(ops.ArgMax(x=x, axis=axis_of(a["dim"], len(b.shape(x))), keepdim=a["keepdim"]))
 
 
-def variance(*, root: bool) -> Row:
+def variance(*, root: bool) -> Converter:
     """The mean square of what remains when the mean is taken off, times ``n / (n - correction)``."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, shape = a["self"], b.shape(a["self"])
         axes = axes_of(a.get("dim"), len(shape))
         correction = a["correction"] if "correction" in a else int(a.get("unbiased", True))
@@ -174,7 +174,7 @@ def variance(*, root: bool) -> Row:
         value = times(b, mean, count / rest, "variance")
         return b.add(ops.Sqrt(x=value)) if root else value
 
-    return row
+    return convert
 
 
 def vector_norm(b: Builder, a: Args) -> ValueName:

@@ -55,10 +55,10 @@ def permute(b: Builder, a: Args) -> ValueName:
 def transpose(first: str, second: str) -> Callable[[Builder, Args], ValueName]:
     """Two axes exchanged."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         return _exchange(b, a["self"], a[first], a[second])
 
-    return row
+    return convert
 
 
 def turn(b: Builder, a: Args) -> ValueName:
@@ -137,13 +137,13 @@ def pieces(b: Builder, a: Args) -> Values:
 def pick(function: Callable[..., torch.Tensor], *keys: str) -> Callable[[Builder, Args], ValueName]:
     """An operator that only picks elements along axes, each by itself: asked of torch what it does to their numbers."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         rank = len(b.shape(a.tensor()))
         if any(axis_of(d, rank) == 0 for k in ("dims", "dim") if k in keys for d in _listed(a[k])):
             raise Unsupported("it repeats or reorders the samples of a batch", "the same along another axis")
         return pick_along(b, a.tensor(), lambda numbers: function(numbers, *(a[k] for k in keys)))
 
-    return row
+    return convert
 
 
 def spread(b: Builder, a: Args) -> ValueName:

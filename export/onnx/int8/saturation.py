@@ -23,7 +23,7 @@ from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
 from edgecnn.export.onnx.int8.folding import fold_of
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
-from edgecnn.program.qparams import HIGHEST, LOWEST, bounds
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, bounds
 from edgecnn.program.quantized import QuantizedGraph
 
 INT16 = np.iinfo(np.int16)
@@ -192,7 +192,7 @@ def _input_bounds(q: QuantizedGraph, value: ValueName) -> tuple[int, int]:
     activation = getattr(producer.op, "activation", Activation.NONE) if producer else Activation.NONE
     low, high = bounds(q.activations[value], activation)
     zero = q.activations[value].zero_point
-    assert LOWEST <= low <= high <= HIGHEST
+    assert INT8_MIN <= low <= high <= INT8_MAX
     return min(low, zero) + OFFSET, max(high, zero) + OFFSET
 
 
