@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Activation, Add, Conv2d, Linear, Mul, Sub, ValueName
+from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.traits import traits_of
 from edgecnn.program.qparams import SMALLEST_SCALE, Float, QWeights
+from edgecnn.program.quantized import constant_operands
 from edgecnn.program.weights import quantize_weights
 
 INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
@@ -143,11 +144,6 @@ def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGr
     return QuantizedGraph16(
         graph=graph, activations=MappingProxyType(scales), weights=MappingProxyType(weights), biases=biases
     )
-
-
-def _operands(graph: Graph, node: Node) -> Iterator[ValueName]:
-    """Constants that a node reads as values, not as weights."""
-    return (i for i in node.inputs if isinstance(node.op, Add | Sub | Mul) and i in graph.constants)
 
 
 def scale_of_reach(reach: float) -> Scale16:

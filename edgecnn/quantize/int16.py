@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Activation, Add, Clamp, Sigmoid, Softmax, Sub, Tanh, ValueName
+from edgecnn.graph.ops import Activation, Add, Clamp, Mul, Reshape, Sigmoid, Softmax, Sub, Tanh, ValueName
 from edgecnn.graph.traits import traits_of
 from edgecnn.program.int16 import INT16_MAX, RELUS, QuantizedGraph16, scale_of_reach, with_scales
+from edgecnn.program.quantized import constant_operands
 from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.quantize import NO_INT8_FORM
 
@@ -42,6 +43,8 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
         if type(node.op) in NO_INT8_FORM:
             reason = NO_INT8_FORM[type(node.op)][0].replace("int8", "int16")
             raise QuantizationError(f"{node.describe()}: {reason}", hint="--precisions fp16")
+        _check_operands(graph, node)
+        _check_batch_axis(graph, node)
         low, high = _clamped(node, observers[node.name])
         reaches[node.name] = FIXED_REACH if isinstance(node.op, FIXED) else _reach(low, high)
     _unite(graph, reaches)
@@ -49,6 +52,31 @@ def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> Qua
     quantized = with_scales(graph, scales)
     _check_additions(quantized)
     return quantized
+
+
+def _check_operands(graph: Graph, node: Node) -> None:
+    """Refuse constants that no int16 kernel reads: slopes of PReLUs, and what is compared, joined or multiplied."""
+    constants = constant_operands(graph, node)
+    if constants and not isinstance(node.op, Add | Sub | Mul):
+        raise QuantizationError(
+            f"{node.describe()}: it reads the constant {constants[0]}, which has no int16 form",
+            where=node.origin.source,
+            why="int16x8 holds constants as operands of additions, subtractions and multiplications only",
+            hint="--precisions int8 or fp16",
+        )
+
+
+def _check_batch_axis(graph: Graph, node: Node) -> None:
+    """Refuse values without a batch axis: the golden executor takes axis 0 of what a node reads for the samples."""
+    read = next(graph.shapes[i] for i in node.inputs if i not in graph.constants)
+    unfolds = isinstance(node.op, Reshape) and read[:1] > (1,) and node.shape[:1] == (1,)
+    if unfolds or (not read and not isinstance(node.op, Add | Sub)):
+        raise QuantizationError(
+            f"{node.describe()}: it reads a value of shape {read}, whose first axis is not the batch",
+            where=node.origin.source,
+            why="int16x8 programs are executed with the samples along axis 0",
+            hint="--precisions int8 or fp16, or a model that keeps the batch as its first axis",
+        )
 
 
 def _unite(graph: Graph, reaches: dict[ValueName, float]) -> None:

@@ -90,7 +90,13 @@ class Int16x8Writer(QuantizedWriter):
         super().__init__(graph)
 
     def version_of(self, operator: str) -> int:
-        """The first version of an operator that has int16."""
+        """The first version of an operator that has int16.
+
+        Raises:
+            LoweringError: if it has no int16 kernel.
+        """
+        if operator not in VERSIONS:
+            raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
         return VERSIONS[operator]
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
@@ -126,8 +132,7 @@ class Int16x8Writer(QuantizedWriter):
         Raises:
             LoweringError: if the operator has no int16 kernel.
         """
-        if operator not in VERSIONS:
-            raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
+        self.version_of(operator)
         return (options[0], {**options[1], "potScaleInt16": False}) if operator in {"ADD", "SUB"} else options
 
     def _type_value(self, index: int, value: ValueName) -> None:
