@@ -1,4 +1,4 @@
-"""The rules every graph obeys. They are checked after every rewrite, so that a broken one is found at its source."""
+"""The rules that every graph obeys. They are checked after every rewrite, so that a faulty rewrite is named."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from edgecnn.graph.traits import traits_of
 
 
 def verify(graph: Graph, *, after: str = "") -> Graph:
-    """Check a graph and give it back.
+    """Check a graph and return it.
 
-    The rules: every name means one value; a node reads only values given before it; its shape is the one that its
-    operator works out; outputs exist and have different names; there is an input and an output; an output depends on
-    an input.
+    The rules: every name means one value; a node reads only values computed before it; its shape is the one that its
+    operator infers; outputs exist and have different names; there is an input and an output.
 
     Args:
         graph: The graph.
         after: The rewrite that made it, for the message.
 
     Raises:
-        GraphError: naming the rule and the node. It means a fault in this package, not in the user's model.
+        GraphError: if a rule is broken; it names the node. The fault lies in this package, not in the user's model.
     """
     problems = _problems(graph)
     if problems:
