@@ -65,7 +65,7 @@ class Amin(_Reduction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgMax:
-    """Position of the first largest value along ``axis``, as int64. Only an output of the graph may be computed by it."""
+    """Position of the first largest value along ``axis``, as int64. Only outputs may be one."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName

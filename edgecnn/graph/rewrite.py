@@ -95,7 +95,7 @@ class Rewriter:
         return self._emit(op, name, like)
 
     def add_constant(self, name: ValueName, array: npt.NDArray[np.generic], *, instead: ValueName | None = None) -> str:
-        """Add a constant. It takes over the name of ``instead``, the constant it replaces, if nothing else reads that."""
+        """Add a constant; it gets the name of ``instead``, which it replaces, if nothing else reads that."""
         if instead is not None and self._uses.get(instead, 0) == 1:
             del self._builder.constants[instead], self._builder.shapes[instead]
             name = instead

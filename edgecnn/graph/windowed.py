@@ -108,7 +108,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul:
-    """The matrix product over the last two axes of two computed values ``x`` and ``y``; the axes before them broadcast."""
+    """The product of two computed matrices, the last two axes of ``x`` and ``y``; the axes before them broadcast."""
 
     VALUES: ClassVar = ("x", "y")
     x: ValueName

@@ -20,17 +20,17 @@ from edgecnn.program.weights import quantize_weights
 INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 """Range of int16."""
 RELUS = ((0.0, np.inf), (0.0, 6.0))
-"""Clamps with kernels that change the scale; others are MAXIMUM and MINIMUM, which compare integers as they are."""
+"""Bounds of the clamps whose kernels can change the scale. Others become MAXIMUM and MINIMUM, which cannot."""
 MAX_SHIFT = 7
 """Kernels multiply by less than 2^7 (``MultiplyByQuantizedMultiplier`` in tensorflow/lite/kernels/internal)."""
 MAX_ACCUMULATOR = 1 << 46
-"""They take accumulators below 2^47; the golden executor holds one bit less."""
+"""Kernels take accumulators below 2^47; the golden executor holds one bit less."""
 Int16 = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale16:
-    """The one parameter of an int16 tensor.
+    """The scale of an int16 tensor, its only parameter.
 
     Raises:
         QuantizationError: if the scale is not positive and normal.
@@ -57,7 +57,7 @@ class Scale16:
         return real
 
     def bounds(self, activation: Activation) -> tuple[int, int]:
-        """Lowest and highest integer that an activation lets through (``CalculateActivationRangeQuantized``)."""
+        """Lowest and highest integer after an activation (``CalculateActivationRangeQuantized``)."""
         low, high = (
             end if not np.isfinite(bound) else round_half_away(float(np.float32(bound) / self.scale))
             for bound, end in zip(activation.bounds, (INT16_MIN, INT16_MAX), strict=True)
@@ -67,7 +67,7 @@ class Scale16:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedGraph16:
-    """A graph and its integers.
+    """A graph and its integers for int16x8.
 
     Attributes:
         graph: The float graph.
@@ -87,12 +87,13 @@ class QuantizedGraph16:
 
 
 def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
-    """The same program for a graph that a format's legalization has made of it.
+    """The program for a graph that a format's legalization made from the program's graph.
 
-    New values take their scale from what they are copies or parts of, as :func:`edgecnn.program.quantized.follow` does.
+    A new value takes its scale from the value that it is a copy or a part of, as in
+    :func:`edgecnn.program.quantized.follow`.
 
     Raises:
-        QuantizationError: if a new value is neither.
+        QuantizationError: if there is no such value.
     """
     scales = dict(q.activations)
     for node in graph.nodes:
@@ -104,24 +105,24 @@ def follow_int16(q: QuantizedGraph16, graph: Graph) -> QuantizedGraph16:
                 if node.name in n.inputs and traits_of(n.op).shares_parameters and n.name in q.activations
             ]
             if not known:
-                raise QuantizationError(f"{node.describe()} was made by legalization, and has no scale")
+                raise QuantizationError(f"{node.describe()} was added by legalization and has no scale")
             scales[node.name] = scales[known[0]]
     return with_scales(graph, scales)
 
 
 def round_half_away(value: float) -> int:
-    """C's ``round``."""
+    """The nearest integer, halves away from zero, like C's ``round``."""
     return int(np.copysign(np.floor(abs(value) + 0.5), value))
 
 
 def multipliers(x: Scale16, weights: QWeights, y: Scale16) -> npt.NDArray[np.float64]:
-    """What accumulators are multiplied by to become the output's integers, one per channel."""
+    """The factors from accumulators to the output's integers, one per channel."""
     real: npt.NDArray[np.float64] = float(x.scale) * weights.scales.astype(np.float64) / float(y.scale)
     return real
 
 
 def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGraph16:
-    """The program that follows from a graph and the scales of its values: all integers are made by them.
+    """The program of a graph whose values have these scales. All integers follow from the two.
 
     Args:
         graph: The graph.
@@ -147,7 +148,7 @@ def with_scales(graph: Graph, given: Mapping[ValueName, Scale16]) -> QuantizedGr
 
 
 def scale_of_reach(reach: float) -> Scale16:
-    """The scale that covers -reach to reach; 1/32767 for values that are always 0."""
+    """The scale that covers -reach to reach; 1/32767 where reach is 0."""
     return Scale16(np.float32(reach if reach > 0 else 1) / np.float32(INT16_MAX))
 
 
@@ -170,7 +171,7 @@ def _check_multipliers(node: Node, real: npt.NDArray[np.float64]) -> None:
     worst = int(real.argmax())
     if np.frexp(real[worst])[1] > MAX_SHIFT:
         raise QuantizationError(
-            f"{node.describe()}: the output's scale is too small beside those of the input and channel {worst}",
+            f"{node.describe()}: the output's scale is too small for the scales of the input and of channel {worst}",
             why=f"int16 kernels multiply by less than {1 << MAX_SHIFT}, here it is {real[worst]:.3g}",
             hint="look at the calibration data: the layer's output is nearly 0 on it",
         )

@@ -1,8 +1,8 @@
-"""Scales and zero points, and the arithmetic that they stand for.
+"""Scales and zero points, and the arithmetic that they define.
 
 A real value ``r`` is held as an integer ``q`` with ``r = scale * (q - zero_point)`` (the TFLite quantization
-specification, https://ai.google.dev/edge/litert/models/quantization_spec). Scales are float32, since that is what files
-hold and runtimes compute with.
+specification, https://ai.google.dev/edge/litert/models/quantization_spec). Scales are float32, because files hold and
+runtimes use float32.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from edgecnn.graph.ops import Activation
 INT8_MIN, INT8_MAX = -128, 127
 """Range of int8."""
 SMALLEST_SCALE = np.float32(np.finfo(np.float32).tiny)
-"""Smallest normal float32: below it runtimes flush scales to zero."""
+"""The smallest normal float32. Runtimes flush smaller scales to zero."""
 
 _FURTHEST = 4096
-"""Float32 numbers up to which another scale is looked for: 0.05 % of it at most."""
+"""How many of the following float32 numbers are tried as a scale. They lie within 0.05 % of it."""
 
 Int8 = npt.NDArray[np.int8]
 Float = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class QParams:
-    """Parameters of an int8 tensor: one scale and one zero point for all of it.
+    """The parameters of an int8 tensor: one scale and one zero point.
 
     Raises:
         QuantizationError: if the scale is not positive and normal, or the zero point is no int8.
@@ -61,10 +61,10 @@ class QParams:
     def quantize(self, real: npt.NDArray[np.floating]) -> Int8:
         """The nearest integers, half to even, clamped: real times the scale's reciprocal, all in float32.
 
-        That is what XNNPACK computes, and what the ONNX files say to ONNX Runtime. A division gives another integer at
-        some ties, about 2 in a million random values.
+        XNNPACK computes that, and the ONNX files make ONNX Runtime compute it. A division gives another integer at some
+        ties, for about 2 in a million random values.
         """
-        with np.errstate(over="ignore"):  # infinity is clamped too
+        with np.errstate(over="ignore"):  # infinities are clamped
             steps = np.asarray(real, np.float32) * (np.float32(1) / self.scale)
             scaled = np.rint(steps) + np.float32(self.zero_point)
         integers: Int8 = np.asarray(np.clip(scaled, INT8_MIN, INT8_MAX), np.int8)
@@ -79,7 +79,7 @@ class QParams:
 def from_range(low: float, high: float) -> QParams:
     """Parameters that cover a range, widened to hold 0 exactly.
 
-    A range of no extent (a constant 0) gets the scale 1/255.
+    An empty range (a constant 0) gets the scale 1/255.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
@@ -90,7 +90,7 @@ def from_range(low: float, high: float) -> QParams:
 
 
 def from_magnitude(magnitude: float) -> QParams:
-    """Parameters with zero point 0 that cover -magnitude to magnitude; for 0 as :func:`from_range`."""
+    """Parameters with zero point 0 that cover -magnitude to magnitude; for 0, those of :func:`from_range`."""
     return QParams(np.float32(magnitude / INT8_MAX), 0) if magnitude else from_range(0.0, 0.0)
 
 
@@ -107,10 +107,10 @@ class QWeights:
 
 
 def division_equals_reciprocal(scale: np.float32) -> bool:
-    """Whether float32 numbers become the same integers divided by a scale and multiplied by its reciprocal.
+    """Whether dividing by a scale and multiplying by its reciprocal give the same integers for all float32 numbers.
 
-    Runtimes do one or the other. Both round to float32 and then to whole numbers, so both rise only close to the ties,
-    off by less than 2^-22 of the number; there every float32 number is looked at.
+    Some runtimes divide, others multiply. Both round to float32 and then to integers, so results can differ only next
+    to a tie, by less than 2^-22 of the number; every float32 number there is tried.
     """
     ties = (np.arange(INT8_MIN - INT8_MAX, INT8_MAX - INT8_MIN + 1) - 0.5) * float(scale)
     near = (ties.astype(np.float32).view(np.int32)[:, None] + np.arange(-6, 7, dtype=np.int32)).view(np.float32)
@@ -132,7 +132,7 @@ def with_exact_reciprocal(params: QParams) -> QParams:
 
 
 def bounds(params: QParams, activation: Activation) -> tuple[int, int]:
-    """Lowest and highest integer that an activation lets through."""
+    """Lowest and highest integer after an activation."""
     limits = []
     for bound, end in zip(activation.bounds, (INT8_MIN, INT8_MAX), strict=True):
         limits.append(end if not np.isfinite(bound) else params.zero_point + int(np.rint(bound / float(params.scale))))
