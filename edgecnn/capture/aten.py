@@ -1,8 +1,8 @@
-"""One row per ATen operator: which operators of the graph it becomes.
+"""The table of converters: for each ATen operator, the function that writes it as operators of the graph.
 
-A row is a function of the capture under way and the call's arguments under the names of the ATen schema. It gives the
-value that the call's result is (a tuple for several), or raises :class:`~edgecnn.capture.converters.base.Unsupported`
-with the reason and what to try. The functions lie in :mod:`edgecnn.capture.converters`, by subject.
+A converter takes the builder of the graph and the call's arguments under the names of the ATen schema. It returns the
+value of the call's result (a tuple for several), or raises :class:`~edgecnn.capture.converters.base.Unsupported` with
+the reason and what to try. Converters lie in :mod:`edgecnn.capture.converters`, by subject.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ aten = torch.ops.aten
 
 
 def _cast(b: Builder, a: Args) -> str:
+    """The value itself: casts to float types change nothing, others are refused."""
     dtype = a.get("dtype")
     if dtype is not None and str(dtype) not in ("torch.float32", "torch.float64"):
         raise Unsupported(f"a cast to {dtype} is not supported", "float32 throughout")
     return same(b, a)
 
 
-# In-place forms (aten.relu_.default) use the row of the form without the underscore.
+# In-place forms (aten.relu_.default) use the converter of the form without the underscore.
 CONVOLUTIONS: Mapping[str, Converter] = {
     "aten.conv1d.default": convolution.conv1d,
     "aten.conv1d.padding": convolution.conv1d_same,
@@ -259,7 +260,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
     {**CONVOLUTIONS, **NORMALIZATIONS, **POOLINGS, **ACTIVATIONS, **ARITHMETIC, **SHAPES, **IMAGES, **SAME}
 )
 
-# What to try instead of operators that have no row; the first prefix that matches.
+# What to try instead of operators that have no converter; the first prefix that matches counts.
 HINTS: Mapping[str, str] = MappingProxyType(
     {
         "aten.conv3d": "Conv2d: volumes are outside what edgecnn does",
@@ -295,5 +296,5 @@ DEFAULT_HINT = (
 
 
 def hint_for(operator: str) -> str:
-    """What to try instead of an operator that has no row."""
+    """What to try instead of an operator that has no converter."""
     return next((hint for prefix, hint in HINTS.items() if operator.startswith(prefix)), DEFAULT_HINT)

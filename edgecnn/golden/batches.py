@@ -15,7 +15,7 @@ from edgecnn.graph.verify import batch_is_free
 
 
 def execute_samples(graph: Graph, inputs: Sequence[npt.NDArray[Any]]) -> dict[ValueName, npt.NDArray[Any]]:
-    """Every value of the graph in float32 for inputs (samples, ...), in one run if the batch is free, else one by one."""
+    """Every value of the graph in float32 for inputs (samples, ...), in one run if the batch is free."""
     if batch_is_free(graph):
         return execute_float(graph, inputs)
     rows = [execute_float(graph, [a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]

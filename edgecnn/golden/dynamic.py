@@ -1,8 +1,8 @@
 """The graph as an int8-dynamic file computes it: int8 weights, inputs quantized at run time, float32 results.
 
 Each sample of a convolution's input, and each row of a linear layer's input, has its own scale and zero point, from the
-smallest and largest of its values and 0. Accumulators are exact integers. The result is the accumulator times the scales
-of input and weights, plus the bias, in float32. Runtimes quantize the input by one of two rules:
+smallest and largest of its values and 0. Accumulators are exact integers. The result is the accumulator times the
+scales of input and weights, plus the bias, in float32. Runtimes quantize the input by one of two rules:
 
 - ``xnnpack`` (LiteRT's default): in float32, rounded half to even
   (``xnn_f32_qd8_asymmetric_quantization_params`` in XNNPACK's src/xnnpack/quantization.h). A 1x1 convolution

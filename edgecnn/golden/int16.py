@@ -1,4 +1,4 @@
-"""The int16x8 program executed in integers, like TFLite's own kernels. (XNNPACK does not run int16x8.)
+"""The int16x8 program executed in integers, like TFLite's own kernels: XNNPACK does not run int16x8.
 
 Accumulators of 64 bits are rescaled to int16 by one of two rules. Both round once, half up:
 
@@ -74,7 +74,7 @@ def rescale15(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
 
 
 def rescale31(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
-    """An accumulator times a real multiplier that has 31 bits. The product has up to 77 bits, and is made in two parts."""
+    """An accumulator times a real multiplier that has 31 bits. The product, of up to 77 bits, is made in two parts."""
     fraction, exponent = _fixed_point(real)
     shift = 31 - exponent
     low = acc * (fraction & 0xFFFF) + (np.int64(1) << (shift - 1))

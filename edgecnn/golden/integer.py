@@ -2,17 +2,17 @@
 
 Accumulators are exact. Runtimes differ in how they rescale an accumulator to int8. Their rules have names:
 
-- ``half_even_fp32`` (ONNX Runtime; the golden vectors of a bundle): the float32 accumulator times a float32 multiplier,
-  rounded half to even; sums and differences in float32 too, in ONNX Runtime's order.
+- ``half_even_fp32`` (ONNX Runtime; the golden vectors of a bundle): the float32 accumulator times a float32
+  multiplier, rounded half to even; sums and differences in float32 too, in ONNX Runtime's order.
 - ``xnnpack`` (LiteRT's default): as ``half_even_fp32``, but sums of two values have fixed-point multipliers of 21 bits
   and are rounded half up; leaky ReLU and bilinear resizing have 8 and 11 bits; HARD_SWISH and BATCH_MATMUL, which
   XNNPACK leaves to TFLite's kernels, follow their arithmetic.
 - ``gemmlowp`` (TFLite Micro): 31-bit fixed-point multipliers, rounded twice
   (tensorflow/lite/kernels/internal/common.h, ``MultiplyByQuantizedMultiplier``).
-- ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): as ``gemmlowp``, but the multipliers of
-  products are computed from float32 scales instead of float64.
-- ``litert_reference`` (LiteRT with its reference kernels): as ``tflite_runtime_reference``, but linear layers are rounded
-  once.
+- ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): as ``gemmlowp``, but the multipliers
+  of products are computed from float32 scales instead of float64.
+- ``litert_reference`` (LiteRT with its reference kernels): as ``tflite_runtime_reference``, but linear layers are
+  rounded once.
 
 Operators without an accumulator (softmax, sigmoid ...) are computed in real arithmetic and rounded once, half to even.
 Kernels with special integer arithmetic are in ``golden/kernels.py``.

@@ -82,8 +82,8 @@ def integers_of(q: QuantizedGraph, constant: ValueName) -> Int8:
 def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
     """The program for a graph that a format's legalization made from the program's graph.
 
-    A new value takes its parameters from the value that it is a copy or a part of: paddings and slices from their input,
-    the groups of a split convolution from the concatenation that joins them.
+    A new value takes its parameters from the value that it is a copy or a part of: paddings and slices from their
+    input, the groups of a split convolution from the concatenation that joins them.
 
     Raises:
         QuantizationError: if there is no such value.

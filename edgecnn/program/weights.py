@@ -37,7 +37,8 @@ def weights_and_biases(
         skipped: Nodes that stay float.
         limit: Largest magnitude of an integer weight.
         notes: Sentences for the user are appended to it.
-        linear_scales: ``auto``, ``layer`` or ``channel``, as in a recipe (docs/quantization.md).
+        linear_scales: ``layer``: one scale for a linear layer; ``channel``: one per output; ``auto``: one where that
+            loses at most a bit.
 
     Raises:
         QuantizationError: if weights are too small for a scale, or a layer does not fit an int32 accumulator.
@@ -67,7 +68,7 @@ def weights_and_biases(
 
 
 def _wanted(weight: Float, scales: Float, floor: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The scale that each channel needs. A channel of zeros needs its floor only, unless all are zeros."""
+    """The scale that each channel needs. A channel of zeros needs its floor only, unless all channels are zeros."""
     live = _largest(weight) > 0
     return np.where(live, scales, floor) if live.any() else scales.astype(np.float64)
 

@@ -1,8 +1,9 @@
 """int16 activations and int8 weights: the integer program of an int16x8 file.
 
-Activations are symmetric, zero point 0, scales from the largest magnitude seen; weights are int8 per output channel,
-biases int64 (the TFLite quantization specification's 16x8 mode). With 65,535 steps nothing is gained by clipping: there
-is no calibrator to choose, and room is left for values larger than those seen.
+Activations are symmetric with zero point 0; their scales follow from the largest observed magnitude. Weights are int8
+with a scale per output channel, biases int64 (the 16x8 mode of the TFLite quantization specification). With 65,535
+steps clipping gains nothing, so there is no choice of calibrators, and scales leave room for values larger than those
+observed.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.quantize import NO_INT8_FORM
 
 HEADROOM = 2.0
-"""How many times the largest magnitude seen a tensor can hold. The one bit that it costs is lost beside the weights'
-rounding to 8 bits, while one saturated value in data that calibration did not see can cost more than int8 does."""
+"""The largest magnitude that a tensor can hold, as a multiple of the largest observed one. It costs one bit, which is
+negligible next to the rounding of weights to 8 bits. A single saturated value in new data can cost more than int8."""
 FIXED = (Softmax, Sigmoid, Tanh)
-"""Operators whose output has the scale 1/32768 by the specification."""
+"""Operators whose result has the scale 1/32768, by the specification."""
 FIXED_REACH = INT16_MAX / 32768
 ADD_SHIFT = 15
-"""Bits below the point that additions work with (``left_shift`` in tensorflow/lite/kernels/add.cc)."""
+"""Fraction bits of additions (``left_shift`` in tensorflow/lite/kernels/add.cc)."""
 
 
 def quantize_int16(graph: Graph, observers: Mapping[ValueName, Observer]) -> QuantizedGraph16:
-    """Quantize a graph to int16 activations and int8 weights by what was observed on calibration data.
+    """Quantize a graph to int16 activations and int8 weights by ranges observed on calibration data.
 
     Args:
-        graph: The graph, its average poolings legalized.
-        observers: What each value was seen to be.
+        graph: The graph, prepared by :func:`edgecnn.quantize.prepare.prepare`.
+        observers: The observer of each value.
 
     Raises:
         QuantizationError: if an operator has no int16 form, scales contradict, or weights or biases do not fit.
@@ -80,7 +81,7 @@ def _check_batch_axis(graph: Graph, node: Node) -> None:
 
 
 def _unite(graph: Graph, reaches: dict[ValueName, float]) -> None:
-    """Give operators that move values one reach on both sides: the largest, passed on until nothing changes."""
+    """Give values that share a scale one reach, the largest of theirs; repeat until nothing changes."""
     before: dict[ValueName, float] = {}
     while before != reaches:
         before = dict(reaches)
@@ -109,18 +110,18 @@ def _clamped(node: Node, observer: Observer) -> tuple[float, float]:
 
 
 def _reach(low: float, high: float) -> float:
-    """The largest magnitude that a value seen in a range must be able to have."""
+    """The largest magnitude that a value observed in a range must be able to represent."""
     return max(abs(low), abs(high)) * HEADROOM
 
 
 def _check_additions(q: QuantizedGraph16) -> None:
-    """Kernels bring a sum to its scale by a multiplier below 1, and abort on any other."""
+    """Refuse sums whose scale is too small: kernels rescale a sum by a multiplier below 1, and abort otherwise."""
     for node in q.graph.nodes:
         if isinstance(node.op, Add | Sub):
             inputs = [float(q.activations[i].scale) for i in node.inputs]
             if 2 * max(inputs) >= (1 << ADD_SHIFT) * float(q.activations[node.name].scale):
                 raise QuantizationError(
-                    f"{node.describe()}: the sum is too small beside what is added",
+                    f"{node.describe()}: the sum is too small compared with its operands",
                     why=f"int16 kernels take sums down to 2^-{ADD_SHIFT - 1} of the larger operand's range",
                     hint="--precisions int8 or fp16, or a model that does not cancel large values",
                 )

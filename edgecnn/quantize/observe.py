@@ -1,4 +1,4 @@
-"""What values a network's activations take on calibration data."""
+"""Observation: run a graph over calibration data and record the values of its activations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def observe(
     Args:
         graph: The graph.
         batches: For each batch one array per input, (samples, ...).
-        progress: Told the number of samples done.
+        progress: Called with the number of samples done.
 
     Raises:
         DataError: if there is no data, it does not fit the inputs or is all zero, or a value becomes NaN or infinite.

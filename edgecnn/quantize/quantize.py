@@ -1,4 +1,4 @@
-"""Parameters for every value, integers for every weight: the one program that both int8 formats hold."""
+"""int8 quantization: parameters for every value and integers for every weight, one program for all formats."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FIXED: Mapping[type, QParams] = MappingProxyType(
         LogSoftmax: QParams(np.float32(16 / 256), 127),
     }
 )
-"""Output parameters that the specification prescribes."""
+"""Parameters of results that the specification prescribes."""
 KEEP_FLOAT = 'a recipe with precision = "float" for this layer'
 NO_INT8_FORM: Mapping[type, tuple[str, str]] = MappingProxyType(
     {
@@ -65,7 +65,7 @@ NO_INT8_FORM: Mapping[type, tuple[str, str]] = MappingProxyType(
         ArgMax: ("argmax gives no values to quantize", "the scores as output, and argmax on the device"),
     }
 )
-"""Operators without an int8 form: the reason, and what to try."""
+"""Operators without an int8 form: the reason, and what to try instead."""
 
 
 def quantize(
@@ -75,13 +75,13 @@ def quantize(
     *,
     prescribed: Mapping[ValueName, QParams] = MappingProxyType({}),
 ) -> QuantizedGraph:
-    """Quantize a graph to int8 by what was observed on calibration data.
+    """Quantize a graph to int8 by ranges observed on calibration data.
 
     Args:
-        graph: The graph, its average poolings legalized.
-        observers: What each value was seen to be.
-        recipe: How; :data:`~edgecnn.quantize.recipe.RECIPES` or :func:`~edgecnn.quantize.recipe.load_recipe`.
-        prescribed: Parameters of inputs that do not come from calibration; what shares them follows.
+        graph: The graph, prepared by :func:`edgecnn.quantize.prepare.prepare`.
+        observers: The observer of each value.
+        recipe: One of :data:`~edgecnn.quantize.recipe.RECIPES`, or from :func:`~edgecnn.quantize.recipe.load_recipe`.
+        prescribed: Parameters of inputs that do not come from calibration; values that share them get them too.
 
     Raises:
         UsageError: if an override of the recipe matches no layer.
@@ -111,10 +111,10 @@ def quantize(
 
 
 def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]:
-    """The nodes that stay float. What only moves or renames elements is float where its input is, whatever was chosen.
+    """The nodes that stay float. Reshapes and transposes are float if their input is, whatever the recipe chose.
 
     Raises:
-        QuantizationError: if an operator is to be int8 that has no form for it.
+        QuantizationError: if an operator without an int8 form is not to stay float.
     """
     skipped: set[ValueName] = set()
     for node in graph.nodes:
@@ -129,7 +129,7 @@ def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueNa
 
 
 def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> DisjointSets[ValueName]:
-    """Which values share their parameters."""
+    """The sets of values that share their parameters."""
     groups = DisjointSets[ValueName]()
     for node in graph.nodes:
         if node.name not in skipped and traits_of(node.op).parameters is Parameters.OF_INPUT:
@@ -146,7 +146,7 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
         prescribed = next((fixed[r] for v in (*node.inputs, node.name) if (r := groups.root(v)) in fixed), None)
         if prescribed is not None:
             notes.append(
-                f"{node.describe()} keeps parameters of its own, since those of {prescribed.describe()} are"
+                f"{node.describe()} does not share its parameters, because those of {prescribed.describe()} are"
                 " prescribed: runtimes may differ there by 1"
             )
             continue
@@ -156,13 +156,13 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
 
 
 def _join_parts(graph: Graph, groups: DisjointSets[ValueName], node: Node, skipped: frozenset[ValueName]) -> None:
-    """Let an operator and its inputs share parameters; prescribed ones only where all inputs have the same."""
+    """Let an operator share parameters with its inputs; prescribed ones only if they are equal for all inputs."""
     fixed = {
         groups.root(n.name): FIXED[type(n.op)] for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped
     }
-    alike = len({fixed.get(groups.root(x)) for x in node.inputs}) == 1
+    equal = len({fixed.get(groups.root(x)) for x in node.inputs}) == 1
     for x in node.inputs:
-        if alike or groups.root(x) not in fixed:
+        if equal or groups.root(x) not in fixed:
             groups.join(node.name, x)
 
 
@@ -200,7 +200,7 @@ def _activations(
 
 
 def _clamped(node: Node, observed: Range) -> Range:
-    """A value's range, cut to what its operator's clamp lets through, and ending at 0 where that does."""
+    """A value's observed range, limited to the bounds of its operator's activation or clamp."""
     activation: Activation = getattr(node.op, "activation", Activation.NONE)
     low, high = (node.op.low, node.op.high) if isinstance(node.op, Clamp) else activation.bounds
     return max(observed[0], low), min(observed[1], high)

@@ -1,4 +1,4 @@
-"""Pooling in windows, adaptive pooling, and reductions over whole axes."""
+"""Converters of pooling, adaptive pooling, and reductions over axes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Pool = Callable[[ValueName, Pair], Op]
 
 
 def max_pool2d(b: Builder, a: Args) -> ValueName:
-    """The largest value of each window."""
+    """Convert max_pool2d."""
     x = batched(b, a["self"], 4, "max pooling")
     pairs = (a.pair("kernel_size"), a.pair("stride", "kernel_size"), a.pair("padding"), a.pair("dilation"))
     return b.add(_max_pool(b, a, x, *pairs))
 
 
 def max_pool1d(b: Builder, a: Args) -> ValueName:
-    """An image of height 1."""
+    """Convert max_pool1d to pooling of an image of height 1."""
     x = as_image(b, a["self"], "max pooling")
     stride, padding = a.width("stride", "kernel_size"), a.width("padding", height=0)
     return as_signal(b, b.add(_max_pool(b, a, x, a.width("kernel_size"), stride, padding, a.width("dilation")), "pool"))
@@ -47,13 +47,13 @@ def _max_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
 
 
 def avg_pool2d(b: Builder, a: Args) -> ValueName:
-    """The mean of each window."""
+    """Convert avg_pool2d."""
     x = batched(b, a["self"], 4, "average pooling")
     return b.add(_avg_pool(b, a, x, a.pair("kernel_size"), a.pair("stride", "kernel_size"), a.pair("padding")))
 
 
 def avg_pool1d(b: Builder, a: Args) -> ValueName:
-    """An image of height 1."""
+    """Convert avg_pool1d to pooling of an image of height 1."""
     x = as_image(b, a["self"], "average pooling")
     stride, padding = a.width("stride", "kernel_size"), a.width("padding", height=0)
     return as_signal(b, b.add(_avg_pool(b, a, x, a.width("kernel_size"), stride, padding), "pool"))
@@ -73,7 +73,7 @@ def _avg_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
 
 
 def adaptive(pool: Pool) -> Converter:
-    """Adaptive pooling as plain pooling where the windows are all alike, else as one slice and pool per window."""
+    """Make a converter of adaptive pooling: plain pooling if all windows are equal, else a slice and a pool for each."""
 
     def convert(b: Builder, a: Args) -> ValueName:
         x = batched(b, a["self"], 4, "adaptive pooling")
@@ -84,7 +84,7 @@ def adaptive(pool: Pool) -> Converter:
 
 
 def adaptive1d(pool: Pool) -> Converter:
-    """Adaptive pooling of an image of height 1."""
+    """Make a converter of adaptive pooling of signals, as images of height 1."""
 
     def convert(b: Builder, a: Args) -> ValueName:
         x = as_image(b, a["self"], "adaptive pooling")
@@ -115,17 +115,17 @@ def _pool_unevenly(b: Builder, pool: Pool, x: ValueName, axis: int, count: int, 
 
 
 def largest(x: ValueName, kernel: Pair) -> Op:
-    """A maximum of windows side by side."""
+    """Max pooling by windows that do not overlap."""
     return ops.MaxPool2d(x=x, kernel=kernel, stride=kernel)
 
 
 def average(x: ValueName, kernel: Pair) -> Op:
-    """A mean of windows side by side."""
+    """Average pooling by windows that do not overlap."""
     return ops.AvgPool2d(x=x, kernel=kernel, stride=kernel)
 
 
 def reduction(op: type[ops.Reduction]) -> Converter:
-    """Over the axes given, or all of them."""
+    """Make a converter of a reduction over the given axes, or over all."""
 
     def convert(b: Builder, a: Args) -> ValueName:
         if a.get("dtype") is not None and str(a["dtype"]) != "torch.float32":
@@ -137,7 +137,7 @@ def reduction(op: type[ops.Reduction]) -> Converter:
 
 
 def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Converter:
-    """The values, and for the largest also where they are: an output that nothing reads is dropped."""
+    """Make a converter of the extreme values along an axis; maxima also get their positions, which may stay unread."""
 
     def convert(b: Builder, a: Args) -> ValueName | tuple[ValueName, ...]:
         axis, keep = axis_of(a["dim"], len(b.shape(a["self"]))), bool(a["keepdim"])
@@ -150,7 +150,7 @@ def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Converter:
 
 
 def argmax(b: Builder, a: Args) -> ValueName:
-    """Along one axis; without one, over all of a single sample."""
+    """Convert argmax along one axis."""
     x = a["self"]
     if a["dim"] is None:
         raise Unsupported("argmax over all axes mixes the samples of a batch", "argmax(dim=1) of flattened scores")
@@ -158,7 +158,7 @@ def argmax(b: Builder, a: Args) -> ValueName:
 
 
 def variance(*, root: bool) -> Converter:
-    """The mean square of what remains when the mean is taken off, times ``n / (n - correction)``."""
+    """Make a converter of the variance: the mean squared deviation from the mean, times ``n / (n - correction)``."""
 
     def convert(b: Builder, a: Args) -> ValueName:
         x, shape = a["self"], b.shape(a["self"])
@@ -178,7 +178,7 @@ def variance(*, root: bool) -> Converter:
 
 
 def vector_norm(b: Builder, a: Args) -> ValueName:
-    """``sum(|x|^ord)^(1/ord)`` for the orders 1, 2 and infinity."""
+    """Convert norms, ``sum(|x|^ord)^(1/ord)``, of the orders 1, 2 and infinity."""
     x, given = a["self"], a["ord"] if "ord" in a else a.get("p")
     order = 2.0 if given is None else float(given)
     axes, keep = axes_of(a.get("dim"), len(b.shape(x))), bool(a.get("keepdim"))
