@@ -20,8 +20,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 
 if TYPE_CHECKING:
-    from edgecnn.program.int16 import QuantizedGraph16
     from edgecnn.program.quantized import QuantizedGraph
+    from edgecnn.program.quantized16 import QuantizedGraph16
     from edgecnn.quantize.calibrated import Observed, QuantizedModel
 
 Arrays = Sequence[npt.NDArray[np.float32]]
@@ -253,8 +253,8 @@ def _int8_spec(program: QuantizedModel, io: Any, saturating: tuple[str, ...]) ->
 
 def _int16x8(observed: Observed, data: Calibration, inputs: Arrays) -> Plan:
     from edgecnn.export.tflite.int16 import export_tflite_int16x8
-    from edgecnn.golden.int16 import execute_int16
-    from edgecnn.quantize.int16 import quantize_int16
+    from edgecnn.golden.integer16 import execute_int16
+    from edgecnn.quantize.quantize16 import quantize_int16
 
     quantized = quantize_int16(observed.graph, observed.observers)
     graph, scales = quantized.graph, quantized.activations

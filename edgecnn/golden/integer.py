@@ -31,6 +31,7 @@ import numpy.typing as npt
 import torch
 
 from edgecnn.golden.float import EXECUTORS
+from edgecnn.golden.float_layers import integers_read, run_skipped
 from edgecnn.golden.kernels import (
     Resize,
     hard_swish,
@@ -39,7 +40,6 @@ from edgecnn.golden.kernels import (
     resize_of_10_bits,
     resize_of_11_bits,
 )
-from edgecnn.golden.mixed import integers_read, run_skipped
 from edgecnn.golden.requantize import (
     Requantize,
     Sum,

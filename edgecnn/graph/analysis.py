@@ -30,7 +30,7 @@ BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class LayerCost:
     """One operator's cost.
 
     Attributes:
@@ -64,7 +64,7 @@ class Cost:
         peak_layer: The layer that runs at that time.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerCost, ...]
     parameters: int
     macs: int
     peak_bytes: int
@@ -100,7 +100,7 @@ def analyse(graph: Graph) -> Cost:
     for node in graph.nodes:
         fields[node.name] = _field(graph, node, fields)
         layers.append(
-            Layer(
+            LayerCost(
                 name=node.name,
                 operator=type(node.op).__name__,
                 shape=node.shape[1:],

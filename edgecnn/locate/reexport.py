@@ -12,8 +12,8 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.program.int16 import QuantizedGraph16, follow_int16
 from edgecnn.program.quantized import QuantizedGraph, follow
+from edgecnn.program.quantized16 import QuantizedGraph16, follow_int16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ REAL = Tolerance(REAL_LIMIT)
 STEP = Tolerance(1.0, 0.5)
 """Of an integer operator whose rule is not the same in all runtimes."""
 TABLE = Tolerance(3.0)
-"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.int16`."""
+"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.integer16`."""
 SUMS = (ops.Add, ops.Sub)
 LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 

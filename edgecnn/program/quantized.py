@@ -12,8 +12,8 @@ from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Add, Concat, MatMul, Maximum, Minimum, Mul, PRelu, Sub, ValueName
 from edgecnn.graph.traits import traits_of
+from edgecnn.program.integer_weights import WEIGHT_MAX, weights_and_biases
 from edgecnn.program.qparams import Float, Int8, QParams, QWeights, Range, from_magnitude, from_range
-from edgecnn.program.weights import WEIGHT_MAX, weights_and_biases
 
 SMALLEST_RANGE = 2.0**-100
 """Ends of a range closer to 0 than this count as 0: products with such a scale would underflow float32."""

@@ -17,8 +17,8 @@ import torch
 from edgecnn.golden.float import EXECUTORS, execute_float
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, Linear
+from edgecnn.program.integer_weights import INT32_MAX
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.program.weights import INT32_MAX
 from edgecnn.types import Array
 
 
@@ -57,7 +57,7 @@ def _is_correctable(q: QuantizedGraph, node: Node) -> bool:
 def _corrected(
     q: QuantizedGraph, node: Node, real: dict[str, Array], values: dict[str, Array]
 ) -> npt.NDArray[np.int32]:
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     assert isinstance(node.op, Conv2d | Linear)
     x, weights = node.op.x, q.weights[node.op.weight]

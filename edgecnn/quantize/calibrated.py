@@ -52,8 +52,8 @@ class QuantizedModel:
 
         An output that a float layer computes is quantized by its parameters.
         """
+        from edgecnn.golden.float_layers import as_integers
         from edgecnn.golden.integer import execute_by_rules
-        from edgecnn.golden.mixed import as_integers
 
         q = self.quantized
         if self.bytes_in is not None:

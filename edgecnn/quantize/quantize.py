@@ -31,6 +31,7 @@ from edgecnn.graph.ops import (
     ValueName,
 )
 from edgecnn.graph.traits import Parameters, traits_of
+from edgecnn.program.integer_weights import weights_and_biases
 from edgecnn.program.qparams import QParams, Range, with_exact_reciprocal
 from edgecnn.program.quantized import (
     QuantizedGraph,
@@ -38,7 +39,6 @@ from edgecnn.program.quantized import (
     extent_of,
     params_of_range,
 )
-from edgecnn.program.weights import weights_and_biases
 from edgecnn.quantize.calibrate import CALIBRATORS
 from edgecnn.quantize.checks import suspicions
 from edgecnn.quantize.observer import Observer

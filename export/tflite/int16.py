@@ -23,7 +23,7 @@ from edgecnn.export.written import Written
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.program.int16 import RELUS, QuantizedGraph16, Scale16, follow_int16
+from edgecnn.program.quantized16 import RELUS, QuantizedGraph16, Scale16, follow_int16
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {

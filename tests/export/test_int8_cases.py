@@ -13,8 +13,8 @@ from support.int8 import EXECUTORS, integers, quantized_graph, signature, teache
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
+from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_real
 from edgecnn.graph import ops
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import NO_INT8_FORM

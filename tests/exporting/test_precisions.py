@@ -30,18 +30,18 @@ from edgecnn.export.tflite.fp16 import export_tflite_fp16
 from edgecnn.export.tflite.int16 import export_tflite_int16x8
 from edgecnn.export.written import Written
 from edgecnn.golden.float import execute_float
-from edgecnn.golden.int16 import execute_int16, rescale15, rescale31
+from edgecnn.golden.integer16 import execute_int16, rescale15, rescale31
 from edgecnn.graph.graph import Graph, Input, Node, Output
 from edgecnn.graph.ops import Add, Conv2d, Linear, Sub
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.models import create_model
 from edgecnn.parity.metrics import relative_error
 from edgecnn.program.half_weights import half_weights, weighted_nodes
-from edgecnn.program.int16 import QuantizedGraph16
-from edgecnn.program.weights import quantize_weights
-from edgecnn.quantize.int16 import quantize_int16
+from edgecnn.program.integer_weights import quantize_weights
+from edgecnn.program.quantized16 import QuantizedGraph16
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.prepare import prepare
+from edgecnn.quantize.quantize16 import quantize_int16
 from edgecnn.targets.hosts.local import LocalHost
 
 ZOO = ("conv_pool", "lenet5", "resnet8")

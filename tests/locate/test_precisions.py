@@ -25,7 +25,7 @@ from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, EdgecnnError, UsageError
 from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
 from edgecnn.export.tflite.legalize import RULES as LEGAL
-from edgecnn.golden.dynamic import RULES, execute_dynamic
+from edgecnn.golden.int8_dynamic import RULES, execute_dynamic
 from edgecnn.graph.rewrite import apply_rules
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
@@ -34,8 +34,8 @@ from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
 from edgecnn.parity.check import check_bundle
 from edgecnn.parity.rounding import Rounding
-from edgecnn.quantize.int16 import quantize_int16
 from edgecnn.quantize.observe import observe
+from edgecnn.quantize.quantize16 import quantize_int16
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}
 PLAIN = {"xnnpack": False}

@@ -19,8 +19,8 @@ from edgecnn.errors import DataError, QuantizationError, UsageError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.onnx.int8.saturation import find_saturation
 from edgecnn.export.tflite.export import export_tflite_int8
+from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_real
 from edgecnn.graph.ops import Linear
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize import calibrate

@@ -73,7 +73,7 @@ def _avg_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
 
 
 def adaptive(pool: Pool) -> Converter:
-    """Make a converter of adaptive pooling: plain pooling if all windows are equal, else a slice and a pool for each."""
+    """Make a converter of adaptive pooling: plain pooling if windows are equal, else a slice and a pool for each."""
 
     def convert(b: Builder, a: Args) -> ValueName:
         x = batched(b, a["self"], 4, "adaptive pooling")

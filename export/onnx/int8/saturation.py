@@ -243,7 +243,7 @@ def _counted(
 
 def _windows(q: QuantizedGraph, node: Node, last: Last, values: Mapping[ValueName, npt.NDArray[Any]]) -> Ints:
     """What the layer reads as uint8, in the kernel's order: (groups, windows, pairs, 2), evenly spread windows."""
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     assert isinstance(node.op, Conv2d | Linear)
     x = as_integers(q, node.op.x, values[node.op.x]).astype(np.int32) + OFFSET

@@ -24,7 +24,7 @@ from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.program.int16 import Int16, QuantizedGraph16, multipliers
+from edgecnn.program.quantized16 import Int16, QuantizedGraph16, multipliers
 from edgecnn.types import IntArray
 
 Rescale = Callable[[IntArray, npt.NDArray[np.float64]], IntArray]

@@ -30,8 +30,8 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.half_weights import weighted_nodes
+from edgecnn.program.integer_weights import quantize_weights
 from edgecnn.program.qparams import Float, QWeights
-from edgecnn.program.weights import quantize_weights
 
 Quantized = tuple[Float, Float]
 """Integers minus their zero point, and scales."""

@@ -14,8 +14,8 @@ from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Add, Clamp, Mul, Reshape, Sigmoid, Softmax, Sub, Tanh, ValueName
 from edgecnn.graph.traits import traits_of
-from edgecnn.program.int16 import INT16_MAX, RELUS, QuantizedGraph16, scale_of_reach, with_scales
 from edgecnn.program.quantized import constant_operands
+from edgecnn.program.quantized16 import INT16_MAX, RELUS, QuantizedGraph16, scale_of_reach, with_scales
 from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.quantize import NO_INT8_FORM
 

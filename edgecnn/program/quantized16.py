@@ -13,9 +13,9 @@ from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.traits import traits_of
+from edgecnn.program.integer_weights import quantize_weights
 from edgecnn.program.qparams import SMALLEST_SCALE, Float, QWeights
 from edgecnn.program.quantized import constant_operands
-from edgecnn.program.weights import quantize_weights
 
 INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 """Range of int16."""
