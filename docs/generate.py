@@ -17,11 +17,11 @@ HERE = Path(__file__).parent
 
 def operators_page() -> str:
     """Which torch operators are taken, and what becomes of each operator of the graph."""
-    from edgecnn.capture.aten import HINTS, ROWS
+    from edgecnn.capture.aten import CONVERTERS, HINTS
     from edgecnn.export.onnx import lower as onnx
     from edgecnn.export.tflite import lower as tflite
     from edgecnn.graph.ops import OPS
-    from edgecnn.quantize.quantize import REFUSED
+    from edgecnn.quantize.quantize import NO_INT8_FORM
 
     lines = [
         "# Operators",
@@ -34,7 +34,7 @@ def operators_page() -> str:
         "In-place forms (`relu_`) are taken as well. What depends on parameters and constants alone may use any",
         "operator: it is computed once, at export.",
         "",
-        *(f"- `{name}`" for name in sorted(ROWS)),
+        *(f"- `{name}`" for name in sorted(CONVERTERS)),
         "",
         "## To ONNX and TFLite",
         "",
@@ -45,7 +45,7 @@ def operators_page() -> str:
         "| --- | --- | --- | --- | --- |",
         *(
             f"| {op.__name__} | {_first(op)} | {_first(onnx.LOWERINGS[op])} | {_first(tflite.LOWERINGS[op])} |"
-            f" {f'refused: {REFUSED[op][0]}' if op in REFUSED else 'yes'} |"
+            f" {f'refused: {NO_INT8_FORM[op][0]}' if op in NO_INT8_FORM else 'yes'} |"
             for op in OPS
         ),
         "",

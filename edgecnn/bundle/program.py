@@ -21,9 +21,9 @@ from edgecnn.bundle.program_check import check_graph, check_quantized, check_sca
 from edgecnn.errors import BundleError, EdgecnnError
 from edgecnn.graph.graph import Graph, Input, Node, Origin, Output
 from edgecnn.graph.ops import OPS, Op
-from edgecnn.program.int16 import QuantizedGraph16, Scale16, with_scales
 from edgecnn.program.qparams import QParams, QWeights
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.program.quantized16 import QuantizedGraph16, Scale16, with_scales
 from edgecnn.types import Array
 
 PROGRAM_FILE = "program.npz"

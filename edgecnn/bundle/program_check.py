@@ -13,9 +13,9 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import AvgPool2d, Conv2d, Linear, MaxPool2d, ValueName
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import verify
-from edgecnn.program.int16 import Scale16
+from edgecnn.program.integer_weights import WEIGHT_MAX
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.program.weights import WEIGHT_MAX
+from edgecnn.program.quantized16 import Scale16
 
 _MAX_ELEMENTS = 2**31 - 1
 _MAX_WINDOW = 4096

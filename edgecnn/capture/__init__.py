@@ -1,1 +1,1 @@
-"""torch to graph: the only place that knows ATen."""
+"""Capture: from a torch module to a graph. No other package knows ATen's operators."""

@@ -1,8 +1,8 @@
-"""One row per ATen operator: which operators of the graph it becomes.
+"""The table of converters: for each ATen operator, the function that writes it as operators of the graph.
 
-A row is a function of the capture under way and the call's arguments under the names of the ATen schema. It gives the
-value that the call's result is (a tuple for several), or raises :class:`~edgecnn.capture.converters.base.Unsupported`
-with the reason and what to try. The functions lie in :mod:`edgecnn.capture.converters`, by subject.
+A converter takes the builder of the graph and the call's arguments under the names of the ATen schema. It returns the
+value of the call's result (a tuple for several), or raises :class:`~edgecnn.capture.converters.base.Unsupported` with
+the reason and what to try. Converters lie in :mod:`edgecnn.capture.converters`, by subject.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from types import MappingProxyType
 import torch
 
 from edgecnn.capture.converters import activation, arithmetic, convolution, image, normalization, pooling, shape
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, same
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, same
 from edgecnn.graph import ops
 
 aten = torch.ops.aten
 
 
 def _cast(b: Builder, a: Args) -> str:
+    """The value itself: casts to float types change nothing, others are refused."""
     dtype = a.get("dtype")
     if dtype is not None and str(dtype) not in ("torch.float32", "torch.float64"):
         raise Unsupported(f"a cast to {dtype} is not supported", "float32 throughout")
     return same(b, a)
 
 
-# In-place forms (aten.relu_.default) use the row of the form without the underscore.
-CONVOLUTIONS: Mapping[str, Row] = {
+# In-place forms (aten.relu_.default) use the converter of the form without the underscore.
+CONVOLUTIONS: Mapping[str, Converter] = {
     "aten.conv1d.default": convolution.conv1d,
     "aten.conv1d.padding": convolution.conv1d_same,
     "aten.conv2d.default": convolution.conv2d,
@@ -43,7 +44,7 @@ CONVOLUTIONS: Mapping[str, Row] = {
     "aten.bmm.default": convolution.matmul,
     "aten.matmul.default": convolution.matmul,
 }
-NORMALIZATIONS: Mapping[str, Row] = {
+NORMALIZATIONS: Mapping[str, Converter] = {
     "aten.batch_norm.default": normalization.batch_norm,
     "aten._native_batch_norm_legit_no_training.default": normalization.batch_norm,
     "aten.instance_norm.default": normalization.instance_norm,
@@ -51,7 +52,7 @@ NORMALIZATIONS: Mapping[str, Row] = {
     "aten.layer_norm.default": normalization.layer_norm,
     "aten.rms_norm.default": normalization.rms_norm,
 }
-POOLINGS: Mapping[str, Row] = {
+POOLINGS: Mapping[str, Converter] = {
     "aten.max_pool1d.default": pooling.max_pool1d,
     "aten.max_pool2d.default": pooling.max_pool2d,
     "aten.max_pool2d_with_indices.default": pooling.max_pool2d,
@@ -81,7 +82,7 @@ POOLINGS: Mapping[str, Row] = {
     "aten.linalg_norm.default": pooling.vector_norm,
     "aten.norm.ScalarOpt_dim": pooling.vector_norm,
 }
-ACTIVATIONS: Mapping[str, Row] = {
+ACTIVATIONS: Mapping[str, Converter] = {
     "aten.relu.default": activation.unary(ops.Relu),
     "aten.relu6.default": activation.bounded(0.0, 6.0),
     "aten.hardtanh.default": activation.clamp("min_val", "max_val"),
@@ -117,7 +118,7 @@ ACTIVATIONS: Mapping[str, Row] = {
     "aten.alpha_dropout.default": activation.dropout,
     "aten.feature_alpha_dropout.default": activation.dropout,
 }
-ARITHMETIC: Mapping[str, Row] = {
+ARITHMETIC: Mapping[str, Converter] = {
     "aten.add.Tensor": arithmetic.binary(ops.Add),
     "aten.add.Scalar": arithmetic.binary(ops.Add),
     "aten.sub.Tensor": arithmetic.binary(ops.Sub),
@@ -167,7 +168,7 @@ ARITHMETIC: Mapping[str, Row] = {
     "aten.zeros_like.default": arithmetic.zeros,
     "aten.new_zeros.default": arithmetic.zeros,
 }
-SHAPES: Mapping[str, Row] = {
+SHAPES: Mapping[str, Converter] = {
     "aten.cat.default": shape.cat,
     "aten.concat.default": shape.cat,
     "aten.hstack.default": shape.hstack,
@@ -218,7 +219,7 @@ SHAPES: Mapping[str, Row] = {
     "aten.index.Tensor": shape.index,
     "aten.index_select.default": shape.index_select,
 }
-IMAGES: Mapping[str, Row] = {
+IMAGES: Mapping[str, Converter] = {
     "aten.pad.default": image.pad,
     "aten.constant_pad_nd.default": image.constant_pad,
     "aten.reflection_pad1d.default": image.pad_with_image("reflect"),
@@ -242,7 +243,7 @@ IMAGES: Mapping[str, Row] = {
     "aten.channel_shuffle.default": image.channel_shuffle,
     "aten.native_channel_shuffle.default": image.channel_shuffle,
 }
-SAME: Mapping[str, Row] = {
+SAME: Mapping[str, Converter] = {
     "aten.clone.default": same,
     "aten.contiguous.default": same,
     "aten.detach.default": same,
@@ -255,11 +256,11 @@ SAME: Mapping[str, Row] = {
     "aten.type_as.default": same,
     "aten._to_copy.default": _cast,
 }
-ROWS: Mapping[str, Row] = MappingProxyType(
+CONVERTERS: Mapping[str, Converter] = MappingProxyType(
     {**CONVOLUTIONS, **NORMALIZATIONS, **POOLINGS, **ACTIVATIONS, **ARITHMETIC, **SHAPES, **IMAGES, **SAME}
 )
 
-# What to try instead of operators that have no row; the first prefix that matches.
+# What to try instead of operators that have no converter; the first prefix that matches counts.
 HINTS: Mapping[str, str] = MappingProxyType(
     {
         "aten.conv3d": "Conv2d: volumes are outside what edgecnn does",
@@ -295,5 +296,5 @@ DEFAULT_HINT = (
 
 
 def hint_for(operator: str) -> str:
-    """What to try instead of an operator that has no row."""
+    """What to try instead of an operator that has no converter."""
     return next((hint for prefix, hint in HINTS.items() if operator.startswith(prefix)), DEFAULT_HINT)

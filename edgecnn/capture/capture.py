@@ -1,4 +1,4 @@
-"""From an exported program to a graph."""
+"""Capture of a module or an exported program as a graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
-from edgecnn.capture.aten import ROWS, hint_for
+from edgecnn.capture.aten import CONVERTERS, hint_for
 from edgecnn.capture.converters.base import Args, Unsupported
 from edgecnn.capture.exported_program import (
     SAME_TENSOR,
@@ -37,15 +37,15 @@ from edgecnn.graph.verify import verify
 
 
 def capture(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> Graph:
-    """Trace a module and bring it to the form that the formats are made from.
+    """Trace a module, and simplify it to the graph that all formats are written from.
 
     Args:
-        module: Any ``nn.Module`` of supported operators. It is traced in eval mode and left as it was.
+        module: Any ``nn.Module`` of supported operators. It is traced in eval mode; its modes are restored.
         example_inputs: One float32 tensor per argument of ``forward``, (1, ...).
 
     Raises:
         ModelError: if the module does not run on these inputs.
-        CaptureError: if it cannot be traced, or uses operators that are not supported (all of them are listed).
+        CaptureError: if it cannot be traced, or uses unsupported operators (all of them are listed).
     """
     return capture_program(trace_module(module, example_inputs))
 
@@ -56,7 +56,7 @@ def capture_program(program: torch.export.ExportedProgram) -> Graph:
     The length of the inputs' first axis is the batch, static or dynamic; in the graph it is 1.
 
     Raises:
-        CaptureError: if the program uses operators that are not supported (all of them are listed).
+        CaptureError: if the program uses unsupported operators (all of them are listed).
     """
     with quiet_torch():
         if writes_through_views(program.graph):
@@ -65,11 +65,11 @@ def capture_program(program: torch.export.ExportedProgram) -> Graph:
     return simplify(verify(graph, after="capture"))
 
 
-NO_ROW = "edgecnn has no such operator"
+NO_CONVERTER = "edgecnn has no such operator"
 
 
 class _Size:
-    """A number computed from the batch's length. Rows take shapes from the result; nothing else may use it."""
+    """A number computed from the length of the batch. Converters take shapes from results and may not use it."""
 
     def __float__(self) -> float:
         raise Unsupported("it computes with the length of the batch", "a program exported with a batch of 1")
@@ -79,7 +79,7 @@ class _Size:
 
 
 class _Capture:
-    """One pass over a program. It is the :class:`~edgecnn.capture.aten.Builder` that rows see."""
+    """One pass over a program. It implements the :class:`~edgecnn.capture.converters.base.Builder` of converters."""
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         self._program = program
@@ -91,13 +91,13 @@ class _Capture:
         self._written: dict[FxNode, list[FxNode]] = defaultdict(list)
         self._positions: set[ValueName] = set()  # int64, from ArgMax
         self._problems: list[str] = []
-        self._unknown: set[FxNode] = set()  # calls that cannot be had, and all that depends on them
+        self._unknown: set[FxNode] = set()  # calls that cannot be converted, and all that depends on them
         self._batch = program_batch(program)
         self._paths = module_paths(program.graph)
         self._node: FxNode
         self._name = ""
 
-    # What rows see.
+    # The interface of converters.
 
     @property
     def result_shape(self) -> Shape:
@@ -172,18 +172,18 @@ class _Capture:
             return  # a size or an assertion: shapes are static, nothing to compute
         if any(i in self._unknown for i in inputs):
             self._unknown.add(node)
-            if operator(node) not in ROWS and operator(node) != "getitem":
-                self._problem(node, NO_ROW, hint_for(operator(node)))
+            if operator(node) not in CONVERTERS and operator(node) != "getitem":
+                self._problem(node, NO_CONVERTER, hint_for(operator(node)))
             return
         if all(i in self._tensors for i in inputs) and not self._writes_to_state(node):
             self._fold(node)
             return
         try:
-            row = ROWS.get(operator(node))
-            if row is None:
-                raise Unsupported(NO_ROW, hint_for(operator(node)))
+            convert = CONVERTERS.get(operator(node))
+            if convert is None:
+                raise Unsupported(NO_CONVERTER, hint_for(operator(node)))
             _check_dtype(node)
-            given = row(self, self._bind(node))
+            given = convert(self, self._bind(node))
             values = given if isinstance(given, tuple) else (given,)
             self._check_shapes(values)
         except Unsupported as problem:
@@ -209,7 +209,7 @@ class _Capture:
             raise GraphError(f"gives {given} where torch gives {wanted}")
 
     def _give(self, node: FxNode, values: Sequence[ValueName]) -> None:
-        """Note a call's values; of a call that gives several, some rows know the first only."""
+        """Store a call's values. Of several results, some converters give the first only."""
         self._values[node] = values[0]
         if (known := self._builder.constants.get(values[0])) is not None:  # what is computed from it can be folded
             self._tensors[node], self._names[node] = torch.from_numpy(np.array(known)), values[0]
@@ -225,7 +225,7 @@ class _Capture:
                     self._unknown.add(user)
 
     def _write(self, node: FxNode, value: ValueName) -> None:
-        """After an in-place operator, every name of the value it wrote to means the result, aliases among them."""
+        """After an in-place operator, make every node of the written value, aliases included, stand for the result."""
         root = self._root(node.all_input_nodes[0])
         if root.op == "placeholder" and root in self._tensors:
             self._refuse_state(node, self._names.get(root, root.name))
@@ -242,7 +242,7 @@ class _Capture:
         return self._roots.get(node, node)
 
     def _fold(self, node: FxNode) -> None:
-        """Compute what depends on parameters alone once, by torch itself."""
+        """Compute a call that depends on parameters alone once, by torch."""
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: self._tensors[n])
         with torch.no_grad():
             result = node.target(*args, **kwargs)  # type: ignore[operator]
@@ -282,7 +282,7 @@ class _Capture:
     def _place_outputs(self, output: FxNode) -> None:
         names = output_names(self._program)
         taken = {i.name for i in self._builder.inputs}
-        for i in range(len(names)):  # a name of its own for each, other than every input's
+        for i in range(len(names)):  # names must differ from each other and from every input
             names[i] = names[i] or "output"
             while names[i] in taken:
                 names[i] += "_out"
@@ -348,7 +348,7 @@ class _Capture:
 def _check_dtype(node: FxNode) -> None:
     value = node.meta["val"]
     tensor = value[0] if isinstance(value, list | tuple) else value
-    known = (torch.float32, torch.float64)  # float64 constants make their results so: computed in float32 all the same
+    known = (torch.float32, torch.float64)  # float64 constants give float64 results; the graph computes in float32
     if tensor.dtype not in known and base_name(node) != "argmax":
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise Unsupported(f"it gives {dtype}", "float32 throughout; comparisons and indices outside the model")

@@ -1,4 +1,4 @@
-"""What an exported program says of itself: operators, modules, parameters, names of results, shared memory."""
+"""Queries on exported programs: operators, modules, parameters, names of results, shared memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ALIASING = frozenset(
 )
 
 
-# Operators that in eval mode give back the very tensor they are given.
+# Operators that return their input tensor itself in eval mode.
 SAME_TENSOR = frozenset(["dropout", "feature_dropout", "alpha_dropout"])
 
 
@@ -64,7 +64,7 @@ def writes_through_views(graph: torch.fx.Graph) -> bool:
 
 
 def base_name(node: FxNode) -> str:
-    """``relu`` of ``aten.relu.default``; empty for what is no operator."""
+    """``relu`` for ``aten.relu.default``; empty for nodes that are not calls."""
     return str(node.target).removeprefix("aten.").split(".")[0] if node.op == "call_function" else ""
 
 
@@ -75,7 +75,7 @@ def writes_in_place(node: FxNode) -> bool:
 
 
 def operator(node: FxNode) -> str:
-    """``aten.relu.default``, with the underscore of in-place forms taken off."""
+    """The full name, such as ``aten.relu.default``, without the underscore of in-place forms."""
     if not isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001  (torch has no public name for it)
         return str(getattr(node.target, "__name__", node.target))
     text = str(node.target)
@@ -83,12 +83,12 @@ def operator(node: FxNode) -> str:
 
 
 def holds_tensors(value: Any) -> bool:
-    """Whether a call gives a tensor, or several."""
+    """Whether the result of a call is a tensor or contains one."""
     return isinstance(value, torch.Tensor) or (isinstance(value, list | tuple) and any(map(holds_tensors, value)))
 
 
 def program_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The length of the inputs' first axis; None where it is dynamic, 1 where inputs differ in it."""
+    """The length of the inputs' first axis; None if it is dynamic, 1 if inputs differ in it."""
     names = set(program.graph_signature.user_inputs)
     values = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     lengths = [v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim()]
@@ -98,7 +98,7 @@ def program_batch(program: torch.export.ExportedProgram) -> int | None:
 
 
 def lifted_tensors(program: torch.export.ExportedProgram) -> Mapping[str, tuple[str, torch.Tensor]]:
-    """Parameters, buffers and constants by their placeholder's name: the path in the module, and the tensor."""
+    """Parameters, buffers and constants by the name of their placeholder: the path in the module, and the tensor."""
     signature, state = program.graph_signature, program.state_dict
     found = {}
     for spec in signature.input_specs:
@@ -119,7 +119,7 @@ def module_of(node: FxNode) -> tuple[str, str]:
 
 
 def module_paths(graph: torch.fx.Graph) -> Mapping[str, set[str]]:
-    """The operators called in each module: a module of one operator lends it its own name."""
+    """The operators that each module calls. The only operator of a module gets the name of the module."""
     paths: dict[str, set[str]] = defaultdict(set)
     for node in graph.nodes:
         if node.op == "call_function":

@@ -1,4 +1,4 @@
-"""What is written out by hand, found again: activations in their formulas, shuffles as reshape, permute and reshape."""
+"""Recognition of operators that models write out: activations as formulas, shuffles as reshapes and permutations."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ Product = tuple[float, list[ValueName]]
 
 
 def recognise_shuffles(graph: Graph) -> Graph:
-    """Shuffle channels, or pixels and channels, in one operator where a reshape, a permutation and a reshape do it.
+    """Replace a reshape, a permutation and a reshape by one operator that shuffles channels, or pixels and channels.
 
-    Does not apply to other permutations, nor where the halves of the first reshape are no whole groups.
+    Does not apply to other permutations, nor where the first reshape does not split channels into groups.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -91,9 +91,9 @@ def _shuffle(
 
 
 def recognise_activations(graph: Graph) -> Graph:
-    """Find sigmoid, softplus, hard swish and GELU in their formulas, and a sign times a magnitude.
+    """Recognise the formulas of sigmoid, softplus, hard swish and GELU, and of a sign times a magnitude.
 
-    Does not apply to other numbers than the formulas have, nor where something else reads a value in between.
+    Does not apply to formulas with other numbers, nor where something else reads an intermediate value.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -119,7 +119,7 @@ def _is(r: Rewriter, value: ValueName, kind: type[Op]) -> bool:
 
 
 def _exp_plus_one(r: Rewriter, value: ValueName) -> ValueName | None:
-    """``x`` where a value is ``1 + exp(x)``."""
+    """``x`` if a value is ``1 + exp(x)``, else None."""
     found = _plus(r, value)
     if found is None or found[1] != 1:
         return None
@@ -128,7 +128,7 @@ def _exp_plus_one(r: Rewriter, value: ValueName) -> ValueName | None:
 
 
 def _plus(r: Rewriter, value: ValueName) -> tuple[ValueName, float] | None:
-    """A value as another one plus a number."""
+    """``(x, number)`` if a value is ``x + number``, else None."""
     node = r.producer(value)
     match None if node is None else node.op:
         case Add(x=x, y=y, activation=Activation.NONE):
@@ -141,13 +141,13 @@ def _plus(r: Rewriter, value: ValueName) -> tuple[ValueName, float] | None:
 
 
 def _number(r: Rewriter, value: ValueName) -> float | None:
-    """A constant that is one number."""
+    """The number that a constant of one element holds, else None."""
     elements = r.constant(value)
     return float(elements.reshape(-1)[0]) if elements is not None and elements.size == 1 else None
 
 
 def _sigmoid(r: Rewriter, node: Node, x: ValueName, exponent: ValueName) -> ValueName:
-    """``x / (1 + exp(exponent))``."""
+    """Write ``x / (1 + exp(exponent))`` by a sigmoid."""
     factor, values = _product(r, exponent)
     if factor == -1 and len(values) == 1:
         argument = values[0]
@@ -160,7 +160,7 @@ def _sigmoid(r: Rewriter, node: Node, x: ValueName, exponent: ValueName) -> Valu
 
 
 def _signed_magnitude(r: Rewriter, x: ValueName, y: ValueName) -> ValueName | None:
-    """``sign(v) * |v|`` is v: that is how torch writes Lp pooling."""
+    """``v`` where a product is ``sign(v) * |v|``, as in torch's Lp pooling, else None."""
     for a, b in ((x, y), (y, x)):
         sign, magnitude = r.producer(a), r.producer(b)
         if sign is None or magnitude is None:
@@ -171,7 +171,7 @@ def _signed_magnitude(r: Rewriter, x: ValueName, y: ValueName) -> ValueName | No
 
 
 def _product(r: Rewriter, value: ValueName, depth: int = 0) -> Product:
-    """A value as a number times values, through products that nothing else reads."""
+    """A value as a number times values, across products that nothing else reads."""
     node = r.producer(value)
     if node is None or depth > 4 or not (depth == 0 or r.sole_use(value)):
         return 1.0, [value]
@@ -201,7 +201,7 @@ def _close(a: float, b: float) -> bool:
 
 
 def _gated(r: Rewriter, node: Node) -> ValueName | None:
-    """A product that is hard swish or GELU, whatever the order of its factors."""
+    """Replace a product that is hard swish or GELU, in any order of its factors."""
     match node.op:
         case Mul(x=x, y=y, activation=Activation.NONE):
             factor, values = _times(r, x, y, 0)
@@ -248,7 +248,7 @@ def _is_erf_of(r: Rewriter, x: ValueName, value: ValueName) -> bool:
 
 
 def _is_tanh_of(r: Rewriter, x: ValueName, value: ValueName) -> bool:
-    """Whether a value is ``tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))``, with x taken out of the brackets or not."""
+    """Whether a value is ``tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))``, with x factored out or not."""
     node = r.producer(value)
     if node is None or not isinstance(node.op, Tanh):
         return False

@@ -1,4 +1,4 @@
-"""The user's own torch module as the reference: arrays in, arrays out."""
+"""The user's torch module as the reference: it takes and returns arrays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TorchReference:
 
     Args:
         model: The module or program.
-        batch: Samples per call: 1 where the model does not keep them apart, a program's own number where that is fixed,
-            None for as many as come.
+        batch: Samples per call: 1 if the model does not keep them apart, the program's number if that is fixed, None
+            for all samples at once.
     """
 
     def __init__(self, model: torch.nn.Module | torch.export.ExportedProgram, batch: int | None = None) -> None:
@@ -36,7 +36,7 @@ class TorchReference:
         """The outputs for one array per input, each (samples, ...), in the order of the graph's outputs.
 
         Raises:
-            ModelError: if the model gives anything but one row per sample.
+            ModelError: if an output does not have one row per sample.
         """
         samples, step = len(inputs[0]), self.batch or len(inputs[0])
         parts = [self._call([_rows(a, i, step) for a in inputs]) for i in range(0, samples, step)]
@@ -49,7 +49,7 @@ class TorchReference:
         return [np.concatenate(columns)[:samples] for columns in zip(*parts, strict=True)]
 
     def in_float64(self) -> TorchReference | None:
-        """The same model in float64, by which float32's rounding is judged; None for a program: its types are fixed."""
+        """The model in float64, to judge float32's rounding; None for a program, whose types are fixed."""
         if self._program:
             return None
         return TorchReference(copy.deepcopy(self._module).double(), self.batch)
@@ -70,13 +70,13 @@ class TorchReference:
         return [leaf.numpy() for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
     def _run(self, tensors: Sequence[torch.Tensor]) -> Any:
-        if self._program:  # its module refuses eval(); it was exported in its mode
+        if self._program:  # its module refuses eval(); the mode was fixed at export
             return self._module(*tensors)
         with eval_mode(self._module):
             return self._module(*tensors)
 
 
 def _rows(array: npt.NDArray[Any], start: int, count: int) -> npt.NDArray[Any]:
-    """Exactly ``count`` rows from ``start``: where they run out, the last is repeated."""
+    """Exactly ``count`` rows from ``start``; missing ones are copies of the last row."""
     rows = array[start : start + count]
     return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)]) if len(rows) < count else rows

@@ -1,4 +1,4 @@
-"""Signals (N, C, L) are images of height 1: operators between two layers of them work on the image itself."""
+"""Signals (N, C, L) as images of height 1, so that the operators between two Conv1d work on images."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Pointwise = Unary | PRelu | Add | Sub | Mul | Div | Minimum | Maximum | Concat |
 
 
 def signals_as_images(graph: Graph) -> Graph:
-    """Apply what treats channels and places apart before the height of 1 is dropped, so that it can fuse with layers.
+    """Move elementwise operators and their like before the reshape that drops the height, so that layers can fuse them.
 
-    Does not apply to operators of other ranks, nor where no input is an image whose height was dropped.
+    Does not apply to values of other ranks, nor where no input is an image whose height was dropped.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -57,7 +57,7 @@ def signals_as_images(graph: Graph) -> Graph:
 
 
 def _image(r: Rewriter, value: ValueName) -> ValueName | None:
-    """The image that a signal was, if it was one."""
+    """The image that was reshaped to a signal, else None."""
     node = r.producer(value)
     if node is None or not isinstance(node.op, Reshape):
         return None
@@ -80,7 +80,7 @@ def _with_height(shape: Shape) -> Shape:
 
 
 def _raised(op: Op) -> Op | None:
-    """The operator on images: axis 2 is axis 3."""
+    """The operator for images: axis 2 becomes axis 3. None if it has no such form."""
     match op:
         case Concat() | Slice() | Gather() | Softmax():
             return replace(op, axis=3 if op.axis == 2 else op.axis)
@@ -93,7 +93,7 @@ def _raised(op: Op) -> Op | None:
 
 
 def activate_before_reshape(graph: Graph) -> Graph:
-    """Swap a ReLU or clamp with the reshape before it: it can then fuse, and the flatten melt into a linear layer.
+    """Swap a ReLU or clamp with the reshape before it, so that it fuses, and the flatten joins the linear layer.
 
     Does not apply where something else reads the reshaped value.
     """

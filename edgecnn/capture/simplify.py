@@ -1,4 +1,4 @@
-"""Rewrites that bring a captured graph to the form that both formats are made from."""
+"""Rewrites that bring a captured graph to the form that all formats are written from."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
-from edgecnn.graph.propagate_channel_order import carry_channel_order
+from edgecnn.graph.propagate_channel_order import propagate_channel_order
 from edgecnn.graph.rewrite import Rewriter, Rule, apply_rules, rewrite
 from edgecnn.graph.shapes import Padding
 
 
 def simplify(graph: Graph) -> Graph:
-    """All rewrites below, in their order, the graph verified after each.
+    """Apply all rewrites below in order, and verify the graph after each.
 
     Raises:
         GraphError: if a folded weight leaves float32's range.
@@ -51,9 +51,9 @@ def simplify(graph: Graph) -> Graph:
 
 
 def drop_no_ops(graph: Graph) -> Graph:
-    """Drop operators that change nothing, and join a reshape of a reshape, or a transpose of a transpose.
+    """Drop operators that change nothing, and merge consecutive reshapes and consecutive transposes.
 
-    Does not apply to a join whose first half something else reads (the first half then stays).
+    If something else reads the first of two, the first stays.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -91,7 +91,7 @@ def drop_no_ops(graph: Graph) -> Graph:
 
 
 def share_equals(graph: Graph) -> Graph:
-    """Compute once what is computed twice: the same operator on the same values.
+    """Compute equal operators on equal values once.
 
     Does not apply to equal constants under different names.
     """
@@ -105,9 +105,9 @@ def share_equals(graph: Graph) -> Graph:
 
 
 def broadcast_by_arithmetic(graph: Graph) -> Graph:
-    """Leave it to additions and their kin to spread a value over axes of length 1, where an expansion stands before.
+    """Drop an expansion before arithmetic, which broadcasts axes of length 1 itself.
 
-    Does not apply where the other operand does not have the axes' length itself.
+    Does not apply where the other operand does not have the expanded lengths.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -123,7 +123,7 @@ def broadcast_by_arithmetic(graph: Graph) -> Graph:
 
 
 def _unspread(r: Rewriter, value: ValueName) -> ValueName:
-    """What a value was before it was repeated along axes of length 1."""
+    """The value before it was expanded along axes of length 1."""
     while (node := r.producer(value)) is not None:
         match node.op:
             case Gather(x=x, axis=axis) if r.shape(x)[axis] == 1:
@@ -136,9 +136,9 @@ def _unspread(r: Rewriter, value: ValueName) -> ValueName:
 
 
 def fold_padding(graph: Graph) -> Graph:
-    """Take a zero padding of height and width into the convolution that reads it.
+    """Fold a zero padding of height and width into the convolution that reads it.
 
-    Does not apply to other values or axes, nor to a padded image that something else reads too.
+    Does not apply to other values or axes, nor to a padded image with other readers.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -155,9 +155,9 @@ def fold_padding(graph: Graph) -> Graph:
 
 
 def mean_of_flattened(graph: Graph) -> Graph:
-    """Average an image over height and width itself, where they were joined to one axis first.
+    """Replace a mean over flattened pixels by a mean over height and width.
 
-    Does not apply to averages over other axes, nor to reshapes that do anything else.
+    Does not apply to means over other axes, nor after other reshapes.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -172,9 +172,9 @@ def mean_of_flattened(graph: Graph) -> Graph:
 
 
 def fuse_activation(graph: Graph) -> Graph:
-    """Let an operator clamp its own result, where a ReLU, ReLU6 or clamp to -1..1 follows.
+    """Fuse a ReLU, ReLU6 or clamp to -1..1 into the operator before it.
 
-    Does not apply to other bounds, to results that something else reads before the clamp, nor to pooling, shape
+    Does not apply to other bounds, to results that something else reads before the clamp, nor after pooling, shape
     operators and other activations.
     """
 
@@ -192,17 +192,21 @@ def fuse_activation(graph: Graph) -> Graph:
             return None
         match before.op:
             case Conv2d() | ConvTranspose2d() | Linear() | Add() | Sub() | Mul() | Div() as op:
-                return r.melt(before, replace(op, activation=activation)) if op.activation is Activation.NONE else None
+                return (
+                    r.fuse_into(before, replace(op, activation=activation))
+                    if op.activation is Activation.NONE
+                    else None
+                )
         return None
 
     return rewrite(graph, step)
 
 
 def flatten_into_linear(graph: Graph) -> Graph:
-    """Let a linear layer read the image itself, where a flatten of (C, H, W) stands before it.
+    """Fold a flatten of (C, H, W) into the linear layer that reads it.
 
-    TFLite's FULLY_CONNECTED takes a value of any rank, so no reshape and no transpose is left there. Does not apply to
-    reshapes that give anything but (N, C*H*W).
+    TFLite's FULLY_CONNECTED takes values of any rank, so its file needs no reshape and no transpose. Does not apply to
+    reshapes to other shapes than (N, C*H*W).
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -234,6 +238,6 @@ RULES: tuple[Rule, ...] = (
     fuse_activation,
     flatten_into_linear,
     fold_channel_order,
-    carry_channel_order,
+    propagate_channel_order,
     fold_channel_order,
 )

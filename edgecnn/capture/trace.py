@@ -1,4 +1,4 @@
-"""torch.export, and its failures in words."""
+"""Tracing by torch.export, with readable errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgecnn.errors import CaptureError, ModelError
 
 
 def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]) -> torch.export.ExportedProgram:
-    """Trace a module in eval mode; its training flags are as they were afterwards.
+    """Trace a module in eval mode, and restore its training flags.
 
     Args:
         module: The module.
@@ -30,7 +30,7 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
         ModelError: if the module does not run on these inputs.
         CaptureError: if it runs, but ``torch.export`` cannot trace it.
     """
-    said = io.StringIO()  # torch prints pages of its own graph when it fails: they go to --verbose
+    said = io.StringIO()  # torch prints its whole graph when it fails; --verbose shows it
     with eval_mode(module), quiet_torch():
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -40,14 +40,14 @@ def trace_module(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor]
             raise CaptureError(
                 f"torch.export cannot trace {type(module).__name__}: {_reason(err)}",
                 where=user_line(err),
-                why="the model runs, but its Python decides on tensor values, or does what no graph can hold",
+                why="the model runs, but its Python branches on tensor values, or does what no graph can express",
                 hint="rewrite that line without Python control flow over tensor values; --verbose shows all of it",
                 detail=said.getvalue() + "".join(traceback.format_exception(err)),
             ) from err
 
 
 def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
-    """``torch.export.export``, told of the dataclasses that the module's result is made of."""
+    """Call ``torch.export.export``; on demand, register the dataclasses in the module's result first."""
     try:
         return torch.export.export(module, inputs)
     except RuntimeError as err:
@@ -57,7 +57,7 @@ def _export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.
 
 
 def _register_dataclasses(result: Any) -> bool:
-    """Tell torch of the dataclasses in a result; whether there were any that it did not know."""
+    """Register the dataclasses in a result with torch; whether it contained any."""
     found = False
     for leaf in pytree.tree_leaves(result):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
@@ -68,15 +68,15 @@ def _register_dataclasses(result: Any) -> bool:
 
 
 def _reason(err: Exception) -> str:
-    """Torch's reason in few words."""
+    """Torch's reason for a failure, in short."""
     if "data-dependent" in str(err):
-        return "its Python decides on the value of a tensor"
+        return "its Python branches on the value of a tensor"
     return first_lines(err)
 
 
 @contextlib.contextmanager
 def eval_mode(module: torch.nn.Module) -> Iterator[list[str]]:
-    """Eval mode for as long as the block lasts; gives the paths of modules that were in train mode."""
+    """Put a module into eval mode for a block; yields the paths of the modules that were in train mode."""
     training = [(path, m) for path, m in module.named_modules() if m.training]
     module.eval()
     try:
@@ -88,9 +88,9 @@ def eval_mode(module: torch.nn.Module) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def quiet_torch() -> Iterator[None]:
-    """No gradients, no warnings about torch's own future, no log (its errors reach us as exceptions), no collection.
+    """Run a block without gradients, warnings, logging (torch raises its errors as well) and garbage collection.
 
-    Tracing makes many objects that live on; collecting garbage amid it costs up to a fifth of its time.
+    Tracing makes many objects that stay alive; collecting garbage meanwhile costs up to a fifth of its time.
     """
     enabled, logs = gc.isenabled(), logging.root.manager.disable
     gc.disable()
@@ -113,7 +113,7 @@ def _raise_if_it_does_not_run(module: torch.nn.Module, example_inputs: Sequence[
         raise ModelError(
             f"{type(module).__name__} does not run on an input of {shapes}: {first_lines(err)}",
             where=user_line(err),
-            hint="give the input's shape without the batch, as --input-shape 3x32x32, or mend the model",
+            hint="give the input's shape without the batch, as --input-shape 3x32x32, or correct the model",
             detail="".join(traceback.format_exception(err)),
         ) from err
 
@@ -147,7 +147,7 @@ def is_user_file(path: str) -> bool:
 
 
 def short_path(path: str) -> str:
-    """A path relative to the current folder where it lies below it."""
+    """A path, relative to the current folder if it lies below that."""
     from pathlib import Path
 
     with contextlib.suppress(ValueError, OSError):

@@ -20,9 +20,9 @@ from edgecnn.graph.graph import Graph
 from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 
 if TYPE_CHECKING:
-    from edgecnn.program.int16 import QuantizedGraph16
     from edgecnn.program.quantized import QuantizedGraph
-    from edgecnn.quantize.calibrated import Observed, Program
+    from edgecnn.program.quantized16 import QuantizedGraph16
+    from edgecnn.quantize.calibrated import Observed, QuantizedModel
 
 Arrays = Sequence[npt.NDArray[np.float32]]
 IO = ("float32", "int8", "uint8")
@@ -229,7 +229,7 @@ def _differing(golden: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str
     }
 
 
-def _int8_spec(program: Program, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
+def _int8_spec(program: QuantizedModel, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
     from edgecnn.parity.exactness import is_exact
 
     graph, params = program.quantized.graph, program.quantized.activations
@@ -253,8 +253,8 @@ def _int8_spec(program: Program, io: Any, saturating: tuple[str, ...]) -> Quanti
 
 def _int16x8(observed: Observed, data: Calibration, inputs: Arrays) -> Plan:
     from edgecnn.export.tflite.int16 import export_tflite_int16x8
-    from edgecnn.golden.int16 import execute_int16
-    from edgecnn.quantize.int16 import quantize_int16
+    from edgecnn.golden.integer16 import execute_int16
+    from edgecnn.quantize.quantize16 import quantize_int16
 
     quantized = quantize_int16(observed.graph, observed.observers)
     graph, scales = quantized.graph, quantized.activations

@@ -1,1 +1,1 @@
-"""Reference executors: what a graph means, in numbers."""
+"""Reference executors: they compute the values that a graph defines, in float and in integers."""

@@ -1,4 +1,4 @@
-"""Execution of many samples, whatever the graph makes of a batch."""
+"""Execution of many samples, also by graphs that do not keep the samples of a batch apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgecnn.graph.verify import batch_is_free
 
 
 def execute_samples(graph: Graph, inputs: Sequence[npt.NDArray[Any]]) -> dict[ValueName, npt.NDArray[Any]]:
-    """Every value of the graph in float32 for inputs (samples, ...), at once where the batch is free."""
+    """Every value of the graph in float32 for inputs (samples, ...), in one run if the batch is free."""
     if batch_is_free(graph):
         return execute_float(graph, inputs)
     rows = [execute_float(graph, [a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]

@@ -1,4 +1,4 @@
-"""The graph executed in float by torch's own kernels: the witness that tells capture errors from lowering errors."""
+"""The graph executed in float by torch's kernels. Its values separate errors of capture from errors of lowering."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def execute_float(
     Args:
         graph: The graph.
         inputs: One array per graph input, (samples, ...). More than one sample needs a graph whose batch is free.
-        dtype: What to compute in; ``torch.float64`` shows float32's own rounding.
+        dtype: The type to compute in; ``torch.float64`` shows the rounding errors of float32.
 
     Raises:
         KeyError: if the number of inputs differs from the graph's.
@@ -44,7 +44,7 @@ def execute_float(
 
 
 def _tensor(array: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(np.array(array)).to(dtype)  # a copy: constants are read-only, which torch has no word for
+    return torch.from_numpy(np.array(array)).to(dtype)  # a copy: torch does not support read-only arrays
 
 
 def _activate(x: Tensor, activation: Activation) -> Tensor:

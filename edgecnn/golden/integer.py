@@ -1,21 +1,21 @@
 """The quantized graph executed in integers: what int8 runtimes compute, bit for bit where a rule is exact.
 
-Accumulators are exact. What differs between runtimes is how an accumulator becomes an int8 again; the rules in use are
-here by name:
+Accumulators are exact. Runtimes differ in how they rescale an accumulator to int8. Their rules have names:
 
-- ``half_even_fp32`` (ONNX Runtime; what a bundle's golden vectors hold): the float32 accumulator times a float32
+- ``half_even_fp32`` (ONNX Runtime; the golden vectors of a bundle): the float32 accumulator times a float32
   multiplier, rounded half to even; sums and differences in float32 too, in ONNX Runtime's order.
-- ``xnnpack`` (LiteRT's default): the same, but sums of two values have fixed-point multipliers of 21 bits and are
-  rounded half up; leaky ReLU and bilinear resizing have 8 and 11 bits, and what XNNPACK leaves to TFLite's own kernels
-  (HARD_SWISH, BATCH_MATMUL) has their arithmetic.
+- ``xnnpack`` (LiteRT's default): as ``half_even_fp32``, but sums of two values have fixed-point multipliers of 21 bits
+  and are rounded half up; leaky ReLU and bilinear resizing have 8 and 11 bits; HARD_SWISH and BATCH_MATMUL, which
+  XNNPACK leaves to TFLite's kernels, follow their arithmetic.
 - ``gemmlowp`` (TFLite Micro): 31-bit fixed-point multipliers, rounded twice
   (tensorflow/lite/kernels/internal/common.h, ``MultiplyByQuantizedMultiplier``).
-- ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): the same, the multipliers of products
-  being made of scales in float32 instead of float64.
-- ``litert_reference`` (LiteRT with its reference kernels): as that, and linear layers are rounded once.
+- ``tflite_runtime_reference`` (tflite-runtime 2.14 with its reference kernels): as ``gemmlowp``, but the multipliers
+  of products are computed from float32 scales instead of float64.
+- ``litert_reference`` (LiteRT with its reference kernels): as ``tflite_runtime_reference``, but linear layers are
+  rounded once.
 
-Where operators have no accumulator (softmax, sigmoid ...) real arithmetic is rounded half to even once. Kernels with
-integer arithmetic of their own are in ``golden/kernels.py``.
+Operators without an accumulator (softmax, sigmoid ...) are computed in real arithmetic and rounded once, half to even.
+Kernels with special integer arithmetic are in ``golden/kernels.py``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import numpy.typing as npt
 import torch
 
 from edgecnn.golden.float import EXECUTORS
+from edgecnn.golden.float_layers import integers_read, run_skipped
 from edgecnn.golden.kernels import (
     Resize,
     hard_swish,
@@ -39,7 +40,6 @@ from edgecnn.golden.kernels import (
     resize_of_10_bits,
     resize_of_11_bits,
 )
-from edgecnn.golden.mixed import integers_read, run_skipped
 from edgecnn.golden.requantize import (
     Requantize,
     Sum,
@@ -57,9 +57,10 @@ from edgecnn.golden.requantize import (
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Op, ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.qparams import Int8, QParams, bounds
-from edgecnn.program.quantized import JOINED, QuantizedGraph, integers_of
+from edgecnn.program.quantized import QuantizedGraph, integers_of
 
 
 def execute_integer(
@@ -74,7 +75,7 @@ def execute_integer(
     Args:
         q: The quantized graph.
         inputs: One int8 array per graph input, (samples, ...).
-        rounding: A name of :data:`ROUNDINGS`.
+        rounding: A name of :data:`KERNEL_SETS`.
         known: Values that are taken as they are, their nodes not being executed.
     """
     return execute_by_rules(q, inputs, [rounding], known=known)[rounding]
@@ -87,7 +88,7 @@ def execute_by_rules(
     *,
     known: Mapping[ValueName, Int8] = MappingProxyType({}),
 ) -> dict[str, dict[ValueName, Int8]]:
-    """Every value by each of several rules of :data:`ROUNDINGS`; what they agree on is computed once.
+    """Every value by each of several rules of :data:`KERNEL_SETS`; values on which rules agree are computed once.
 
     Args:
         q: The quantized graph.
@@ -118,20 +119,20 @@ def execute_node(q: QuantizedGraph, node: Node, inputs: Mapping[ValueName, Int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
-    """A family of kernels.
+class KernelSet:
+    """The arithmetic of one runtime's kernels.
 
     Attributes:
-        convolution: How the accumulators of convolutions become int8.
-        linear: The same for linear layers.
-        sums: How two values are added.
-        differences: How they are subtracted.
-        leaky: Bits of the multipliers of leaky ReLUs.
-        resize: The kernel of bilinear resizing; None if it is real arithmetic.
-        tflite: Whether operators that XNNPACK lacks are TFLite's own kernels, or else real arithmetic.
-        zero_first: Whether means are rounded when their zero point has been added, which matters at ties.
-        fixed_point: Whether the other operators multiply by 31-bit numbers, or else in float32.
-        products: What the multipliers of products are computed in.
+        convolution: Rescales the accumulators of convolutions to int8.
+        linear: Rescales the accumulators of linear layers to int8.
+        sums: Adds two values.
+        differences: Subtracts two values.
+        leaky: Bits of the multipliers of leaky ReLUs; 0 if they are computed in real arithmetic.
+        resize: The kernel of bilinear resizing; None if it is computed in real arithmetic.
+        tflite: Whether operators that XNNPACK lacks run in TFLite's own kernels, or are real arithmetic.
+        zero_first: Whether the zero point is added to a mean before rounding, which matters at ties.
+        fixed_point: Whether all other operators multiply by 31-bit fixed-point numbers, or in float32.
+        products: The type in which multipliers of products are computed.
     """
 
     convolution: Requantize
@@ -148,8 +149,8 @@ class Rounding:
 
 NONE = Activation.NONE
 REFERENCE_BITS = 31
-"""Bits of the reference kernels' multipliers."""
-_REFERENCE = Rounding(
+"""Bits of the multipliers of the reference kernels."""
+_REFERENCE = KernelSet(
     convolution=gemmlowp,
     linear=gemmlowp,
     sums=sum_of_31_bits,
@@ -159,15 +160,15 @@ _REFERENCE = Rounding(
     tflite=True,
     fixed_point=True,
 )
-ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
+KERNEL_SETS: Mapping[str, KernelSet] = MappingProxyType(
     {
-        "half_even_fp32": Rounding(
+        "half_even_fp32": KernelSet(
             convolution=half_even_fp32,
             linear=half_even_fp32,
             sums=sum_in_float,
             differences=difference_in_float,
         ),
-        "xnnpack": Rounding(
+        "xnnpack": KernelSet(
             convolution=half_even_fp32,
             linear=half_even_fp32,
             sums=sum_of_21_bits,
@@ -184,28 +185,9 @@ ROUNDINGS: Mapping[str, Rounding] = MappingProxyType(
 )
 
 
-MOVING = (
-    ops.MaxPool2d,
-    ops.Amax,
-    ops.Amin,
-    ops.Minimum,
-    ops.Maximum,
-    ops.Reshape,
-    ops.Transpose,
-    ops.Slice,
-    ops.Concat,
-    ops.Pad,
-    ops.Gather,
-    ops.GatherImage,
-    ops.DepthToSpace,
-    ops.SpaceToDepth,
-)
-"""Operators that only choose or move integers."""
-
-
 class _Run:
     def __init__(self, q: QuantizedGraph, rounding: str) -> None:
-        self._q, self._rounding = q, ROUNDINGS[rounding]
+        self._q, self._rounding = q, KERNEL_SETS[rounding]
         self._fixed_point = self._rounding.fixed_point
         self._batch_free = batch_is_free(q.graph)
 
@@ -216,14 +198,14 @@ class _Run:
         match node.op:
             case ops.Conv2d() | ops.Linear():
                 return self._weighted(node, node.op, values[node.op.x])
-            case _ if isinstance(node.op, MOVING):
+            case _ if traits_of(node.op).moves_only:
                 return self._moved(node, [self._integers(i, values) for i in node.inputs])
             case ops.Relu() | ops.Clamp():
                 return self._clamped(node, node.op, values[node.op.x])
             case ops.Add() | ops.Sub():
                 return self._sum(node, node.op, values)
             case ops.HardSwish() | ops.LeakyRelu() if self._rounding.tflite:
-                return self._bent(node, node.op, values[node.op.x])
+                return self._curved(node, node.op, values[node.op.x])
             case ops.ResizeBilinear() if self._rounding.resize is not None:
                 return self._rounding.resize(node.op, values[node.op.x])
             case ops.MatMul() if self._rounding.tflite:
@@ -238,7 +220,7 @@ class _Run:
                 return self._real(node, values)
 
     def arithmetic(self, op: Op) -> object:
-        """What this rule computes an operator by: two rules of the same arithmetic give the same integers."""
+        """A key for the arithmetic of an operator: two rules with equal keys give the same integers."""
         rule = self._rounding
         match op:
             case ops.Conv2d():
@@ -260,14 +242,14 @@ class _Run:
         return None
 
     def _samples(self, values: Sequence[Int8]) -> int:
-        """Samples at once: what the values' first axis holds, unless the graph makes something else of it."""
+        """The number of samples in these values: the length of axis 0 if the batch is free, else 1."""
         return max((len(v) for v in values if v.ndim), default=1) if self._batch_free else 1
 
     def _integers(self, name: ValueName, values: Mapping[ValueName, Int8]) -> Int8:
         return np.asarray(integers_of(self._q, name)) if name in self._q.graph.constants else values[name]
 
     def _weighted(self, node: Node, op: ops.Conv2d | ops.Linear, x: Int8) -> Int8:
-        """Exact accumulators: products and sums of small integers in float64, far below 2^53."""
+        """A convolution or linear layer. Accumulators are exact: sums of small products in float64, far below 2^53."""
         q = self._q
         weights, x_params, y_params = q.weights[op.weight], q.activations[op.x], q.activations[node.name]
         centered = torch.from_numpy(x.astype(np.float64) - x_params.zero_point)
@@ -280,14 +262,14 @@ class _Run:
         return clamp(scaled + y_params.zero_point, y_params, op.activation)
 
     def _moved(self, node: Node, inputs: Sequence[Int8]) -> Int8:
-        """Operators that only choose or move integers; padding counts as the zero point, for maxima as the lowest.
+        """An operator that only chooses or moves integers. Padding holds the zero point, in max pooling the lowest.
 
-        Concatenations, minima and maxima first give their own parameters to values that have others.
+        Concatenations, minima and maxima first convert inputs to the parameters of the result where these differ.
         """
         params = self._q.activations[node.name]
         offset = params.zero_point if isinstance(node.op, ops.Pad) else 0
         op: Op = node.op
-        if isinstance(op, JOINED):
+        if traits_of(op).joins_parameters:
             given = [self._q.activations[i] for i in node.inputs]
             inputs = [self._converted(x, p, params) for x, p in zip(inputs, given, strict=True)]
         if isinstance(op, ops.Pad) and op.value:
@@ -297,7 +279,7 @@ class _Run:
         return result
 
     def _converted(self, x: Int8, given: QParams, wanted: QParams) -> Int8:
-        """The integers of the same real values under other parameters, which files say as a product with 1."""
+        """The integers of the same real values under other parameters. Files express that as a product with 1."""
         if given == wanted:
             return x
         if not self._fixed_point:
@@ -309,7 +291,7 @@ class _Run:
         return clamp(scaled + wanted.zero_point, wanted, NONE)
 
     def _clamped(self, node: Node, op: ops.Relu | ops.Clamp, x: Int8) -> Int8:
-        """Other parameters first, then the bounds as integers."""
+        """A ReLU or clamp: convert to the result's parameters, then clamp to the bounds as integers."""
         params = self._q.activations[node.name]
         ends = (0.0, math.inf) if isinstance(op, ops.Relu) else (op.low, op.high)
         low, high = (int(params.quantize(np.array(end))) for end in ends)
@@ -326,16 +308,16 @@ class _Run:
         scaled = sums(a, b, x, y, params)
         return clamp(scaled + params.zero_point, params, op.activation)
 
-    def _bent(self, node: Node, op: ops.HardSwish | ops.LeakyRelu, x: Int8) -> Int8:
-        """Activations with kernels of their own."""
+    def _curved(self, node: Node, op: ops.HardSwish | ops.LeakyRelu, x: Int8) -> Int8:
+        """Hard swish or leaky ReLU, by TFLite's or XNNPACK's kernels."""
         given, params = self._q.activations[op.x], self._q.activations[node.name]
         centered = x.astype(np.int64) - given.zero_point
         if isinstance(op, ops.HardSwish):
-            bent = hard_swish(centered, given, params)
+            curved = hard_swish(centered, given, params)
         else:
             leaky = leaky_relu_of_31_bits if self._rounding.leaky == REFERENCE_BITS else leaky_relu_of_8_bits
-            bent = leaky(op.slope, centered, given, params)
-        return clamp(bent + params.zero_point, params, NONE)
+            curved = leaky(op.slope, centered, given, params)
+        return clamp(curved + params.zero_point, params, NONE)
 
     def _matrix_product(self, node: Node, op: ops.MatMul, values: Mapping[ValueName, Int8]) -> Int8:
         """BATCH_MATMUL: exact accumulators, a 31-bit multiplier, rounded twice."""
@@ -358,13 +340,13 @@ class _Run:
         return clamp(scaled + params.zero_point, params, op.activation)
 
     def _average(self, op: ops.AvgPool2d, x: Int8) -> Int8:
-        """AVERAGE_POOL_2D: integers that hold their zero point, rounded half away from zero."""
+        """AVERAGE_POOL_2D: the mean of integers that include their zero point, rounded half away from zero."""
         average = EXECUTORS[type(op)](op, self._samples([x]), torch.from_numpy(x.astype(np.float64))).numpy()
         rounded: Int8 = (np.sign(average) * np.floor(np.abs(average) + 0.5)).astype(np.int8)
         return rounded
 
     def _mean(self, node: Node, op: ops.Mean, x: Int8) -> Int8:
-        """One accumulator per mean, its multiplier divided by the number of elements."""
+        """A mean: one accumulator for each, its multiplier divided by the number of elements."""
         given, params = self._q.activations[op.x], self._q.activations[node.name]
         acc = (x.astype(np.int64) - given.zero_point).sum(axis=op.axes, keepdims=op.keepdim)
         count = math.prod(x.shape[a] for a in op.axes)
@@ -379,7 +361,7 @@ class _Run:
         return clamp(scaled + params.zero_point, params, NONE)
 
     def _real(self, node: Node, values: Mapping[ValueName, Int8]) -> Int8:
-        """Real arithmetic in float64 on what the integers stand for, rounded once."""
+        """Any other operator: real arithmetic in float64 on dequantized values, rounded once."""
         q, params = self._q, self._q.activations[node.name]
         reals = []
         for name in node.inputs:

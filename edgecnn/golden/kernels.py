@@ -1,4 +1,4 @@
-"""Operators whose kernels have integer arithmetic of their own: not real numbers rounded once, but these steps."""
+"""Kernels with special integer arithmetic, whose results are not those of real arithmetic rounded once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from edgecnn.types import IntArray
 HIGH = np.int64((1 << 15) - 1)
 """Largest int16."""
 LEAKY_BITS = 8
-"""Bits below the point of XNNPACK's leaky ReLU (qs8-vlrelu)."""
+"""Fraction bits of XNNPACK's leaky ReLU (qs8-vlrelu)."""
 LEAKY_RATIOS = (2.0**-8, 2.0**7)
-"""What the delegate lets XNNPACK's leaky ReLU have as ratio of two scales; others stay with TFLite's kernel."""
+"""Ratios of two scales that the delegate gives to XNNPACK's leaky ReLU; TFLite's kernel runs all others."""
 
 Resize = Callable[[ResizeBilinear, Int8], Int8]
 
 
 def hard_swish(x: IntArray, given: QParams, wanted: QParams) -> IntArray:
-    """HARD_SWISH in int16, which all TFLite runtimes have (reference/hard_swish.h; XNNPACK leaves it to them).
+    """HARD_SWISH in int16 arithmetic, as in all TFLite runtimes (reference/hard_swish.h; XNNPACK has none).
 
     Args:
-        x: IntArray without their zero point.
-        given: Their parameters.
-        wanted: Those of the result, which is without its zero point too.
+        x: Integers minus their zero point.
+        given: The parameters of x.
+        wanted: The parameters of the result, from which the zero point is also subtracted.
     """
     fine = given.scale * np.float32(1 / 128)
     scale, scale_exponent = _multiplier_of_16_bits(fine / wanted.scale)
@@ -45,14 +45,14 @@ def hard_swish(x: IntArray, given: QParams, wanted: QParams) -> IntArray:
 
 
 def leaky_relu_of_31_bits(slope: float, x: IntArray, given: QParams, wanted: QParams) -> IntArray:
-    """LEAKY_RELU of TFLite's kernels: 31-bit multipliers, rounded twice, those of negative values with the slope."""
+    """TFLite's LEAKY_RELU: 31-bit multipliers, rounded twice; that of negative values includes the slope."""
     ratios = (given.scale / wanted.scale, given.scale * np.float32(slope) / wanted.scale)
     up, down = (multiplied(x, *fixed_point(ratio)) for ratio in ratios)
     return np.where(x >= 0, up, down).astype(np.int64)
 
 
 def leaky_relu_of_8_bits(slope: float, x: IntArray, given: QParams, wanted: QParams) -> IntArray:
-    """XNNPACK's: multipliers with 8 bits below the point, rounded half up. TFLite's where it takes no such ratios."""
+    """XNNPACK's leaky ReLU: multipliers with 8 fraction bits, rounded half up. TFLite's for ratios it does not take."""
     ratio = given.scale / wanted.scale
     ratios = (ratio, ratio * np.float32(slope))
     if not all(LEAKY_RATIOS[0] <= abs(r) <= LEAKY_RATIOS[1] for r in ratios):
@@ -62,9 +62,9 @@ def leaky_relu_of_8_bits(slope: float, x: IntArray, given: QParams, wanted: QPar
 
 
 def resize_of_10_bits(op: ResizeBilinear, x: Int8) -> Int8:
-    """RESIZE_BILINEAR of TFLite's kernels (reference/resize_bilinear.h, ``ResizeBilinearInteger``).
+    """TFLite's RESIZE_BILINEAR (reference/resize_bilinear.h, ``ResizeBilinearInteger``).
 
-    Places and shares have 10 bits below the point.
+    Positions and weights have 10 fraction bits.
     """
     one = 1 << 10
 
@@ -84,7 +84,7 @@ def resize_of_10_bits(op: ResizeBilinear, x: Int8) -> Int8:
 
 
 def resize_of_11_bits(op: ResizeBilinear, x: Int8) -> Int8:
-    """XNNPACK's: places in float32, shares with 11 bits below the point, rounded half up (s8-ibilinear)."""
+    """XNNPACK's bilinear resizing: float32 positions, weights with 11 fraction bits, rounded half up (s8-ibilinear)."""
     one = 1 << 11
 
     def line(size: int, to: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
@@ -104,7 +104,7 @@ def resize_of_11_bits(op: ResizeBilinear, x: Int8) -> Int8:
 def _blended(
     x: IntArray, rows: tuple[IntArray, IntArray, IntArray, IntArray], columns: tuple[IntArray, ...]
 ) -> IntArray:
-    """Two rows and two columns each, weighed by whole numbers."""
+    """The blend of two rows and two columns for each pixel, by integer weights."""
     first, second, of_first, of_second = rows
     x = x[:, :, first] * of_first[:, None] + x[:, :, second] * of_second[:, None]
     first, second, of_first, of_second = columns
@@ -113,25 +113,25 @@ def _blended(
 
 
 def _multiplier_of_16_bits(real: np.float32) -> tuple[IntArray, int]:
-    """``QuantizeMultiplier``, then ``DownScaleInt32ToInt16Multiplier``."""
+    """A 16-bit multiplier: ``QuantizeMultiplier``, then ``DownScaleInt32ToInt16Multiplier``."""
     wide, exponent = fixed_point(real)
     return np.minimum((wide + (1 << 15)) >> 16, HIGH), int(exponent)
 
 
 def _rounded_high_product(a: IntArray, b: IntArray) -> IntArray:
-    """``SaturatingRoundingDoublingHighMul`` of int16."""
+    """The high half of a product: ``SaturatingRoundingDoublingHighMul`` of int16."""
     product = a * b
     return np.minimum(_truncated(product + np.where(product >= 0, 1 << 14, 1 - (1 << 14)), 15), HIGH)
 
 
 def _rounded_shift(values: IntArray, bits: int) -> IntArray:
-    """``RoundingDivideByPOT``: half away from zero."""
+    """Division by a power of two, rounded half away from zero: ``RoundingDivideByPOT``."""
     mask = (1 << bits) - 1
     return (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
 
 
 def _truncated(values: npt.NDArray[np.int64], bits: int) -> IntArray:
-    """Division by a power of two that truncates toward zero, as C's does."""
+    """Division by a power of two that truncates toward zero, as in C."""
     return np.where(values >= 0, values >> bits, -((-values) >> bits))
 
 

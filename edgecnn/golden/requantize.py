@@ -1,4 +1,4 @@
-"""How an accumulator becomes an int8 again: the arithmetic of the runtimes' kernels, bit for bit."""
+"""Rescaling accumulators to int8: the arithmetic of the runtimes' kernels, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgecnn.program.qparams import QParams
 from edgecnn.types import IntArray
 
 SUM_BITS = 20
-"""Bits below the point in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
+"""Fraction bits in sums of int8 (tensorflow/lite/kernels/add.cc, ``left_shift``; XNNPACK's vadd)."""
 Sum = Callable[[IntArray, IntArray, QParams, QParams, QParams], npt.NDArray[np.float64]]
 _Float32 = np.float32 | npt.NDArray[np.float32]
 UINT8_OFFSET = 128
-"""ONNX files hold bytes: an int8 plus this."""
+"""ONNX files hold uint8: an int8 plus this."""
 Requantize = Callable[[IntArray, QParams, npt.NDArray[np.float32], QParams], npt.NDArray[np.float64]]
 
 
@@ -55,16 +55,16 @@ def multiplied(acc: IntArray, quantized: IntArray, exponent: IntArray) -> npt.ND
 def single_rounding(
     acc: IntArray, x: QParams, weight_scales: npt.NDArray[np.float32], y: QParams
 ) -> npt.NDArray[np.float64]:
-    """The same 31-bit multiplier, rounded once, half up."""
+    """A Q31 multiplication as in :func:`gemmlowp`, but rounded once, half up."""
     quantized, exponent = fixed_point(float(x.scale) * weight_scales.astype(np.float64) / float(y.scale))
     shift = 31 - exponent
     return ((acc * quantized + (np.int64(1) << (shift - 1))) >> shift).astype(np.float64)
 
 
 def sum_in_float(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """ONNX Runtime's addition of bytes (MLAS, qladd): two fused multiplications and additions in float32.
+    """ONNX Runtime's addition of uint8 (MLAS, qladd): two fused multiply-adds in float32.
 
-    All that is constant, zero points included, is one number.
+    All constant terms, zero points included, are combined to one number.
     """
     zeros = [np.float32(p.zero_point + UINT8_OFFSET) for p in (x, y, out)]
     ratios = x.scale / out.scale, y.scale / out.scale
@@ -75,7 +75,7 @@ def sum_in_float(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams)
 
 
 def difference_in_float(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """ONNX Runtime's subtraction, for which it has no integer kernel: real values in float32, subtracted, rounded."""
+    """ONNX Runtime's subtraction. It has no integer kernel: it subtracts real values in float32 and rounds."""
     reals = [v.astype(np.float32) * p.scale for v, p in ((a, x), (b, y))]
     return np.rint((reals[0] - reals[1]) / out.scale).astype(np.float64)
 
@@ -89,7 +89,7 @@ def _fused(a: _Float32, b: _Float32, c: _Float32) -> _Float32:
 
 
 def negated(sums: Sum) -> Sum:
-    """The difference that a sum makes of the second value's negative."""
+    """A subtraction by a sum: the first value plus the negated second one."""
 
     def difference(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
         return sums(a, -b, x, y, out)
@@ -98,7 +98,7 @@ def negated(sums: Sum) -> Sum:
 
 
 def sum_of_31_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """The reference kernel's addition: both at twice the larger scale, with SUM_BITS below the point, then rescaled."""
+    """The reference kernel's addition: both at twice the larger scale, with SUM_BITS fraction bits, then rescaled."""
     twice = 2 * max(float(x.scale), float(y.scale))
     terms = [multiplied(v << SUM_BITS, *fixed_point(float(p.scale) / twice)) for v, p in ((a, x), (b, y))]
     return multiplied(
@@ -107,7 +107,7 @@ def sum_of_31_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParam
 
 
 def sum_of_21_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParams) -> npt.NDArray[np.float64]:
-    """XNNPACK's addition: the larger multiplier has 21 bits, the other as many below the point; rounded half up."""
+    """XNNPACK's addition: the larger multiplier has 21 bits, the other as many fraction bits; rounded half up."""
     ratios = [float(p.scale / out.scale) for p in (x, y)]
     shift = SUM_BITS + 1 - math.frexp(max(ratios))[1]
     first, second = (round(math.ldexp(r, shift)) for r in ratios)
@@ -116,6 +116,6 @@ def sum_of_21_bits(a: IntArray, b: IntArray, x: QParams, y: QParams, out: QParam
 
 
 def _divide(values: IntArray) -> IntArray:
-    """Division by 2^31 that truncates toward zero, as C's does."""
+    """Division by 2^31 that truncates toward zero, as in C."""
     quotient: IntArray = np.where(values >= 0, values >> 31, -((-values) >> 31))
     return quotient

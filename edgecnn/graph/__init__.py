@@ -1,1 +1,1 @@
-"""The graph: what a model is, between torch and the formats. numpy only."""
+"""The graph: a model between torch and the file formats, as operators and constants. It needs numpy only."""

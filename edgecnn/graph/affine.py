@@ -1,4 +1,4 @@
-"""Factors and summands by channel, batch norms above all: joined, and folded into the layers beside them."""
+"""Per-channel factors and summands (batch norms, mostly): merge them, and fold them into neighbouring layers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Doubles = npt.NDArray[np.float64]
 def fold_affine(graph: Graph) -> Graph:
     """Fold a per-channel factor or summand (a batch norm, say) into the convolution or linear layer before it.
 
-    Does not apply where something else reads the layer's result, where an activation comes between, or where the
-    constant varies along another axis than the channels, or where a weight would leave float32's range.
+    Does not apply where something else reads the layer's result, where an activation stands between the two, where the
+    constant varies along an axis other than the channels, or where a weight would leave float32's range.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -55,9 +55,9 @@ def fold_affine(graph: Graph) -> Graph:
 
 
 def join_affine(graph: Graph) -> Graph:
-    """Bring factors and summands that follow each other to one factor and one summand; a divisor to a factor.
+    """Merge consecutive factors and summands into one factor and one summand; write a divisor as a factor.
 
-    Does not apply where something else reads a value in between, or where a constant would leave float32's range.
+    Does not apply where something else reads an intermediate value, or where a constant would leave float32's range.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -83,10 +83,10 @@ def join_affine(graph: Graph) -> Graph:
 
 
 def fold_affine_forward(graph: Graph) -> Graph:
-    """Fold a factor or summand into the linear layer or convolution that reads it, through a flatten too.
+    """Fold a factor or summand into the linear layer or convolution that reads it, also across a flatten.
 
     Does not apply where something else reads the value, to a summand before a convolution with padding (padded cells
-    are 0 after it), or to constants that vary within a convolution's image.
+    do not get the summand), or to constants that vary within a convolution's image.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -131,7 +131,7 @@ def _fold_forward(r: Rewriter, node: Node, op: Linear | Conv2d) -> ValueName | N
 def _columns(
     op: Linear | Conv2d, flattened: bool, shape: Shape, gain: Doubles, shift: Doubles
 ) -> tuple[Doubles, Doubles] | None:
-    """Factor and summand of each of a weight's columns, in a shape that broadcasts over the weight."""
+    """Factor and summand for each input of a weight, in a shape that broadcasts over the weight."""
     if isinstance(op, Linear):
         whole = op.flatten or flattened
         gains, shifts = (np.broadcast_to(c, shape) for c in (gain, shift))
@@ -154,7 +154,7 @@ def _fits(*arrays: Doubles) -> bool:
 
 
 def as_affine(r: Rewriter, node: Node) -> tuple[ValueName, Doubles, Doubles] | None:
-    """A node as ``x * gain + shift`` with constant gain and shift in float64, if it is that."""
+    """``(x, gain, shift)`` in float64 where a node computes ``x * gain + shift`` with constants; None otherwise."""
     one, zero = np.ones((), np.float64), np.zeros((), np.float64)
     match node.op:
         case Mul(x=x, y=y, activation=Activation.NONE) | Add(x=x, y=y, activation=Activation.NONE):
@@ -206,4 +206,4 @@ def _fold(
         new_bias = None
     else:
         new_bias = r.add_constant(f"{layer.name}.bias", np.broadcast_to(shifted, gain.shape), instead=op.bias)
-    return r.melt(layer, replace(op, weight=new_weight, bias=new_bias))
+    return r.fuse_into(layer, replace(op, weight=new_weight, bias=new_bias))

@@ -1,4 +1,4 @@
-"""What a network costs, layer by layer: parameters, MACs, receptive field, memory."""
+"""The cost of a network, layer by layer: parameters, MACs, receptive field, memory."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class LayerCost:
     """One operator's cost.
 
     Attributes:
-        name: The node's name, which leads back to the module.
+        name: The node's name, which contains the module's path.
         operator: The operator's kind.
         shape: Shape of its result, without the batch.
         parameters: Constants that it reads.
         macs: Multiply-accumulates of one sample; 0 for all but convolutions and linear layers.
         receptive_field: Rows and columns of the input that one element of the result depends on.
-        activation_bytes: Size of the result in float32; 0 where it is the input's own memory in another shape.
+        activation_bytes: Size of the result in float32; 0 where it reuses the input's memory in another shape.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Cost:
         layers: One row per operator, in running order.
         parameters: All constants, each counted once.
         macs: Multiply-accumulates of one sample.
-        peak_bytes: Most memory that activations take at one time, when each is freed after its last reader.
-        peak_layer: Where that is.
+        peak_bytes: Most memory that activations occupy at one time, if each is freed after its last reader.
+        peak_layer: The layer that runs at that time.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerCost, ...]
     parameters: int
     macs: int
     peak_bytes: int
@@ -73,7 +73,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A receptive field, and how far apart those of neighbouring elements lie, each as (rows, columns)."""
+    """A receptive field, and the distance between the fields of neighbouring elements, both as (rows, columns)."""
 
     size: Pair = (1, 1)
     jump: Pair = (1, 1)
@@ -85,22 +85,22 @@ class _Field:
         return _Field((size[0], size[1]), (jump[0], jump[1]))
 
     def spread(self, factors: Pair) -> _Field:
-        """The same fields, their elements closer together, though never closer than the input's."""
+        """Fields of the same size whose neighbours lie closer together, but at least one input element apart."""
         return _Field(self.size, (max(self.jump[0] // factors[0], 1), max(self.jump[1] // factors[1], 1)))
 
 
 def analyse(graph: Graph) -> Cost:
     """The cost of a graph for one sample.
 
-    The receptive field is that of Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), not
-    cut off at the image's borders; where branches meet, the larger one counts.
+    The receptive field follows Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016). It is
+    not clipped at the image's borders; where branches meet, the larger field counts.
     """
     fields: dict[ValueName, _Field] = {i.name: _Field() for i in graph.inputs}
     layers = []
     for node in graph.nodes:
         fields[node.name] = _field(graph, node, fields)
         layers.append(
-            Layer(
+            LayerCost(
                 name=node.name,
                 operator=type(node.op).__name__,
                 shape=node.shape[1:],
@@ -176,7 +176,7 @@ def _shares_memory(node: Node) -> bool:
 
 
 def _peak(graph: Graph) -> tuple[int, str]:
-    """Most bytes alive at one time, and the node during which they are."""
+    """Most bytes alive at one time, and the node that runs at that time."""
     owner: dict[ValueName, ValueName] = {}
     last_use: dict[ValueName, int] = {}
     for step, node in enumerate(graph.nodes):

@@ -1,4 +1,4 @@
-"""Rewrites that more than one format needs. All of them keep the graph's meaning, so the golden executor can tell."""
+"""Rewrites that more than one format needs. None changes what the graph computes; the golden executor checks that."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from edgecnn.graph.shapes import Padding, Shape
 from edgecnn.types import FloatArray
 
 LOWEST = float(np.finfo(np.float32).min)
-"""What padding counts as to a maximum."""
+"""The value of padded cells in max pooling."""
 
 
 def average_divisors(graph: Graph) -> Graph:
-    """Average over whole windows, and correct by a factor where torch divides by something else.
+    """Average over whole windows, and correct by a factor where torch divides by another number.
 
-    For an average pooling with a divisor of its own, or one that counts padding and has a ``ceil_mode`` overhang (which
-    is never counted): a padding with 0, a pooling without padding, and where the factor is not 1 a multiplication by
-    ``cells / divisor`` for each place. Does not apply to poolings that count no padding (the overhang is just more
-    padding to them) nor to those without overhang.
+    Applies to average pooling with its own divisor, or with counted padding and a ``ceil_mode`` overhang (which is
+    never counted). It becomes a padding with 0, a pooling without padding, and, where the factor is not 1, a
+    multiplication by ``cells / divisor`` for each place. Where padding is not counted, the overhang becomes padding.
+    Does not apply to pooling without divisor and overhang.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -56,7 +56,7 @@ def average_divisors(graph: Graph) -> Graph:
 
 
 def corrected_average(r: Rewriter, node: Node, pool: AvgPool2d) -> ValueName:
-    """Any average pooling: padding with 0, a pooling of whole windows, and a factor where that is not it."""
+    """Write any average pooling as padding with 0, a pooling of whole windows, and a factor where one is needed."""
     x = pad_image(r, node, pool.x, pool.reach, 0.0)
     factor = divisor_factor(pool, r.shape(pool.x)[2:], node.shape[2:])
     whole = AvgPool2d(x=x, kernel=pool.kernel, stride=pool.stride)
@@ -74,7 +74,7 @@ def pad_image(r: Rewriter, node: Node, x: ValueName, padding: Padding, value: fl
 
 
 def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, ...]) -> FloatArray:
-    """``cells / divisor`` for each place of the result, (1, 1, rows, columns); (1, 1, 1, 1) where they are alike."""
+    """``cells / divisor`` for each place of the result, (1, 1, rows, columns); (1, 1, 1, 1) where all are equal."""
     cells = pool.kernel[0] * pool.kernel[1]
     if pool.divisor is not None:
         return np.full((1, 1, 1, 1), cells / pool.divisor, np.float32)
@@ -88,7 +88,7 @@ def divisor_factor(pool: AvgPool2d, image: tuple[int, ...], result: tuple[int, .
 
 
 def softplus_in_steps(graph: Graph) -> Graph:
-    """Write softplus as ``max(x, 0) - log(sigmoid(|x|))``, which neither overflows nor loses digits. Applies to all."""
+    """Write every softplus as ``max(x, 0) - log(sigmoid(|x|))``, which neither overflows nor loses digits."""
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
@@ -102,9 +102,9 @@ def softplus_in_steps(graph: Graph) -> Graph:
 
 
 def blend_unevenly(graph: Graph) -> Graph:
-    """Write a bilinear resizing whose factors are not those of its sizes as picking and blending, axis by axis.
+    """Write bilinear resizing with explicit factors as picking and blending, axis by axis.
 
-    Formats work the factors out from the sizes. Does not apply where torch does the same.
+    File formats derive the factors from the sizes. Does not apply where torch's factors equal those.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -138,7 +138,7 @@ def _blend(r: Rewriter, node: Node, op: ResizeBilinear, x: ValueName, axis: int,
 
 
 def dilated_maximum(graph: Graph) -> Graph:
-    """Write max pooling with dilation as maxima of slices, rows first, then columns: TFLite has no such pooling.
+    """Write max pooling with dilation as maxima of slices, rows first, then columns: TFLite has no dilated pooling.
 
     Does not apply without dilation.
     """

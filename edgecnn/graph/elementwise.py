@@ -1,4 +1,4 @@
-"""Operators that treat each element by itself, and softmax."""
+"""Operators that compute element by element, and softmax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgecnn.graph.shapes import Shape, broadcast
 
 
 class _Elementwise:
-    """One value in, the same shape out."""
+    """An operator of one value whose result has the shape of that value."""
 
     __slots__ = ()
 
@@ -95,7 +95,7 @@ class Elu(_Elementwise):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gelu(_Elementwise):
-    """``x`` times the normal distribution up to ``x``; with ``approximate`` by the tanh formula."""
+    """``x`` times the cumulative normal distribution at ``x``; with ``approximate``, by the tanh formula."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -120,7 +120,7 @@ class Softplus(_Elementwise):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abs(_Elementwise):
-    """The magnitude."""
+    """``|x|``."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -128,7 +128,7 @@ class Abs(_Elementwise):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign(_Elementwise):
-    """-1, 0 or 1."""
+    """The sign of x: -1, 0 or 1."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -212,12 +212,12 @@ class LogSoftmax(_Elementwise):
 
 
 class _Binary:
-    """Two values in, numpy's broadcasting."""
+    """An operator of two values that broadcast by numpy's rule."""
 
     __slots__ = ()
 
     def shape(self, x: Shape, y: Shape) -> Shape:
-        """Both shapes, broadcast."""
+        """The two shapes, broadcast."""
         try:
             return broadcast(x, y)
         except ValueError as err:

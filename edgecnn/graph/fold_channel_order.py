@@ -1,4 +1,4 @@
-"""The order of channels: shuffles, and how convolutions give their channels in another order."""
+"""Channel shuffles, and convolutions whose weights are reordered so that no shuffle is left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgecnn.graph.rewrite import Rewriter, rewrite
 
 
 def shuffled(channels: int, groups: int) -> tuple[int, ...]:
-    """Channels taken from each of the groups in turn, as ``channel_shuffle`` does."""
+    """The order in which ``channel_shuffle`` takes channels: one from each group in turn."""
     return tuple(int(i) for i in np.arange(channels).reshape(groups, -1).T.reshape(-1))
 
 
 def blocks_first(graph: Graph) -> Graph:
-    """Shuffle pixels in the order of channels that TFLite and integer kernels have; torch's is made of it by a Gather.
+    """Write torch's pixel shuffle as a Gather and a DepthToSpace in the channel order of TFLite and integer kernels.
 
-    Does not apply to shuffles that have that order already.
+    Does not apply to shuffles that use that order already.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -36,9 +36,9 @@ def blocks_first(graph: Graph) -> Graph:
 
 
 def fold_channel_order(graph: Graph) -> Graph:
-    """Take an order or choice of channels into the weights of the convolution before it.
+    """Fold a reordering or selection of channels into the weights of the convolution before it.
 
-    Does not apply where something else reads the value in between, nor to grouped convolutions.
+    Does not apply where something else reads the convolution's result, nor to grouped convolutions.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -55,11 +55,11 @@ def _into_producer(r: Rewriter, before: Node, conv: Conv2d, gather: Gather) -> V
         return None
     if conv.bias is not None and r.constant(conv.bias) is None:
         return None
-    return r.melt(before, _with_rows(r, conv, before.name, np.array(gather.indices)))
+    return r.fuse_into(before, _with_rows(r, conv, before.name, np.array(gather.indices)))
 
 
 def _with_rows(r: Rewriter, conv: Conv2d, name: str, rows: npt.NDArray[np.int64]) -> Conv2d:
-    """Weight and bias with their rows in another order."""
+    """The convolution with these rows (output channels) of its weight and bias."""
     weight, bias = r.constant(conv.weight), r.constant(conv.bias)
     assert weight is not None
     new = replace(conv, weight=r.add_constant(f"{name}.weight", weight[rows], instead=conv.weight))

@@ -1,4 +1,4 @@
-"""A network as a list of operators in the order they run, and the builder that makes one."""
+"""A network as a list of operators in running order, and the builder that makes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgecnn.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an operator comes from in the user's code."""
+    """The place in the user's code that an operator comes from."""
 
     module: str = ""
     """Path of the innermost module, such as ``features.0``; empty for the model itself."""
@@ -31,7 +31,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One operator and the one value it gives, which bears the node's name."""
+    """One operator and its one result. The result has the node's name."""
 
     name: ValueName
     op: Op
@@ -40,7 +40,7 @@ class Node:
 
     @property
     def inputs(self) -> tuple[ValueName, ...]:
-        """The values it reads."""
+        """The names of the values that the operator reads."""
         return inputs_of(self.op)
 
     def describe(self) -> str:
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A value fed from outside."""
+    """A value that the caller supplies."""
 
     name: ValueName
     shape: Shape
@@ -58,7 +58,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A value given to the outside under a public name."""
+    """A value that the caller receives under a public name."""
 
     name: str
     value: ValueName
@@ -86,12 +86,12 @@ class Graph:
 
     @cached_property
     def producers(self) -> Mapping[ValueName, Node]:
-        """The node behind each computed value."""
+        """The node that computes each value."""
         return MappingProxyType({n.name: n for n in self.nodes})
 
     @cached_property
     def uses(self) -> Mapping[ValueName, int]:
-        """How often each value is read, by nodes and as an output."""
+        """How often each value is read by nodes or used as an output."""
         counts = Counter(name for n in self.nodes for name in n.inputs)
         counts.update(o.value for o in self.outputs)
         return MappingProxyType(counts)
@@ -104,7 +104,7 @@ class Graph:
 
 @dataclass(kw_only=True)
 class GraphBuilder:
-    """Collects operators; each addition is checked and its shape worked out at once."""
+    """A graph under construction. Each added operator is checked, and its shape inferred, at once."""
 
     inputs: list[Input] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -122,13 +122,13 @@ class GraphBuilder:
         return builder
 
     def input(self, name: ValueName, shape: Shape) -> ValueName:
-        """Declare an input."""
+        """Declare an input; return its name."""
         self._claim(name, shape)
         self.inputs.append(Input(name, shape))
         return name
 
     def constant(self, name: ValueName, array: npt.NDArray[np.generic]) -> ValueName:
-        """Add a constant under that name, or one made from it where it is taken; gives the name used.
+        """Add a constant; return its name, which has a number appended where ``name`` is taken.
 
         Raises:
             GraphError: if a value is NaN or infinite once it is float32.
@@ -136,7 +136,7 @@ class GraphBuilder:
         if array.dtype == np.float32:
             values = np.ascontiguousarray(array)
         else:
-            with np.errstate(over="ignore"):  # an overflow is found and refused below
+            with np.errstate(over="ignore"):  # an overflow is refused below
                 values = np.ascontiguousarray(array, dtype=np.float32)
         values = values.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
         if not np.isfinite(values).all():
@@ -152,7 +152,7 @@ class GraphBuilder:
         return name
 
     def add(self, op: Op, name: ValueName, origin: Origin = Origin()) -> ValueName:
-        """Add an operator; gives the name of its value, which differs from ``name`` where that is taken.
+        """Add an operator; return the name of its result, which has a number appended where ``name`` is taken.
 
         Raises:
             GraphError: if the operator does not fit its inputs.
@@ -182,17 +182,17 @@ class GraphBuilder:
         self.outputs.append(Output(name, value))
 
     def free_name(self, wanted: ValueName) -> ValueName:
-        """The name itself, or with the first number that makes it new."""
+        """The name itself if it is free, else the name with the first number that makes it unique."""
         if wanted not in self.shapes:
             return wanted
-        number = self._numbers.get(wanted, 1)  # where the search ended last time: names are never given up
+        number = self._numbers.get(wanted, 1)  # names are never released, so continue where the last search ended
         while f"{wanted}_{number}" in self.shapes:
             number += 1
         self._numbers[wanted] = number
         return f"{wanted}_{number}"
 
     def build(self) -> Graph:
-        """The graph, without nodes that nothing reads and constants that no node reads."""
+        """The finished graph, without nodes and constants that no output depends on."""
         needed = {o.value for o in self.outputs}
         kept: list[Node] = []
         for node in reversed(self.nodes):

@@ -1,4 +1,4 @@
-"""What operators are made of: activations that can be fused, and the checks that all of them share."""
+"""What operators have in common: activations that can be fused, and checks of their fields and shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_PADDING = Padding()
 
 
 class Activation(StrEnum):
-    """What an operator may apply to its own result: the set that TFLite can fuse."""
+    """An activation that an operator applies to its own result: the set that TFLite can fuse."""
 
     NONE = "none"
     RELU = "relu"
@@ -23,7 +23,7 @@ class Activation(StrEnum):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and highest value that it lets through."""
+        """The lowest and highest value of the result."""
         return {
             Activation.NONE: (-math.inf, math.inf),
             Activation.RELU: (0.0, math.inf),
@@ -33,23 +33,23 @@ class Activation(StrEnum):
 
 
 def check(condition: bool, message: str) -> None:
-    """Refuse an operator.
+    """Raise an error if a condition of an operator does not hold.
 
     Raises:
-        GraphError: if the condition does not hold.
+        GraphError: with the message.
     """
     if not condition:
         raise GraphError(message)
 
 
 def image(shape: Shape, what: str) -> Shape:
-    """Refuse what is no image."""
+    """Refuse a shape that is not an image's; return it otherwise."""
     check(len(shape) == 4, f"{what} takes a value of rank 4 (N, C, H, W), not {shape}")
     return shape
 
 
 def windows(shape: Shape, what: str, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Pair:
-    """Rows and columns of windows; there must be some."""
+    """The number of windows in rows and columns; refuse a kernel that fits nowhere."""
     _, _, height, width = image(shape, what)
     rows = window_count(height, kernel[0], stride[0], dilation[0], padding.rows)
     columns = window_count(width, kernel[1], stride[1], dilation[1], padding.columns)

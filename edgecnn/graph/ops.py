@@ -171,7 +171,7 @@ OPS: tuple[type[Op], ...] = get_args(Op)
 
 
 def inputs_of(op: Op) -> tuple[ValueName, ...]:
-    """The values an operator reads, in the order of its fields."""
+    """The names of the values that an operator reads, in the order of its fields."""
     names: list[ValueName] = []
     for field in op.VALUES:
         value = getattr(op, field)
@@ -180,7 +180,7 @@ def inputs_of(op: Op) -> tuple[ValueName, ...]:
 
 
 def with_inputs(op: Op, renamed: Mapping[ValueName, ValueName]) -> Op:
-    """The same operator, reading ``renamed[name]`` wherever it read ``name``."""
+    """A copy of the operator that reads ``renamed[name]`` in place of ``name``."""
     changes: dict[str, object] = {}
     for field in op.VALUES:
         value = getattr(op, field)

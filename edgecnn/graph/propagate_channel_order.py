@@ -1,7 +1,7 @@
-"""Orders of channels carried through what treats channels alike, into the weights of what reads them at last.
+"""Propagate reorderings of channels forward, and fold them into the weights of the layers that read them.
 
-A shuffle followed by a cut, as in ShuffleNet, then moves nothing by itself: convolutions take their channels in
-whatever order they are stored in, and what is left of the shuffle is which channels go where.
+A shuffle followed by a split, as in ShuffleNet, then moves no data: the convolutions after it read channels in the
+order in which they are stored, by reordered weights. Operators in between work on the channels in any order.
 """
 
 from __future__ import annotations
@@ -15,68 +15,54 @@ import numpy.typing as npt
 
 from edgecnn.graph.graph import Graph, GraphBuilder, Node
 from edgecnn.graph.ops import (
-    AvgPool2d,
-    Binary,
     Concat,
     Conv2d,
     ConvTranspose2d,
-    Extreme,
     Gather,
-    GatherImage,
     Linear,
-    MaxPool2d,
     Op,
-    Pad,
-    PRelu,
-    Reduction,
-    Reshape,
-    ResizeBilinear,
     Slice,
-    Unary,
     ValueName,
     with_inputs,
 )
+from edgecnn.graph.traits import CHANNELS, traits_of
 from edgecnn.types import FloatArray
 
-CHANNELS = 1
-"""The axis of channels."""
-ALIKE = Unary | PRelu | Binary | Extreme | MaxPool2d | AvgPool2d | GatherImage | ResizeBilinear
-"""Operators that do the same to every channel, whatever their fields."""
 Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a value's channels are: channel ``i`` is channel ``order[i]`` of ``value``."""
+    """Where the channels of a value are stored: channel ``i`` is channel ``order[i]`` of ``value``."""
 
     value: ValueName
     order: Order
 
     @property
     def inverse(self) -> Order:
-        """Which channel is stored at each place, where ``value`` holds no others."""
+        """The channel that is stored at each place, if ``value`` holds no other channels."""
         return np.argsort(self.order)
 
 
-def carry_channel_order(graph: Graph) -> Graph:
-    """Carry orders and choices of channels forward, to where convolutions and linear layers take them into weights.
+def propagate_channel_order(graph: Graph) -> Graph:
+    """Move reorderings and selections of channels forward, into the weights of convolutions and linear layers.
 
-    A choice of channels is made in the order in which they are stored, so that neighbours stay together; grouped
-    convolutions take the order within each group. What needs its channels in their own order has them picked in that
-    order. Does not apply to outputs, nor to choices that hold a channel twice.
+    Selected channels stay in the order in which they are stored, so that neighbours stay together. A grouped
+    convolution absorbs the order within each group. Before an operator that needs the original order, the channels are
+    picked in that order. Does not apply to outputs, nor to selections that contain a channel twice.
     """
-    carrier = _Carrier(graph)
+    propagation = _Propagation(graph)
     for node in graph.nodes:
-        carrier.visit(node)
-    return carrier.builder.build()
+        propagation.visit(node)
+    return propagation.builder.build()
 
 
-class _Carrier:
+class _Propagation:
     """The graph under construction.
 
     Attributes:
-        graph: The graph as it was; its names are what methods take.
-        builder: The graph as it becomes.
+        graph: The original graph; methods take the names of its values.
+        builder: The rewritten graph.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -84,12 +70,12 @@ class _Carrier:
         self._outputs = {o.value for o in graph.outputs}
         self._free = _free_values(graph, self._outputs)
         self._stored: dict[ValueName, Stored] = {}
-        """Values that are not in the new graph under their name in their own order."""
+        """Values that the new graph does not hold under their own name in their original order."""
         self._picked: dict[tuple[ValueName, bytes], ValueName] = {}
         self._taken: dict[tuple[ValueName, bytes], ValueName] = {}
 
     def visit(self, node: Node) -> None:
-        """Put a node into the new graph, or note where its value's channels are."""
+        """Put a node into the new graph, or note where the channels of its result are stored."""
         if not (self._picks(node) or self._reads(node) or self._passes(node)):
             own = {name: self._in_own_order(name) for name in node.inputs if name in self._stored}
             self.builder.place(with_inputs(node.op, own), node.name, node.origin)
@@ -110,7 +96,7 @@ class _Carrier:
         return True
 
     def _reads(self, node: Node) -> bool:
-        """Let a layer take the order of what it reads into its weights."""
+        """Fold the order of a layer's input into its weights; whether the node is one that can."""
         match node.op:
             case Conv2d(x=x, weight=weight, groups=groups) if groups > 1:
                 if x not in self._stored or groups == self.graph.shapes[x][CHANNELS]:
@@ -131,7 +117,7 @@ class _Carrier:
         return self._place(node, replace(node.op, x=found.value, weight=taken))
 
     def _passes(self, node: Node) -> bool:
-        """Let what treats all channels alike work on them as they are stored."""
+        """Run an operator on channels in their stored order, if it and all readers of its result permit that."""
         if node.name not in self._free or self._stored.keys().isdisjoint(node.inputs):
             return False
         match node.op:
@@ -159,7 +145,7 @@ class _Carrier:
         return self._place(node, op)
 
     def _operand(self, name: ValueName, node: Node, stored: Stored) -> ValueName:
-        """A constant in the order of the channels that it meets."""
+        """A constant operand, its channels in the stored order of the value it is combined with."""
         shape = self.graph.shapes[name]
         axis = CHANNELS + len(shape) - len(node.shape)
         if axis < 0 or shape[axis] == 1:
@@ -174,7 +160,7 @@ class _Carrier:
         return self._stored.get(x) or Stored(x, np.arange(self.graph.shapes[x][CHANNELS]))
 
     def _together(self, x: ValueName) -> Stored:
-        """A value's channels in one that holds no others, in the order in which they are stored."""
+        """A value's channels in a stored value that holds no other channels."""
         source = self._where(x)
         if len(source.order) < self.builder.shapes[source.value][CHANNELS]:
             value = self._pick(x, source.value, np.sort(source.order))
@@ -186,13 +172,13 @@ class _Carrier:
         return self._pick(x, source.value, source.order)
 
     def _in_groups(self, x: ValueName, groups: int) -> tuple[ValueName, Order]:
-        """A value with each group's channels in the order in which they are stored, and what that is: one row each."""
+        """A value with each group's channels in stored order, and that order: one row per group."""
         source = self._where(x)
         order = source.order.reshape(groups, -1)
         return self._pick(x, source.value, np.sort(order, axis=1).reshape(-1)), np.argsort(order, axis=1)
 
     def _pick(self, x: ValueName, source: ValueName, chosen: Order) -> ValueName:
-        """A choice of channels, made for ``x``, whose name it takes where that is free."""
+        """A selection of channels, made for ``x``; it gets the name ``x`` where that is free."""
         if np.array_equal(chosen, np.arange(self.builder.shapes[source][CHANNELS])):
             return source
         key = (source, chosen.tobytes())
@@ -206,7 +192,7 @@ class _Carrier:
         return self._picked[key]
 
     def _constant(self, name: ValueName, change: Callable[[FloatArray], FloatArray]) -> ValueName:
-        """A changed constant, under the old name where nothing else reads that."""
+        """A changed constant, under its old name if nothing else reads the old one."""
         before = self.graph.constants[name]
         after = np.ascontiguousarray(change(before))
         if np.array_equal(before, after):
@@ -227,7 +213,7 @@ def _choice(source: ValueName, chosen: Order) -> Op:
 
 
 def _taken_by(weight: FloatArray, inverse: Order, axis: int) -> FloatArray:
-    """A weight whose inputs, along an axis, are channels in another order; each may be several columns side by side."""
+    """A weight for inputs in another channel order along an axis; a channel may be several adjacent columns."""
     if axis == 0:
         return weight[inverse]
     return weight.reshape(len(weight), len(inverse), -1)[:, inverse].reshape(weight.shape)
@@ -239,7 +225,7 @@ def _columns_by_group(weight: FloatArray, within: Order) -> FloatArray:
 
 
 def _free_values(graph: Graph, outputs: set[ValueName]) -> set[ValueName]:
-    """Values that all readers take in any order of their channels, or pass on as free ones."""
+    """Values whose channels may be stored in any order, because all readers accept that or pass it on."""
     readers: dict[ValueName, list[Node]] = defaultdict(list)
     free: set[ValueName] = set()
     for node in reversed(graph.nodes):
@@ -247,7 +233,7 @@ def _free_values(graph: Graph, outputs: set[ValueName]) -> set[ValueName]:
             free.add(node.name)
         for name in node.inputs:
             readers[name].append(node)
-    return {n.name for n in graph.nodes if n.name in free and _treats_alike(graph, n)}
+    return {n.name for n in graph.nodes if n.name in free and _carries_order(graph, n)}
 
 
 def _takes(graph: Graph, reader: Node, value: ValueName, free: set[ValueName]) -> bool:
@@ -260,25 +246,12 @@ def _takes(graph: Graph, reader: Node, value: ValueName, free: set[ValueName]) -
             return flatten or len(graph.shapes[value]) == 2
         case Gather(axis=1) | Slice(axis=1):
             return True
-    return reader.name in free and _treats_alike(graph, reader)
+    return reader.name in free and _carries_order(graph, reader)
 
 
-def _treats_alike(graph: Graph, node: Node) -> bool:
-    """Whether an operator does the same to every channel, but for constants that it has for each."""
+def _carries_order(graph: Graph, node: Node) -> bool:
+    """Whether an operator can work on channels in another order: channel by channel, or by joining channels."""
+    if isinstance(node.op, Concat) and node.op.axis == CHANNELS:
+        return True
     shapes = [graph.shapes[i] for i in node.inputs if i not in graph.constants]
-    if any(len(s) < 2 or len(s) != len(shapes[0]) or s[CHANNELS] != shapes[0][CHANNELS] for s in shapes):
-        return isinstance(node.op, Concat) and node.op.axis == CHANNELS
-    match node.op:
-        case Concat(axis=axis):
-            return axis != 0
-        case Conv2d(x=x, groups=groups):
-            return groups > 1 and groups == graph.shapes[x][CHANNELS]
-        case Gather(axis=axis) | Slice(axis=axis):
-            return axis > CHANNELS
-        case Pad(pads=pads):
-            return pads[CHANNELS] == (0, 0)
-        case Reshape(x=x, to=to):
-            return len(to) > CHANNELS and to[:2] == graph.shapes[x][:2]
-    if isinstance(node.op, Reduction):
-        return min(node.op.axes) > CHANNELS
-    return isinstance(node.op, ALIKE) and node.shape[:2] == shapes[0][:2] and len(node.shape) == len(shapes[0])
+    return traits_of(node.op).channelwise(node.op, shapes, node.shape)

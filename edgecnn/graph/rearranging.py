@@ -1,4 +1,4 @@
-"""Operators that move elements: joining, cutting, reshaping, padding, picking, resizing."""
+"""Operators that rearrange elements: concatenation, slicing, reshaping, padding, gathering, resizing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgecnn.graph.shapes import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concat:
-    """Values laid one after the other along ``axis``."""
+    """The values one after the other along ``axis``."""
 
     VALUES: ClassVar = ("xs",)
     xs: tuple[ValueName, ...]
     axis: int
 
     def shape(self, *xs: Shape) -> Shape:
-        """The shape of the first, with the lengths along the axis added up."""
+        """The shape of the first value, with the lengths along the axis summed."""
         first, a = xs[0], self.axis
         check(0 <= a < len(first), f"Concat: no axis {a} in {first}")
         check(len({(*s[:a], *s[a + 1 :]) for s in xs}) == 1, f"Concat: shapes {xs} differ outside axis {a}")
@@ -28,14 +28,14 @@ class Concat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reshape:
-    """The same elements in row-major order under another shape."""
+    """The elements of x in row-major order under another shape."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
     to: Shape
 
     def shape(self, x: Shape) -> Shape:
-        """``to``."""
+        """The new shape, ``to``."""
         check(math.prod(x) == math.prod(self.to), f"Reshape: {x} has not as many elements as {self.to}")
         return self.to
 
@@ -49,7 +49,7 @@ class Transpose:
     order: tuple[int, ...]
 
     def shape(self, x: Shape) -> Shape:
-        """The axes of x in that order."""
+        """The lengths of x in the new order of axes."""
         check(sorted(self.order) == list(range(len(x))), f"Transpose: {self.order} does not order the axes of {x}")
         return tuple(x[i] for i in self.order)
 
@@ -72,7 +72,7 @@ class Pad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """Elements ``start, start + step, ...`` below ``stop`` along ``axis``; all of them non-negative."""
+    """The elements ``start, start + step, ...`` below ``stop`` along ``axis``; all three are non-negative."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -82,7 +82,7 @@ class Slice:
     step: int = 1
 
     def shape(self, x: Shape) -> Shape:
-        """The shape of x with as many elements along the axis as are taken."""
+        """The shape of x, with the number of selected elements along the axis."""
         check(0 <= self.axis < len(x), f"Slice: no axis {self.axis} in {x}")
         check(
             self.step > 0 and 0 <= self.start < self.stop <= x[self.axis],
@@ -101,7 +101,7 @@ class Gather:
     indices: tuple[int, ...]
 
     def shape(self, x: Shape) -> Shape:
-        """The shape of x with as many elements along the axis as there are indices."""
+        """The shape of x, with the number of indices along the axis."""
         axis_of("Gather", self.axis, x)
         check_indices("Gather", self.indices, x[self.axis])
         return (*x[: self.axis], len(self.indices), *x[self.axis + 1 :])
@@ -111,7 +111,7 @@ class Gather:
 class GatherImage:
     """Pixel (i, j) of the result is pixel (``rows[i]``, ``columns[j]``) of x.
 
-    Resizing to the nearest pixel is this, and so is padding with what the image holds: reflected, repeated, wrapped.
+    Nearest-neighbour resizing and reflecting, replicating or circular padding are written in this way.
     """
 
     VALUES: ClassVar = ("x",)
@@ -128,7 +128,7 @@ class GatherImage:
 
 
 def check_indices(what: str, indices: tuple[int, ...], length: int) -> None:
-    """Refuse indices that lie outside an axis, or none."""
+    """Refuse an empty list of indices, and indices outside an axis."""
     check(
         len(indices) > 0 and min(indices) >= 0 and max(indices) < length,
         f"{what}: indices {indices[:8]} do not fit {length} elements",
@@ -137,7 +137,7 @@ def check_indices(what: str, indices: tuple[int, ...], length: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthToSpace:
-    """Each pixel becomes a square of ``block`` by ``block``, its channels shared out over the square.
+    """Each pixel becomes a square of ``block`` by ``block`` pixels, its channels distributed over the square.
 
     Channel ``(i * block + j) * C + c`` goes to row i, column j of the square, channel c; with ``channels_first``
     (torch's pixel shuffle) it is channel ``(c * block + i) * block + j``.
@@ -160,7 +160,7 @@ class DepthToSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceToDepth:
-    """Each square of ``block`` by ``block`` pixels becomes one, its channels laid one after the other.
+    """Each square of ``block`` by ``block`` pixels becomes one pixel with the channels of all of them.
 
     Row i, column j of the square, channel c, goes to channel ``(i * block + j) * C + c``.
     """
@@ -181,11 +181,11 @@ class SpaceToDepth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeBilinear:
-    """Each pixel a blend of the four nearest.
+    """Bilinear resizing: each pixel is a weighted mean of the four nearest pixels.
 
     Row ``i`` of ``to`` rows lies at ``i * (H - 1) / (to - 1)`` with ``align_corners``, else at
     ``(i + 0.5) / factor - 0.5``, not below 0; ``factor`` is ``to / H`` unless ``factors`` says otherwise. Columns
-    alike.
+    follow the same rule.
     """
 
     VALUES: ClassVar = ("x",)
@@ -202,7 +202,7 @@ class ResizeBilinear:
         return (*image(x, "ResizeBilinear")[:2], *self.to)
 
     def blend(self, size: int, axis: int) -> list[tuple[int, int, float]]:
-        """For each row (axis 0) or column (axis 1): the two that are blended, and the share of the second."""
+        """For each row (axis 0) or column (axis 1) of the result: the two source lines and the weight of the second."""
         to = self.to[axis]
         factor = to / size if self.factors is None else self.factors[axis]
         found = []

@@ -1,4 +1,4 @@
-"""Operators that make one element of many."""
+"""Operators that reduce axes to one element."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgecnn.graph.shapes import Shape
 
 
 class _Reduction:
-    """Axes in, one element for each place of the others."""
+    """An operator that reduces ``axes``, with one element for each place of the other axes."""
 
     __slots__ = ()
     axes: tuple[int, ...]
@@ -35,7 +35,7 @@ class Mean(_Reduction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum(_Reduction):
-    """Sum over ``axes``."""
+    """Sum over ``axes``, which stay as axes of length 1 if ``keepdim``."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -45,7 +45,7 @@ class Sum(_Reduction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amax(_Reduction):
-    """Largest value over ``axes``."""
+    """Largest value over ``axes``, which stay as axes of length 1 if ``keepdim``."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -55,7 +55,7 @@ class Amax(_Reduction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amin(_Reduction):
-    """Smallest value over ``axes``."""
+    """Smallest value over ``axes``, which stay as axes of length 1 if ``keepdim``."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName
@@ -65,7 +65,7 @@ class Amin(_Reduction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgMax:
-    """Position of the first largest value along ``axis``, an int64. Only outputs of a graph may be one."""
+    """Position of the first largest value along ``axis``, as int64. Only outputs may be one."""
 
     VALUES: ClassVar = ("x",)
     x: ValueName

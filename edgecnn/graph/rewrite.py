@@ -1,4 +1,4 @@
-"""How rewrites are made: walk the operators in order, keep each, drop it, or melt it into the one before it."""
+"""Graph rewriting: walk the operators in order and keep, replace or drop each, or fuse it into an earlier one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Callable[["Rewriter", Node], ValueName | None]
 
 
 def apply_rules(graph: Graph, rules: Iterable[Rule]) -> Graph:
-    """Apply rewrites in their order and verify the graph after each.
+    """Apply rewrites in order, and verify the graph after each.
 
     Raises:
         GraphError: naming the rule whose result is not valid.
@@ -28,7 +28,7 @@ def apply_rules(graph: Graph, rules: Iterable[Rule]) -> Graph:
 
 
 def rewrite(graph: Graph, step: Step) -> Graph:
-    """Walk the nodes in order; ``step`` gives the value that takes a node's place, or None to keep the node."""
+    """Walk the nodes in order; ``step`` returns the value that replaces a node, or None to keep the node."""
     rewriter = Rewriter(graph)
     for node in graph.nodes:
         rewriter.visit(node, step)
@@ -36,7 +36,7 @@ def rewrite(graph: Graph, step: Step) -> Graph:
 
 
 class Rewriter:
-    """The graph under construction, as a step sees it: nodes before the present one are already rewritten."""
+    """The graph under construction, as a step sees it: nodes before the current one are already rewritten."""
 
     def __init__(self, graph: Graph) -> None:
         self._builder = GraphBuilder.like(graph)
@@ -46,7 +46,7 @@ class Rewriter:
         self._reserved = {n.name for n in graph.nodes}
 
     def visit(self, node: Node, step: Step) -> None:
-        """Keep a node or put the value that ``step`` gives in its place."""
+        """Keep a node, or replace it by the value that ``step`` returns."""
         node = replace(node, op=with_inputs(node.op, self._renamed))
         value = step(self, node)
         if value is None:
@@ -57,7 +57,7 @@ class Rewriter:
                 self._uses[value] = self._uses.get(value, 0) - 1 + self._uses.get(node.name, 0)
 
     def producer(self, name: ValueName) -> Node | None:
-        """The rewritten node that gives a value, or None for inputs and constants."""
+        """The rewritten node that computes a value, or None for inputs and constants."""
         return self._builder.nodes[self._index[name]] if name in self._index else None
 
     def constant(self, name: ValueName | None) -> npt.NDArray[np.float32] | None:
@@ -69,11 +69,11 @@ class Rewriter:
         return self._builder.shapes[name]
 
     def sole_use(self, name: ValueName) -> bool:
-        """Whether the present node is all that reads a value."""
+        """Whether the current node is the only reader of a value."""
         return self._uses.get(name, 0) == 1
 
-    def melt(self, producer: Node, op: Op) -> ValueName:
-        """Give an earlier node another operator, so that its value is what the present node's would have been."""
+    def fuse_into(self, producer: Node, op: Op) -> ValueName:
+        """Replace an earlier node's operator by one that also does the current node's work; return its value."""
         i = self._index[producer.name]
         shapes = [self._builder.shapes[name] for name in replace(producer, op=op).inputs]
         shape = op.shape(*shapes)
@@ -82,9 +82,9 @@ class Rewriter:
         return producer.name
 
     def emit(self, op: Op, like: Node, suffix: str = "") -> ValueName:
-        """Add an operator in front of, or in the place of, the present node ``like``.
+        """Add an operator before the current node ``like``, or in its place.
 
-        With a suffix the value gets a name of its own; without one it takes the node's.
+        With a suffix the result gets its own name; without one it takes the node's name.
         """
         name = like.name
         if suffix:
@@ -95,7 +95,7 @@ class Rewriter:
         return self._emit(op, name, like)
 
     def add_constant(self, name: ValueName, array: npt.NDArray[np.generic], *, instead: ValueName | None = None) -> str:
-        """Add a constant; it takes the name of the constant it stands for where nothing else reads that."""
+        """Add a constant; it gets the name of ``instead``, which it replaces, if nothing else reads that."""
         if instead is not None and self._uses.get(instead, 0) == 1:
             del self._builder.constants[instead], self._builder.shapes[instead]
             name = instead

@@ -1,4 +1,4 @@
-"""Shapes and the arithmetic of windows."""
+"""Shapes, and the arithmetic of convolution and pooling windows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Padding(NamedTuple):
 
 
 def window_extent(kernel: int, dilation: int) -> int:
-    """Cells from the first to the last that a window covers."""
+    """Number of cells from the first to the last that a window covers."""
     return (kernel - 1) * dilation + 1
 
 
 def window_count(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]) -> int:
-    """Number of whole windows along an axis; may be 0 or less, which a caller must refuse.
+    """Number of whole windows along an axis. It may be 0 or negative, which callers must refuse.
 
     The formula of ``torch.nn.Conv2d``: ``floor((size + before + after - extent) / stride) + 1``.
     """
@@ -40,7 +40,7 @@ def window_count(size: int, kernel: int, stride: int, dilation: int, padding: tu
 
 
 def padding_used(size: int, kernel: int, stride: int, dilation: int, before: int, count: int) -> int:
-    """Cells after the end of an axis that ``count`` windows really read (never negative)."""
+    """Cells after the end of an axis that ``count`` windows actually read (never negative)."""
     return max((count - 1) * stride + window_extent(kernel, dilation) - size - before, 0)
 
 
@@ -48,7 +48,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     """Shape of an elementwise result, by numpy's and torch's rule.
 
     Raises:
-        ValueError: if the shapes do not go together.
+        ValueError: if the shapes do not broadcast.
     """
     rank = max(len(a), len(b))
     sides = [(1,) * (rank - len(s)) + s for s in (a, b)]

@@ -1,4 +1,4 @@
-"""Transposed convolution as a convolution: one output for each place within a stride, then laid side by side."""
+"""Transposed convolution as ordinary convolutions: one per phase within a stride, their results interleaved."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from edgecnn.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """How one axis of a transposed convolution is computed by convolutions with stride 1.
+    """One axis of a transposed convolution, as convolutions with stride 1.
 
     Element ``t = stride * u + phase + shift`` of the full result is the convolution for that phase at place ``u``. Its
     taps are the kernel's elements ``phase + shift + stride * m`` for ``m`` from ``first`` to ``last``.
 
     Attributes:
-        stride: How many phases there are.
-        shift: Where phase 0 begins.
+        stride: The number of phases.
+        shift: The offset at which phase 0 begins.
         first: Smallest ``m``.
         last: Largest ``m``.
-        before: Padding in front.
-        after: Padding behind.
-        start: What is cut off in front of the result, once the phases lie side by side.
+        before: Padding before the first element.
+        after: Padding after the last element.
+        start: Number of elements to cut off at the start of the interleaved result.
     """
 
     stride: int
@@ -52,11 +52,11 @@ class Phases:
 
     @property
     def taps(self) -> int:
-        """Length of each phase's kernel."""
+        """The length of each phase's kernel."""
         return self.last - self.first + 1
 
     def kernel(self, full: FloatArray, phase: int, axis: int) -> FloatArray:
-        """The taps of a phase along an axis, in the order that a convolution reads them."""
+        """The taps of a phase along an axis, in the order in which a convolution reads them."""
         length = full.shape[axis]
         places = [phase + self.shift + self.stride * m for m in range(self.last, self.first - 1, -1)]
         empty = np.zeros_like(np.take(full, 0, axis=axis))
@@ -65,7 +65,7 @@ class Phases:
 
 
 def phases(size: int, extent: int, stride: int, padding: int, count: int) -> Phases:
-    """The phases of an axis: those with the fewest taps, and among them the ones that need no cut."""
+    """The phases of an axis with the fewest taps; among equals, those that need the smallest cut."""
     return min((_shifted(size, extent, stride, padding, count, s) for s in range(stride)), key=_cost)
 
 
@@ -84,10 +84,10 @@ def _shifted(size: int, extent: int, stride: int, padding: int, count: int, shif
 
 
 def transposed_convolution(graph: Graph) -> Graph:
-    """Write a transposed convolution as convolutions with stride 1 whose results are laid side by side.
+    """Write every transposed convolution as convolutions with stride 1 whose results are interleaved.
 
-    Every element of the result is the same sum of products. There is no other form for all: TFLite's TRANSPOSE_CONV has
-    no groups and no dilation, and fixes the batch; ONNX Runtime has no integer ConvTranspose. Applies to every one.
+    Each element of the result is the same sum of products as before. No other form works everywhere: TFLite's
+    TRANSPOSE_CONV has no groups and no dilation, and fixes the batch; ONNX Runtime has no integer ConvTranspose.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -127,7 +127,7 @@ def _size(image: tuple[int, ...], rows: Phases, columns: Phases) -> Pair:
 
 
 def _spread(weight: FloatArray, dilation: Pair) -> FloatArray:
-    """A kernel with zeros where dilation leaves cells out."""
+    """A kernel with explicit zeros in the gaps of its dilation."""
     if dilation == (1, 1):
         return weight
     height, width = (window_extent(k, d) for k, d in zip(weight.shape[2:], dilation, strict=True))
@@ -137,14 +137,14 @@ def _spread(weight: FloatArray, dilation: Pair) -> FloatArray:
 
 
 def _turned(weight: FloatArray, groups: int) -> FloatArray:
-    """(in, out / groups, ...) as a convolution has it: (out, in / groups, ...)."""
+    """Weights of a transposed convolution (in, out / groups, ...) in a convolution's layout (out, in / groups, ...)."""
     per_in, per_out = weight.shape[0] // groups, weight.shape[1]
     parts = weight.reshape(groups, per_in, per_out, *weight.shape[2:]).swapaxes(1, 2)
     return parts.reshape(groups * per_out, per_in, *weight.shape[2:])
 
 
 class _Phased:
-    """The convolutions of one node, and how their results are laid side by side."""
+    """The convolutions of one node, and the steps that interleave their results."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Phased:
         self.bias = r.constant(op.bias)
 
     def compose(self) -> ValueName:
-        """The result before what is too much is cut off."""
+        """The full result, before superfluous rows and columns are cut off."""
         if self.rows.stride == self.columns.stride == 1:
             return self.convolve([(0, 0)], self.last)
         if self.rows.stride == self.columns.stride:
@@ -177,7 +177,7 @@ class _Phased:
         return self.r.emit(Reshape(x=beside, to=(n, c, height * len(lines), width)), self.node, self.last)
 
     def line(self, phase: int) -> ValueName:
-        """All columns of one phase of rows: (N, C, rows, columns * stride)."""
+        """All columns of one row phase: (N, C, rows, columns * stride)."""
         stride = self.columns.stride
         depth = self.channels([(phase, j) for j in range(stride)], f"row{phase}")
         if stride == 1:
@@ -189,7 +189,7 @@ class _Phased:
         return self.r.emit(Reshape(x=turned, to=(n, c, height, width * stride)), self.node, f"row{phase}.line")
 
     def channels(self, places: list[Pair], suffix: str) -> ValueName:
-        """The phases one after the other as channels: in one convolution, or in one for each where there are groups."""
+        """The phases as consecutive channels: by one convolution, or by one per phase where there are groups."""
         if self.op.groups == 1:
             return self.convolve(places, suffix)
         parts = [self.convolve([place], f"{suffix}.{i}") for i, place in enumerate(places)]

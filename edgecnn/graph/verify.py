@@ -1,50 +1,26 @@
-"""The rules every graph obeys. They are checked after every rewrite, so that a broken one is found at its source."""
+"""The rules that every graph obeys. They are checked after every rewrite, so that a faulty rewrite is named."""
 
 from __future__ import annotations
 
 from edgecnn.errors import GraphError
 from edgecnn.graph.graph import Graph
-from edgecnn.graph.ops import (
-    Add,
-    Amax,
-    Amin,
-    ArgMax,
-    Concat,
-    Div,
-    Gather,
-    Linear,
-    LogSoftmax,
-    MatMul,
-    Maximum,
-    Mean,
-    Minimum,
-    Mul,
-    Op,
-    Pad,
-    Reshape,
-    Slice,
-    Softmax,
-    Sub,
-    Sum,
-    Transpose,
-    ValueName,
-)
+from edgecnn.graph.ops import ValueName
 from edgecnn.graph.shapes import Shape
+from edgecnn.graph.traits import traits_of
 
 
 def verify(graph: Graph, *, after: str = "") -> Graph:
-    """Check a graph and give it back.
+    """Check a graph and return it.
 
-    The rules: every name means one value; a node reads only values given before it; its shape is the one that its
-    operator works out; outputs exist and have different names; there is an input and an output; an output depends on
-    an input.
+    The rules: every name means one value; a node reads only values computed before it; its shape is the one that its
+    operator infers; outputs exist and have different names; there is an input and an output.
 
     Args:
         graph: The graph.
         after: The rewrite that made it, for the message.
 
     Raises:
-        GraphError: naming the rule and the node. It means a fault in this package, not in the user's model.
+        GraphError: if a rule is broken; it names the node. The fault lies in this package, not in the user's model.
     """
     problems = _problems(graph)
     if problems:
@@ -85,7 +61,11 @@ def _problems(graph: Graph) -> list[str]:
 
 
 def batch_is_free(graph: Graph) -> bool:
-    """Whether every operator treats the samples of a batch alike and apart, so that axis 0 may have any length."""
+    """Whether every operator keeps the samples of a batch apart, so that axis 0 may have any length.
+
+    Raises:
+        GraphError: if an operator has no row in :data:`edgecnn.graph.traits.TRAITS`.
+    """
     dependent = {i.name for i in graph.inputs}
     if any(i.shape[:1] != (1,) for i in graph.inputs):
         return False
@@ -93,31 +73,7 @@ def batch_is_free(graph: Graph) -> bool:
         reads = [(graph.shapes[i], i in dependent) for i in node.inputs]
         if any(depends for _, depends in reads):
             dependent.add(node.name)
-            if node.shape[:1] != (1,) or not _keeps_batch(node.op, reads, len(node.shape)):
+            keeps_batch = traits_of(node.op).keeps_batch
+            if node.shape[:1] != (1,) or not keeps_batch(node.op, reads, len(node.shape)):
                 return False
     return all(o.value in dependent for o in graph.outputs)
-
-
-def _keeps_batch(op: Op, reads: list[tuple[Shape, bool]], rank: int) -> bool:
-    x = reads[0][0]
-    match op:
-        case Add() | Sub() | Mul() | Div() | Minimum() | Maximum():
-            return all(s[0] == 1 if len(s) == rank else not depends for s, depends in reads)
-        case Concat():
-            return op.axis != 0 and all(depends for _, depends in reads)
-        case Reshape():
-            return x[:1] == (1,)
-        case Transpose():
-            return op.order[0] == 0
-        case MatMul():
-            return (rank > 2 and all(s[0] == 1 for s, _ in reads)) or not reads[1][1]
-        case Mean() | Sum() | Amax() | Amin():
-            return 0 not in op.axes
-        case Softmax() | LogSoftmax() | Slice() | Gather() | ArgMax():
-            return op.axis != 0
-        case Pad():
-            return op.pads[0] == (0, 0)
-        case Linear():
-            return len(x) > 1
-        case _:
-            return True

@@ -1,4 +1,4 @@
-"""Operators with weights or windows: convolution, linear layers, products of matrices, pooling."""
+"""Operators with weights or windows: convolution, linear layers, matrix products, pooling."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Conv2d:
 class ConvTranspose2d:
     """The transposed convolution: each element of the image adds ``weight``, scaled by it, to the result.
 
-    ``weight`` is (in, out / groups, kernel height, kernel width). Windows lie ``stride`` apart in the result, of which
-    ``padding`` rows and columns are cut off at each side, and ``output_padding`` fewer at the end.
+    ``weight`` is (in, out / groups, kernel height, kernel width). Windows lie ``stride`` apart in the result.
+    ``padding`` rows and columns of it are cut off on each side, ``output_padding`` fewer of them at the end.
     """
 
     VALUES: ClassVar = ("x", "weight", "bias")
@@ -86,7 +86,7 @@ class ConvTranspose2d:
 class Linear:
     """``x @ weight.T + bias`` over the last axis, then ``activation``.
 
-    With ``flatten`` every axis of ``x`` but the batch is first taken as one, in row-major order of (C, H, W).
+    With ``flatten`` all axes of ``x`` except the batch are first joined to one, in row-major order of (C, H, W).
     """
 
     VALUES: ClassVar = ("x", "weight", "bias")
@@ -108,7 +108,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul:
-    """The product of two computed matrices, the last two axes of ``x`` and ``y``; axes before them broadcast."""
+    """The product of two computed matrices, the last two axes of ``x`` and ``y``; the axes before them broadcast."""
 
     VALUES: ClassVar = ("x", "y")
     x: ValueName
@@ -150,7 +150,7 @@ class AvgPool2d:
     """Mean of each window.
 
     The sum over the window (padded cells add 0) is divided by ``divisor`` if there is one, else by the number of cells:
-    of all cells within image and ``padding`` if ``count_padding``, else of the image's own. ``overhang`` is what
+    all cells within image and ``padding`` if ``count_padding``, else those of the image. ``overhang`` is what
     ``ceil_mode`` adds below and to the right: it makes room for one more window and is never counted.
     """
 
@@ -169,7 +169,7 @@ class AvgPool2d:
 
     @property
     def reach(self) -> Padding:
-        """Padding and overhang together: all that windows may touch outside the image."""
+        """Padding and overhang together: the cells outside the image that windows may cover."""
         top, bottom, left, right = self.padding
         return Padding(top, bottom + self.overhang[0], left, right + self.overhang[1])
 

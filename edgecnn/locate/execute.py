@@ -11,8 +11,8 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.reexport import Twin
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.program.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.program.quantized16 import INT16_MAX, INT16_MIN, QuantizedGraph16, Scale16
 from edgecnn.types import Array
 
 Values = Mapping[ValueName, Array]
@@ -33,7 +33,7 @@ def execute(twin: Twin, inputs: Sequence[Array], rule: str) -> dict[ValueName, A
     if twin.int16 is not None:
         return run_int16(twin.int16, inputs, rule)
     if twin.precision == "int8-dynamic":
-        from edgecnn.golden.dynamic import execute_dynamic
+        from edgecnn.golden.int8_dynamic import execute_dynamic
 
         return execute_dynamic(twin.graph, inputs, rule=rule)
     from edgecnn.golden.batches import execute_samples
@@ -48,10 +48,10 @@ def execute_alone(twin: Twin, node: Node, values: Values, rule: str) -> Array:
 
         return execute_node(twin.quantized, node, values, rounding=rule)
     if twin.int16 is not None:
-        from edgecnn.golden.int16 import execute_int16_node
+        from edgecnn.golden.integer16 import execute_int16_node
 
         return execute_int16_node(twin.int16, node, values, linear=rule)
-    from edgecnn.golden.dynamic import DynamicGraph
+    from edgecnn.golden.int8_dynamic import DynamicGraph
 
     return DynamicGraph(twin.graph).node(node, values, rule)
 
@@ -59,15 +59,15 @@ def execute_alone(twin: Twin, node: Node, values: Values, rule: str) -> Array:
 def rules_of(twin: Twin) -> tuple[str, ...]:
     """The rules that are known of a precision; none in float32, where sums are all that there is to differ."""
     if twin.quantized is not None:
-        from edgecnn.golden.integer import ROUNDINGS
+        from edgecnn.golden.integer import KERNEL_SETS
 
-        return tuple(ROUNDINGS)
+        return tuple(KERNEL_SETS)
     if twin.int16 is not None:
-        from edgecnn.golden.int16 import LINEAR
+        from edgecnn.golden.integer16 import LINEAR
 
         return tuple(LINEAR)
     if twin.precision == "int8-dynamic":
-        from edgecnn.golden.dynamic import RULES
+        from edgecnn.golden.int8_dynamic import RULES
 
         return tuple(RULES)
     return ()
@@ -77,7 +77,7 @@ def outputs_of(twin: Twin, values: Values) -> list[Array]:
     """The outputs among a program's values: its integers, where it is one of integers."""
     if twin.quantized is None:
         return [values[o.value] for o in twin.graph.outputs]
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     q = twin.quantized
     return [as_integers(q, o.value, values[o.value]) for o in q.graph.outputs]
@@ -114,13 +114,13 @@ def _int16(params: Scale16, real: Array) -> Array:
     """As LiteRT's kernel makes integers of an input; its reference kernel divides, and rounds half away from 0."""
     with np.errstate(over="ignore"):
         steps = np.rint(real.astype(np.float32) * (np.float32(1) / params.scale))
-    integers: Array = np.clip(steps, LOWEST, HIGHEST).astype(np.int16)
+    integers: Array = np.clip(steps, INT16_MIN, INT16_MAX).astype(np.int16)
     return integers
 
 
 def run_int16(q: QuantizedGraph16, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
     """The same of int16 activations."""
-    from edgecnn.golden.int16 import execute_int16
+    from edgecnn.golden.integer16 import execute_int16
     from edgecnn.graph.verify import batch_is_free
 
     if batch_is_free(q.graph):

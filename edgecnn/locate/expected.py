@@ -104,7 +104,7 @@ class Expected:
         return _measured("LSB", apart)
 
     def _integers(self, value: ValueName) -> Array:
-        from edgecnn.golden.mixed import as_integers
+        from edgecnn.golden.float_layers import as_integers
 
         assert self.twin.quantized is not None
         return as_integers(self.twin.quantized, value, self.values[value])

@@ -147,7 +147,7 @@ class Evaluator:
         return execute_integer(q, inputs, known=known)
 
     def _outputs(self, values: Values) -> list[Array]:
-        from edgecnn.golden.mixed import as_real
+        from edgecnn.golden.float_layers import as_real
 
         return [as_real(self._q, o.value, values[o.value]) for o in self._q.graph.outputs]
 

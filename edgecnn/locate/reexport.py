@@ -12,8 +12,8 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.program.int16 import QuantizedGraph16, follow_int16
 from edgecnn.program.quantized import QuantizedGraph, follow
+from edgecnn.program.quantized16 import QuantizedGraph16, follow_int16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ def make_twin(artifact: Artifact, program: Program, data: bytes, *, version: str
     quantized, int16, graph = None, None, program.graph
     if precision == "int8":
         int8 = _int8(program)
-        graph = _legal(int8.graph, form, int8.alike)
+        graph = _legal(int8.graph, form, int8.same_storage)
         quantized = follow(int8, graph)
     elif precision == "int16x8":
         wide = _int16(program)
-        graph = _legal(wide.graph, form, wide.alike)
+        graph = _legal(wide.graph, form, wide.same_storage)
         int16 = follow_int16(wide, graph)
     elif precision == "fp16":
         from edgecnn.program.half_weights import half_weights

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
+from edgecnn.graph.traits import traits_of
 from edgecnn.locate.expected import Gap
 from edgecnn.locate.reexport import Twin
 from edgecnn.parity.exactness import node_is_exact
@@ -32,9 +33,7 @@ REAL = Tolerance(REAL_LIMIT)
 STEP = Tolerance(1.0, 0.5)
 """Of an integer operator whose rule is not the same in all runtimes."""
 TABLE = Tolerance(3.0)
-"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.int16`."""
-MOVED = (ops.Conv2d, ops.Linear, ops.MaxPool2d, ops.Pad, ops.Reshape, ops.Slice, ops.Transpose, ops.Concat)
-"""int16 operators that every kernel computes alike."""
+"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.integer16`."""
 SUMS = (ops.Add, ops.Sub)
 LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 
@@ -70,7 +69,7 @@ def tolerance(twin: Twin, value: ValueName, rounding: RoundingRule) -> Tolerance
 
 
 def _of_int16(node: Node, rounding: RoundingRule) -> Tolerance:
-    if isinstance(node.op, MOVED) or (isinstance(node.op, SUMS) and rounding.exact):
+    if traits_of(node.op).exact or (isinstance(node.op, SUMS) and rounding.exact):
         return EXACT
     return TABLE if isinstance(node.op, LOOKED_UP) else STEP
 

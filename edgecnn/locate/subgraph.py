@@ -69,7 +69,7 @@ def expected_outputs(part: Part, inputs: Mapping[ValueName, Array], rule: str = 
 
         values = execute_samples(part.graph, given)
         return {o.name: np.ascontiguousarray(values[o.value]) for o in part.graph.outputs}
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     q = part.quantized
     assert q is not None

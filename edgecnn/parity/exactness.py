@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from edgecnn.graph.graph import Node
-from edgecnn.graph.ops import Add, Concat, Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Sub, Transpose
+from edgecnn.graph.ops import Add, Sub
+from edgecnn.graph.traits import traits_of
 from edgecnn.program.quantized import QuantizedGraph
-
-EXACT = (Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice, Transpose, Concat)
-"""Operators whose int8 result is the same in all supported runtimes."""
 
 
 def is_exact(quantized: QuantizedGraph) -> bool:
@@ -25,4 +23,4 @@ def node_is_exact(quantized: QuantizedGraph, node: Node) -> bool:
         return False
     if isinstance(node.op, Add | Sub):
         return len({quantized.activations[v] for v in (*node.inputs, node.name)}) == 1
-    return isinstance(node.op, EXACT)
+    return traits_of(node.op).exact

@@ -1,1 +1,1 @@
-"""The integer program as data: a graph, and the integers that quantized files hold. Imports the graph only."""
+"""The integer program as data: a graph, and the integers that quantized files hold. It imports the graph only."""

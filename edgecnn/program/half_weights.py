@@ -1,4 +1,4 @@
-"""float16 weights: what rounding to them does to a graph, and which weights they cannot hold."""
+"""float16 weights: rounding a graph's weights to float16, and the weights that float16 cannot hold."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgecnn.program.qparams import Float
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
-"""Below it float16 keeps fewer than 11 significant bits."""
+"""The smallest normal float16; below it fewer than 11 significant bits are left."""
 
 
 def weighted_nodes(graph: Graph) -> dict[ValueName, Node]:
     """For each weight of a convolution or linear layer, the first node that reads it.
 
-    Biases and constant operands are not weights: they are few, and stay float32 where weights are stored smaller.
+    Biases and constant operands are not weights: they are few, and stay float32 where weights have a smaller type.
     """
     found: dict[ValueName, Node] = {}
     for node in graph.nodes:
@@ -49,7 +49,7 @@ def to_half(node: Node, weight: Float) -> npt.NDArray[np.float16]:
 
 
 def half_weights(graph: Graph) -> Graph:
-    """The graph with its weights rounded to float16: what an fp16 file computes, in float32.
+    """The graph with its weights rounded to float16. In float32 it computes what an fp16 file computes.
 
     Raises:
         QuantizationError: if a weight does not fit.
@@ -61,7 +61,7 @@ def half_weights(graph: Graph) -> Graph:
 
 
 def half_notes(graph: Graph) -> tuple[str, ...]:
-    """For each layer with channels that float16 holds coarsely or not at all, a note that says so."""
+    """A note for each layer with channels that float16 holds coarsely or not at all."""
     notes = []
     for name, node in weighted_nodes(graph).items():
         weight = graph.constants[name]

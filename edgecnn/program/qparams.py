@@ -1,8 +1,8 @@
-"""Scales and zero points, and the arithmetic that they stand for.
+"""Scales and zero points, and the arithmetic that they define.
 
 A real value ``r`` is held as an integer ``q`` with ``r = scale * (q - zero_point)`` (the TFLite quantization
-specification, https://ai.google.dev/edge/litert/models/quantization_spec). Scales are float32, since that is what files
-hold and runtimes compute with.
+specification, https://ai.google.dev/edge/litert/models/quantization_spec). Scales are float32, because files hold and
+runtimes use float32.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy.typing as npt
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.ops import Activation
 
-LOWEST, HIGHEST = -128, 127
+INT8_MIN, INT8_MAX = -128, 127
 """Range of int8."""
 SMALLEST_SCALE = np.float32(np.finfo(np.float32).tiny)
-"""Smallest normal float32: below it runtimes flush scales to zero."""
+"""The smallest normal float32. Runtimes flush smaller scales to zero."""
 
 _FURTHEST = 4096
-"""Float32 numbers up to which another scale is looked for: 0.05 % of it at most."""
+"""How many of the following float32 numbers are tried as a scale. They lie within 0.05 % of it."""
 
 Int8 = npt.NDArray[np.int8]
 Float = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class QParams:
-    """Parameters of an int8 tensor: one scale and one zero point for all of it.
+    """The parameters of an int8 tensor: one scale and one zero point.
 
     Raises:
         QuantizationError: if the scale is not positive and normal, or the zero point is no int8.
@@ -45,29 +45,29 @@ class QParams:
             raise QuantizationError(
                 f"a scale of {self.scale} cannot be used", why="it is not a normal positive float32"
             )
-        if not LOWEST <= self.zero_point <= HIGHEST:
+        if not INT8_MIN <= self.zero_point <= INT8_MAX:
             raise QuantizationError(f"a zero point of {self.zero_point} is no int8")
 
     @property
     def low(self) -> float:
         """The real value of the lowest integer."""
-        return float(self.scale) * (LOWEST - self.zero_point)
+        return float(self.scale) * (INT8_MIN - self.zero_point)
 
     @property
     def high(self) -> float:
         """The real value of the highest integer."""
-        return float(self.scale) * (HIGHEST - self.zero_point)
+        return float(self.scale) * (INT8_MAX - self.zero_point)
 
     def quantize(self, real: npt.NDArray[np.floating]) -> Int8:
         """The nearest integers, half to even, clamped: real times the scale's reciprocal, all in float32.
 
-        That is what XNNPACK computes, and what the ONNX files say to ONNX Runtime. A division gives another integer at
-        some ties, about 2 in a million random values.
+        XNNPACK computes that, and the ONNX files make ONNX Runtime compute it. A division gives another integer at some
+        ties, for about 2 in a million random values.
         """
-        with np.errstate(over="ignore"):  # infinity is clamped too
+        with np.errstate(over="ignore"):  # infinities are clamped
             steps = np.asarray(real, np.float32) * (np.float32(1) / self.scale)
             scaled = np.rint(steps) + np.float32(self.zero_point)
-        integers: Int8 = np.asarray(np.clip(scaled, LOWEST, HIGHEST), np.int8)
+        integers: Int8 = np.asarray(np.clip(scaled, INT8_MIN, INT8_MAX), np.int8)
         return integers
 
     def dequantize(self, integers: npt.NDArray[np.integer]) -> Float:
@@ -79,19 +79,19 @@ class QParams:
 def from_range(low: float, high: float) -> QParams:
     """Parameters that cover a range, widened to hold 0 exactly.
 
-    A range of no extent (a constant 0) gets the scale 1/255.
+    An empty range (a constant 0) gets the scale 1/255.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         return QParams(np.float32(1 / 255), 0)
-    scale = np.float32((high - low) / (HIGHEST - LOWEST))
-    zero_point = int(np.clip(np.rint(LOWEST - low / float(scale)), LOWEST, HIGHEST))
+    scale = np.float32((high - low) / (INT8_MAX - INT8_MIN))
+    zero_point = int(np.clip(np.rint(INT8_MIN - low / float(scale)), INT8_MIN, INT8_MAX))
     return QParams(scale, zero_point)
 
 
 def from_magnitude(magnitude: float) -> QParams:
-    """Parameters with zero point 0 that cover -magnitude to magnitude; for 0 as :func:`from_range`."""
-    return QParams(np.float32(magnitude / HIGHEST), 0) if magnitude else from_range(0.0, 0.0)
+    """Parameters with zero point 0 that cover -magnitude to magnitude; for 0, those of :func:`from_range`."""
+    return QParams(np.float32(magnitude / INT8_MAX), 0) if magnitude else from_range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,31 +106,34 @@ class QWeights:
         return self.integers.astype(np.float32) * self.scales.reshape(-1, *(1,) * (self.integers.ndim - 1))
 
 
-def divides_alike(scale: np.float32) -> bool:
-    """Whether float32 numbers become the same integers divided by a scale and multiplied by its reciprocal.
+def division_equals_reciprocal(scale: np.float32) -> bool:
+    """Whether dividing by a scale and multiplying by its reciprocal give the same integers for all float32 numbers.
 
-    Runtimes do one or the other. Both round to float32 and then to whole numbers, so both rise only close to the ties,
-    off by less than 2^-22 of the number; there every float32 number is looked at.
+    Some runtimes divide, others multiply. Both round to float32 and then to integers, so results can differ only next
+    to a tie, by less than 2^-22 of the number; every float32 number there is tried.
     """
-    ties = (np.arange(LOWEST - HIGHEST, HIGHEST - LOWEST + 1) - 0.5) * float(scale)
+    ties = (np.arange(INT8_MIN - INT8_MAX, INT8_MAX - INT8_MIN + 1) - 0.5) * float(scale)
     near = (ties.astype(np.float32).view(np.int32)[:, None] + np.arange(-6, 7, dtype=np.int32)).view(np.float32)
     with np.errstate(over="ignore"):
         return bool((np.rint(near / scale) == np.rint(near * (np.float32(1) / scale))).all())
 
 
-def dividing_alike(params: QParams) -> QParams:
-    """The parameters with the next larger scale that `divides_alike`: about every thirtieth float32 number does."""
+def with_exact_reciprocal(params: QParams) -> QParams:
+    """The parameters with the next larger scale for which :func:`division_equals_reciprocal` holds.
+
+    About one in thirty float32 numbers is such a scale.
+    """
     scale = params.scale
     for _ in range(_FURTHEST):
-        if divides_alike(scale):
+        if division_equals_reciprocal(scale):
             return QParams(scale, params.zero_point)
         scale = np.nextafter(scale, np.float32(np.inf))
     return params
 
 
 def bounds(params: QParams, activation: Activation) -> tuple[int, int]:
-    """Lowest and highest integer that an activation lets through."""
+    """Lowest and highest integer after an activation."""
     limits = []
-    for bound, end in zip(activation.bounds, (LOWEST, HIGHEST), strict=True):
+    for bound, end in zip(activation.bounds, (INT8_MIN, INT8_MAX), strict=True):
         limits.append(end if not np.isfinite(bound) else params.zero_point + int(np.rint(bound / float(params.scale))))
-    return max(limits[0], LOWEST), min(limits[1], HIGHEST)
+    return max(limits[0], INT8_MIN), min(limits[1], INT8_MAX)

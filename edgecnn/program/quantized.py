@@ -1,4 +1,4 @@
-"""The int8 program: a graph with the parameters of its values and its integer weights and biases."""
+"""The int8 program: a graph, the parameters of its values, and its integer weights and biases."""
 
 from __future__ import annotations
 
@@ -10,75 +10,28 @@ import numpy.typing as npt
 
 from edgecnn.errors import QuantizationError
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import (
-    Add,
-    Amax,
-    Amin,
-    AvgPool2d,
-    Concat,
-    DepthToSpace,
-    Gather,
-    GatherImage,
-    MatMul,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Mul,
-    Pad,
-    PRelu,
-    Reshape,
-    ResizeBilinear,
-    Slice,
-    SpaceToDepth,
-    Sub,
-    Transpose,
-    ValueName,
-)
+from edgecnn.graph.ops import Add, Concat, MatMul, Maximum, Minimum, Mul, PRelu, Sub, ValueName
+from edgecnn.graph.traits import traits_of
+from edgecnn.program.integer_weights import WEIGHT_MAX, weights_and_biases
 from edgecnn.program.qparams import Float, Int8, QParams, QWeights, Range, from_magnitude, from_range
-from edgecnn.program.weights import WEIGHT_MAX, weights_and_biases
 
-SAME_PARAMETERS = (
-    MaxPool2d,
-    AvgPool2d,
-    Amax,
-    Amin,
-    Minimum,
-    Maximum,
-    Reshape,
-    Transpose,
-    Pad,
-    Slice,
-    Gather,
-    GatherImage,
-    DepthToSpace,
-    SpaceToDepth,
-    ResizeBilinear,
-    Concat,
-)
-"""Operators whose inputs and output share their parameters, by TFLite's quantization specification.
-
-Inputs of a concatenation, a minimum or a maximum whose parameters are prescribed keep them, and are requantized where
-they are read.
-"""
-JOINED = (Concat, Minimum, Maximum)
-"""Operators of several inputs with the parameters of their output."""
 SMALLEST_RANGE = 2.0**-100
-"""A range that lies this close to 0 is taken for 0: products with its scale would underflow float32."""
+"""Ends of a range closer to 0 than this count as 0: products with such a scale would underflow float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedGraph:
-    """A graph and its integers.
+    """A graph and its integers for int8.
 
     Attributes:
         graph: The float graph.
         activations: Parameters of every input, computed value and constant operand.
         weights: By constant name, the integer weights of convolutions and linear layers.
         biases: By node name, their biases as int32 at the scales ``input scale * weight scales``.
-        skipped: Nodes that stay float: they read dequantized values (or what another such node gives, as it is) and
+        skipped: Nodes that stay float. They read dequantized values, or the float32 result of another such node, and
             give float32, which is quantized by ``activations`` where int8 operators read it.
         weight_limit: Largest magnitude of an integer weight.
-        notes: What is worth knowing about how it came to be, in words.
+        notes: Sentences for the user about the quantization.
     """
 
     graph: Graph
@@ -89,15 +42,15 @@ class QuantizedGraph:
     weight_limit: int = WEIGHT_MAX
     notes: tuple[str, ...] = ()
 
-    def alike(self, a: ValueName, b: ValueName) -> bool:
-        """Whether two values are stored alike: both in float, or as integers with the same parameters."""
+    def same_storage(self, a: ValueName, b: ValueName) -> bool:
+        """Whether two values are stored in the same way: both in float, or as integers with the same parameters."""
         if a in self.skipped or b in self.skipped:
             return a in self.skipped and b in self.skipped
         return a in self.activations and self.activations[a] == self.activations.get(b)
 
 
 def params_of_range(name: ValueName, span: Range, symmetric: bool) -> QParams:
-    """Parameters for a range; one that is as good as 0 is taken for 0.
+    """Parameters for a range; ends within ``SMALLEST_RANGE`` of 0 count as 0.
 
     Raises:
         QuantizationError: if the range is too wide for float32.
@@ -110,7 +63,7 @@ def params_of_range(name: ValueName, span: Range, symmetric: bool) -> QParams:
 
 
 def constant_operands(graph: Graph, node: Node) -> list[ValueName]:
-    """Constants that a node reads as values, not as weights."""
+    """The constants that a node reads as values, not as weights."""
     if isinstance(node.op, Add | Sub | Mul | Minimum | Maximum | MatMul | PRelu | Concat):
         return [i for i in node.inputs if i in graph.constants]
     return []
@@ -122,24 +75,24 @@ def extent_of(array: Float) -> Range:
 
 
 def integers_of(q: QuantizedGraph, constant: ValueName) -> Int8:
-    """A constant operand's integers."""
+    """The integers of a constant operand."""
     return q.activations[constant].quantize(q.graph.constants[constant])
 
 
 def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
-    """The same program for a graph that a format's legalization has made of it.
+    """The program for a graph that a format's legalization made from the program's graph.
 
-    New values take their parameters from what they are copies or parts of: paddings and slices from their input, the
-    groups of a split convolution from the concatenation that joins them.
+    A new value takes its parameters from the value that it is a copy or a part of: paddings and slices from their
+    input, the groups of a split convolution from the concatenation that joins them.
 
     Raises:
-        QuantizationError: if a new value is neither.
+        QuantizationError: if there is no such value.
     """
     activations, skipped = dict(q.activations), _follow_skipped(q, graph)
     passed_on = {
         i: q.activations[n.name]
         for n in reversed(graph.nodes)
-        if isinstance(n.op, SAME_PARAMETERS) and n.name in q.activations
+        if traits_of(n.op).shares_parameters and n.name in q.activations
         for i in n.inputs
     }
     for node in graph.nodes:
@@ -159,7 +112,7 @@ def follow(q: QuantizedGraph, graph: Graph) -> QuantizedGraph:
 
 
 def _follow_skipped(q: QuantizedGraph, graph: Graph) -> frozenset[ValueName]:
-    """New nodes stand before the one they were made for, and are float where that is."""
+    """The nodes that stay float: a new node stands before the node it was added for, and is float if that is."""
     known = {n.name for n in q.graph.nodes}
     skipped = set(q.skipped)
     read: set[ValueName] = set()
@@ -172,8 +125,8 @@ def _follow_skipped(q: QuantizedGraph, graph: Graph) -> frozenset[ValueName]:
 
 
 def _followed(node: Node, known: Mapping[ValueName, QParams], passed_on: Mapping[ValueName, QParams]) -> QParams:
-    if isinstance(node.op, SAME_PARAMETERS):
+    if traits_of(node.op).shares_parameters:
         return known[node.inputs[0]]
     if node.name in passed_on:
         return passed_on[node.name]
-    raise QuantizationError(f"{node.describe()} was made by legalization, and has no parameters")
+    raise QuantizationError(f"{node.describe()} was added by legalization and has no parameters")

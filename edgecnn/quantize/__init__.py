@@ -1,1 +1,1 @@
-"""From a float graph to one integer program: observe, choose ranges, quantize weights."""
+"""Quantization: from a float graph to one integer program, by observed ranges and integer weights."""

@@ -1,8 +1,8 @@
-"""Biases corrected by the mean error that quantization leaves in each channel, layer after layer.
+"""Bias correction: remove the mean error that quantization leaves in each channel, layer by layer.
 
-Rounding weights and activations shifts a channel's mean, and behind a mean over the image that shift is most of what is
-left of the error (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019). The
-integer program stays the same but for its biases.
+Rounding weights and activations shifts a channel's mean. After a mean over the image, that shift is most of the
+remaining error (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019). Only the
+biases of the integer program change.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import torch
 from edgecnn.golden.float import EXECUTORS, execute_float
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, Linear
+from edgecnn.program.integer_weights import INT32_MAX
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.program.weights import INT32_MAX
 from edgecnn.types import Array
 
 
 def correct_biases(q: QuantizedGraph, inputs: Sequence[npt.NDArray[np.float32]]) -> QuantizedGraph:
-    """The same quantized graph with biases that bring every channel's mean on these inputs back to the float one.
+    """A quantized graph with biases that restore each channel's mean on these inputs to its mean in the float graph.
 
-    Each layer is corrected with the layers before it corrected already. Left as they are: layers in float, and
-    convolutions in several groups that are not depthwise, whose biases TFLite's legalization makes anew.
+    Each layer is corrected after the layers before it. Float layers keep their biases, and so do convolutions in groups
+    that are not depthwise: TFLite's legalization computes those biases again.
 
     Args:
         q: The quantized graph.
-        inputs: Calibration samples, one array per graph input; a hundred or so are enough.
+        inputs: Calibration samples, one array per graph input; about a hundred are enough.
     """
     from edgecnn.golden.integer import execute_node
 
@@ -39,13 +39,13 @@ def correct_biases(q: QuantizedGraph, inputs: Sequence[npt.NDArray[np.float32]])
         i.name: q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True)
     }
     for node in q.graph.nodes:
-        if node.name in q.biases and _keeps_its_biases(q, node):
+        if node.name in q.biases and _is_correctable(q, node):
             q = replace(q, biases={**q.biases, node.name: _corrected(q, node, real, values)})
         values[node.name] = execute_node(q, node, values, rounding="half_even_fp32")
     return q
 
 
-def _keeps_its_biases(q: QuantizedGraph, node: Node) -> bool:
+def _is_correctable(q: QuantizedGraph, node: Node) -> bool:
     match node.op:
         case Conv2d(x=x, groups=groups):
             return groups in (1, q.graph.shapes[x][1])
@@ -57,7 +57,7 @@ def _keeps_its_biases(q: QuantizedGraph, node: Node) -> bool:
 def _corrected(
     q: QuantizedGraph, node: Node, real: dict[str, Array], values: dict[str, Array]
 ) -> npt.NDArray[np.int32]:
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     assert isinstance(node.op, Conv2d | Linear)
     x, weights = node.op.x, q.weights[node.op.weight]
@@ -73,7 +73,7 @@ def _corrected(
 
 
 def _linear(node: Node, x: Array, weight: Array) -> npt.NDArray[np.float64]:
-    """Products only: no bias, no activation."""
+    """The products of a layer, without bias and activation."""
     tensors = [torch.from_numpy(np.array(a)) for a in (x, weight)]
     with torch.no_grad():
         result = EXECUTORS[type(node.op)](node.op, len(x), *tensors)

@@ -1,7 +1,7 @@
-"""From what was observed to the range that an int8 tensor covers. One function per method.
+"""Calibrators: functions from an observed value to the range that its int8 tensor covers, one for each method.
 
-``mse`` and ``entropy`` try many ranges. A range cuts the histogram into 256 levels, and what a level costs follows from
-sums over its cells alone, so that with running sums a range costs 256 differences, however fine the histogram.
+``mse`` and ``entropy`` try many ranges. A range divides the histogram into 256 levels. The cost of a level follows from
+sums over its cells, so with running sums a range costs 256 differences, however fine the histogram is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.program.qparams import HIGHEST, LOWEST, Range
-from edgecnn.quantize.observe import BINS, Observer
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, Range
+from edgecnn.quantize.observer import BINS, Observer
 
 Calibrator = Callable[[Observer], Range]
 Reals = npt.NDArray[np.float64]
@@ -23,9 +23,9 @@ PERCENTILE = 99.99
 """Share of values, in percent, that the percentile calibrator leaves unclipped."""
 SHARES = np.linspace(0.2, 1.0, 65)
 """Shares of the observed range that the mse and entropy calibrators try, on each side of 0."""
-STEPS = HIGHEST - LOWEST
+STEPS = INT8_MAX - INT8_MIN
 LOST = 30.0
-"""What entropy charges, in nats, for a cell that holds values and is given no probability."""
+"""The penalty, in nats, that ``entropy`` adds for a cell that holds values but gets no probability."""
 
 
 def min_max(observer: Observer) -> Range:
@@ -44,7 +44,7 @@ def percentile(observer: Observer) -> Range:
 
 
 def mse(observer: Observer) -> Range:
-    """The range with the least squared error of quantization, searched on both sides in turn until neither moves."""
+    """The range with the least squared error of quantization, searched on both sides in turn until neither changes."""
     low, high = min(observer.low, 0.0), max(observer.high, 0.0)
     if low == high:
         return low, high
@@ -62,7 +62,7 @@ def mse(observer: Observer) -> Range:
 def entropy(observer: Observer) -> Range:
     """The range whose quantized histogram diverges least from the observed one (Kullback-Leibler).
 
-    Migacz, "8-bit inference with TensorRT" (2017), on both sides of 0 by the same share.
+    Migacz, "8-bit inference with TensorRT" (2017), with one share for both sides of 0.
     """
     low, high = min(observer.low, 0.0), max(observer.high, 0.0)
     if low == high:
@@ -72,12 +72,12 @@ def entropy(observer: Observer) -> Range:
 
 
 def squared_errors(observer: Observer, lows: Reals, highs: Reals) -> Reals:
-    """For each range, the sum of squared errors over all values, each taken for the middle of its cell."""
+    """For each range, the sum of squared errors over all values, where each value counts as the middle of its cell."""
     return _Sums(observer).errors(lows, highs)
 
 
 class _Sums:
-    """Running sums over a histogram: of counts, of values and of their squares, each beginning with 0."""
+    """Running sums over a histogram: of counts, values and squares, each starting with 0."""
 
     def __init__(self, observer: Observer) -> None:
         self.reach = observer.reach
@@ -105,9 +105,9 @@ def _least(sums: _Sums, lows: Reals, highs: Reals) -> Range:
 
 
 def _levels(reach: float, lows: Reals, highs: Reals) -> tuple[Cells, Reals]:
-    """For each range, the cells at which its 256 levels begin (and the end), and the real values of the levels.
+    """For each range, the cells at which its 256 levels begin, the end, and the real values of the levels.
 
-    Values beyond the range belong to the outermost levels. The zero point is a whole number, as in the file.
+    Values beyond the range belong to the outermost levels. The zero point is an integer, as in the file.
     """
     step = ((highs - lows) / STEPS)[:, None]
     zero = np.clip(np.rint(-lows[:, None] / step), 0, STEPS)
@@ -119,11 +119,11 @@ def _levels(reach: float, lows: Reals, highs: Reals) -> tuple[Cells, Reals]:
 
 
 def divergences(observer: Observer, lows: Reals, highs: Reals) -> Reals:
-    """For each range, how far (in nats) the quantized histogram is from the observed one clipped to the range.
+    """For each range, the divergence in nats of the quantized histogram from the observed one, clipped to the range.
 
-    The observed one has the counts beyond the range in its outermost cells. The quantized one spreads each level's
-    own counts evenly over those of its cells that hold any. The cell at 0 is left out: 0 is a level whatever the range,
-    and behind a ReLU half of all values, which spread over a level would outweigh all else.
+    The clipped histogram has the counts beyond the range in its outermost cells. The quantized histogram spreads the
+    counts of each level evenly over the cells of the level that hold any. The cell at 0 is left out: 0 is a level in
+    every range, and after a ReLU half of all values are 0, which would outweigh all others if spread over a level.
     """
     counts = observer.counts.astype(np.float64)
     counts[BINS // 2] = 0
@@ -138,10 +138,10 @@ def divergences(observer: Observer, lows: Reals, highs: Reals) -> Reals:
     own = np.diff(mass[edges], axis=1)
     height = own / np.maximum(np.diff(used[edges], axis=1), 1)
     total, inside = mass[-1], mass[last + 1] - mass[first]
-    # Sum of p log p: every cell's own, the two outermost ones with what lies beyond the range.
+    # Sum of p log p over the cells; the two outermost ones include the counts beyond the range.
     entropies = information[last + 1] - information[first]
     entropies += sum(_n_log_n(counts[at] + more) - _n_log_n(counts[at]) for at, more in ((first, below), (last, above)))
-    # Sum of p log q: a level's counts at the level's height; a cell with p and no q is charged for.
+    # Sum of p log q: the counts of a level at its height. A cell with p but without q adds a penalty.
     crosses = (own * _log(height)).sum(axis=1)
     lost = np.zeros(len(lows))
     for at, more, level in ((first, below, _filled(edges, first)), (last, above, _filled(edges, last))):
@@ -156,7 +156,7 @@ def divergences(observer: Observer, lows: Reals, highs: Reals) -> Reals:
 
 
 def _filled(edges: Cells, cell: Cells) -> Cells:
-    """The level that each range's cell belongs to."""
+    """For each range, the level that its cell belongs to."""
     level: Cells = np.maximum((edges[:, :-1] <= cell[:, None]).sum(axis=1) - 1, 0)
     return level
 

@@ -1,4 +1,4 @@
-"""Calibration data and a recipe in, the integer program out, with what is to be said about it."""
+"""Calibration: from a graph, calibration data and a recipe to the integer program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.quantize.observe import Observer, observe
+from edgecnn.quantize.observe import observe
+from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import quantize
 from edgecnn.quantize.recipe import Recipe, load_recipe, settings_of
@@ -23,19 +24,19 @@ from edgecnn.quantize.uint8_input import ByteInput, take_bytes
 from edgecnn.types import Progress
 
 CORRECTION_SAMPLES = 128
-"""Calibration samples that biases are corrected by."""
+"""Number of calibration samples used to correct biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """A quantized graph, and how it came to be.
+class QuantizedModel:
+    """A quantized graph, and how it was made.
 
     Attributes:
         quantized: The integer program.
         recipe: The recipe's name.
-        origin: Where the calibration samples came from, in words.
-        samples: How many they were.
-        bytes_in: How the first input takes bytes, where it does.
+        origin: Where the calibration samples came from, as a phrase.
+        samples: The number of calibration samples.
+        bytes_in: How the first input takes uint8; None if it does not.
     """
 
     quantized: QuantizedGraph
@@ -47,12 +48,12 @@ class Program:
     def golden(
         self, inputs: Sequence[npt.NDArray[np.float32]], *, roundings: Sequence[str]
     ) -> dict[str, dict[str, npt.NDArray[np.int8]]]:
-        """By rule of rounding the integers of every output, by its public name, for float inputs (samples, ...).
+        """For each rounding rule the integers of every output, by public name, for float inputs (samples, ...).
 
-        An output that a float layer gives is quantized by its parameters.
+        An output that a float layer computes is quantized by its parameters.
         """
+        from edgecnn.golden.float_layers import as_integers
         from edgecnn.golden.integer import execute_by_rules
-        from edgecnn.golden.mixed import as_integers
 
         q = self.quantized
         if self.bytes_in is not None:
@@ -66,7 +67,7 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """A graph in the form that integer programs are made from, and what its values were seen to be."""
+    """A graph prepared for quantization, with an observer for each of its values."""
 
     graph: Graph
     observers: Mapping[ValueName, Observer]
@@ -81,14 +82,14 @@ def observe_graph(
     bytes_of: Preprocessing | None = None,
     progress: Progress | None = None,
 ) -> Observed:
-    """Run the graph over the calibration data, once. A recipe that does not fit the model is refused before that.
+    """Run the graph over the calibration data once. A recipe that does not fit the model is refused first.
 
     Args:
         graph: The graph.
         data: The calibration data.
         recipe: The recipe's name or path.
-        bytes_of: The preprocessing that the first input is to do itself, taking bytes.
-        progress: Told the samples done.
+        bytes_of: The preprocessing to fold into the first input, which then takes uint8.
+        progress: Called with the number of samples done.
 
     Raises:
         UsageError: if there is no such recipe, or it does not fit the model.
@@ -100,11 +101,11 @@ def observe_graph(
         graph, data = bytes_in.graph, bytes_in.calibration(data)
     legal = prepare(graph)
     settings_of(load_recipe(recipe), legal)
-    return Observed(graph=legal, observers=observe(legal, _told(data, progress)), bytes_in=bytes_in)
+    return Observed(graph=legal, observers=observe(legal, _with_progress(data, progress)), bytes_in=bytes_in)
 
 
-def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Program:
-    """Quantize what was observed by a recipe: its name, or the path of a TOML file.
+def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> QuantizedModel:
+    """Quantize an observed graph by a recipe: its name, or the path of a TOML file.
 
     Raises:
         UsageError: if there is no such recipe, or it does not fit the model.
@@ -115,7 +116,7 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
     if taken is not None:
         data = taken.calibration(data)
     quantized = quantize_observed(observed, data, rules)
-    return Program(
+    return QuantizedModel(
         quantized=quantized,
         recipe=rules.name,
         origin=data.origin,
@@ -125,11 +126,11 @@ def quantize_graph(observed: Observed, data: Calibration, recipe: str) -> Progra
 
 
 def quantize_observed(observed: Observed, data: Calibration, rules: Recipe) -> QuantizedGraph:
-    """The quantized graph of a recipe, its biases corrected.
+    """Quantize an observed graph by a recipe, and correct its biases.
 
     Args:
-        observed: What was observed.
-        data: The calibration data as the observed graph takes it: bytes, where that does.
+        observed: The graph and its observers.
+        data: The calibration data in the form that the observed graph takes.
         rules: The recipe.
 
     Raises:
@@ -143,17 +144,18 @@ def quantize_observed(observed: Observed, data: Calibration, rules: Recipe) -> Q
         return quantized
     from edgecnn.quantize.bias_correction import correct_biases
 
-    return correct_biases(quantized, _some(data))
+    return correct_biases(quantized, _correction_samples(data))
 
 
-def _some(data: Calibration) -> list[npt.NDArray[np.float32]]:
+def _correction_samples(data: Calibration) -> list[npt.NDArray[np.float32]]:
     """Evenly spread calibration samples, one array per input."""
     inputs = [np.concatenate(columns) for columns in zip(*data.batches(), strict=True)]
     count = min(CORRECTION_SAMPLES, len(inputs[0]))
     return [a[np.linspace(0, len(a) - 1, count).round().astype(int)] for a in inputs]
 
 
-def _told(data: Calibration, progress: Progress | None) -> Iterator[Sequence[npt.NDArray[Any]]]:
+def _with_progress(data: Calibration, progress: Progress | None) -> Iterator[Sequence[npt.NDArray[Any]]]:
+    """The batches of calibration data; progress is reported after each."""
     done = 0
     for batch in data.batches():
         yield batch

@@ -1,26 +1,23 @@
-"""What calibration data must be, and what is suspicious about it."""
+"""Requirements on calibration data, and warnings about suspicious data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecnn.errors import DataError
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
+from edgecnn.quantize.observer import Observer
 from edgecnn.types import Array
 
-if TYPE_CHECKING:
-    from edgecnn.quantize.observe import Observer
-
 BYTES_FROM = 64.0
-"""An input without negative values that reaches beyond this, and not beyond 255, is suspected to be bytes."""
+"""An input without negative values whose largest value lies between this and 255 probably holds bytes."""
 
 
 def check_batch(graph: Graph, batch: Sequence[Array]) -> None:
-    """Refuse calibration data that is not what the graph takes.
+    """Refuse a batch of calibration data that the graph cannot take.
 
     Raises:
         DataError: if the number of inputs, a shape or a type does not fit, or values are NaN or infinite.
@@ -28,7 +25,9 @@ def check_batch(graph: Graph, batch: Sequence[Array]) -> None:
     if len(batch) != len(graph.inputs):
         raise DataError(f"calibration data holds {len(batch)} inputs, the model takes {len(graph.inputs)}")
     if len({len(a) for a in batch}) > 1:
-        raise DataError(f"calibration inputs have {', '.join(str(len(a)) for a in batch)} samples; they must be alike")
+        raise DataError(
+            f"calibration inputs have {', '.join(str(len(a)) for a in batch)} samples; they must have equally many"
+        )
     for value, array in zip(graph.inputs, batch, strict=True):
         if array.ndim != len(value.shape) or array.shape[1:] != value.shape[1:]:
             raise DataError(
@@ -46,7 +45,7 @@ def check_batch(graph: Graph, batch: Sequence[Array]) -> None:
 
 
 def check_observed(graph: Graph, observers: Mapping[ValueName, Observer]) -> None:
-    """Refuse calibration data that says nothing.
+    """Refuse calibration data from which no ranges can be learned.
 
     Raises:
         DataError: if an input is 0 in every sample.
@@ -54,13 +53,13 @@ def check_observed(graph: Graph, observers: Mapping[ValueName, Observer]) -> Non
     for value in graph.inputs:
         if observers[value.name].low == observers[value.name].high == 0:
             raise DataError(
-                f"calibration samples of {value.name} are all 0: the model's ranges cannot be learnt from them",
+                f"calibration samples of {value.name} are all 0: the model's ranges cannot be learned from them",
                 hint="real samples; look at how they are loaded and scaled",
             )
 
 
 def suspicions(graph: Graph, observers: Mapping[ValueName, Observer]) -> tuple[str, ...]:
-    """What looks wrong with calibration data: bytes where normalised floats belong, values that never vary."""
+    """Warnings about calibration data: bytes instead of normalised floats, and values that never vary."""
     notes = []
     for value in graph.inputs:
         seen = observers[value.name]
@@ -74,5 +73,5 @@ def suspicions(graph: Graph, observers: Mapping[ValueName, Observer]) -> tuple[s
     for node in graph.nodes:
         if observers[node.name].low == observers[node.name].high:
             constant = observers[node.name].low
-            notes.append(f"{node.describe()} gives nothing but {constant:g} on the calibration data")
+            notes.append(f"{node.describe()} is always {constant:g} on the calibration data")
     return tuple(notes)

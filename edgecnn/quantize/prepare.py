@@ -1,4 +1,4 @@
-"""What a graph becomes before it is observed and quantized: one form that every runtime computes alike."""
+"""Preparation for quantization: rewrite a graph to operators that every runtime computes in the same way."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edgecnn.program.qparams import SMALLEST_SCALE
 
 
 def average_of_images(graph: Graph) -> Graph:
-    """Write an average of one window as a mean: of the whole image, or of the part of it that the window covers.
+    """Write an average pooling with one window as a mean over the image, or over the part that the window covers.
 
-    TFLite's AVERAGE_POOL_2D rounds half away from zero on integers that still hold their zero point; MEAN and ONNX
-    Runtime's GlobalAveragePool round half to even, and may have output parameters of their own. Does not apply where
-    there are more windows, or padding, or another divisor.
+    TFLite's AVERAGE_POOL_2D rounds integers that include their zero point half away from zero; MEAN and ONNX Runtime's
+    GlobalAveragePool round half to even, and their results may have other parameters than their inputs. Does not apply
+    where there are more windows, padding, or another divisor.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -40,9 +40,9 @@ def average_of_images(graph: Graph) -> Graph:
 def average_of_windows(graph: Graph) -> Graph:
     """Write an average pooling as a depthwise convolution with equal weights.
 
-    Equal weights are exact in int8, and a convolution's accumulator is rounded alike everywhere; pooling kernels are
-    not (TFLite's rounds half away from zero, ONNX Runtime's sums floats). Where windows are divided by different
-    numbers, since padding is not counted, a multiplication by ``cells / number`` for each place follows.
+    Equal weights are exact in int8, and all runtimes round the accumulator of a convolution in the same way. Pooling
+    kernels differ: TFLite's rounds half away from zero, ONNX Runtime's sums floats. Where windows have different
+    divisors, because padding is not counted, a multiplication by ``cells / divisor`` for each place follows.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -64,7 +64,7 @@ def average_of_windows(graph: Graph) -> Graph:
 
 
 def division_by_constants(graph: Graph) -> Graph:
-    """Multiply by the reciprocal instead. Does not apply to computed divisors, nor where a reciprocal overflows."""
+    """Multiply by the reciprocal of a constant divisor. Does not apply where a reciprocal leaves float32's range."""
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
@@ -80,7 +80,7 @@ def division_by_constants(graph: Graph) -> Graph:
 
 
 def sum_as_mean(graph: Graph) -> Graph:
-    """Write a sum as a mean times the number of elements: means have exact kernels, sums have none. Applies to all."""
+    """Write every sum as a mean times the number of elements: means have exact kernels, sums do not."""
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
         match node.op:
@@ -107,5 +107,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def prepare(graph: Graph) -> Graph:
-    """Rewrite a graph so that both formats, and all their runtimes, execute the same integer program."""
+    """Rewrite a graph so that all formats and runtimes can execute one integer program."""
     return apply_rules(graph, RULES)

@@ -1,4 +1,4 @@
-"""Parameters for every value, integers for every weight: the one program that both int8 formats hold."""
+"""int8 quantization: parameters for every value and integers for every weight, one program for all formats."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgecnn.errors import QuantizationError
+from edgecnn.graph.disjoint_sets import DisjointSets
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import (
     Activation,
@@ -29,19 +30,18 @@ from edgecnn.graph.ops import (
     Transpose,
     ValueName,
 )
-from edgecnn.program.qparams import QParams, Range, dividing_alike
+from edgecnn.graph.traits import Parameters, traits_of
+from edgecnn.program.integer_weights import weights_and_biases
+from edgecnn.program.qparams import QParams, Range, with_exact_reciprocal
 from edgecnn.program.quantized import (
-    JOINED,
-    SAME_PARAMETERS,
     QuantizedGraph,
     constant_operands,
     extent_of,
     params_of_range,
 )
-from edgecnn.program.weights import weights_and_biases
 from edgecnn.quantize.calibrate import CALIBRATORS
 from edgecnn.quantize.checks import suspicions
-from edgecnn.quantize.observe import Observer
+from edgecnn.quantize.observer import Observer
 from edgecnn.quantize.recipe import INT8, Recipe, settings_of
 
 FIXED: Mapping[type, QParams] = MappingProxyType(
@@ -52,9 +52,9 @@ FIXED: Mapping[type, QParams] = MappingProxyType(
         LogSoftmax: QParams(np.float32(16 / 256), 127),
     }
 )
-"""Output parameters that the specification prescribes."""
+"""Parameters of results that the specification prescribes."""
 KEEP_FLOAT = 'a recipe with precision = "float" for this layer'
-REFUSED: Mapping[type, tuple[str, str]] = MappingProxyType(
+NO_INT8_FORM: Mapping[type, tuple[str, str]] = MappingProxyType(
     {
         Div: ("division by a computed value has no int8 form", "a multiplication, or " + KEEP_FLOAT),
         Sqrt: ("square roots have no int8 kernel in TFLite", KEEP_FLOAT),
@@ -65,7 +65,7 @@ REFUSED: Mapping[type, tuple[str, str]] = MappingProxyType(
         ArgMax: ("argmax gives no values to quantize", "the scores as output, and argmax on the device"),
     }
 )
-"""Operators without an int8 form: the reason, and what to try."""
+"""Operators without an int8 form: the reason, and what to try instead."""
 
 
 def quantize(
@@ -75,13 +75,13 @@ def quantize(
     *,
     prescribed: Mapping[ValueName, QParams] = MappingProxyType({}),
 ) -> QuantizedGraph:
-    """Quantize a graph to int8 by what was observed on calibration data.
+    """Quantize a graph to int8 by ranges observed on calibration data.
 
     Args:
-        graph: The graph, its average poolings legalized.
-        observers: What each value was seen to be.
-        recipe: How; :data:`~edgecnn.quantize.recipe.RECIPES` or :func:`~edgecnn.quantize.recipe.load_recipe`.
-        prescribed: Parameters of inputs that do not come from calibration; what shares them follows.
+        graph: The graph, prepared by :func:`edgecnn.quantize.prepare.prepare`.
+        observers: The observer of each value.
+        recipe: One of :data:`~edgecnn.quantize.recipe.RECIPES`, or from :func:`~edgecnn.quantize.recipe.load_recipe`.
+        prescribed: Parameters of inputs that do not come from calibration; values that share them get them too.
 
     Raises:
         UsageError: if an override of the recipe matches no layer.
@@ -111,10 +111,10 @@ def quantize(
 
 
 def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueName]:
-    """The nodes that stay float. What only moves or renames elements is float where its input is, whatever was chosen.
+    """The nodes that stay float. Reshapes and transposes are float if their input is, whatever the recipe chose.
 
     Raises:
-        QuantizationError: if an operator is to be int8 that has no form for it.
+        QuantizationError: if an operator without an int8 form is not to stay float.
     """
     skipped: set[ValueName] = set()
     for node in graph.nodes:
@@ -122,20 +122,20 @@ def float_nodes(graph: Graph, chosen: frozenset[ValueName]) -> frozenset[ValueNa
             skipped.update([node.name] if node.inputs[0] in skipped else [])
         elif node.name in chosen and not isinstance(node.op, ArgMax):
             skipped.add(node.name)
-        elif type(node.op) in REFUSED:
-            reason, hint = REFUSED[type(node.op)]
+        elif type(node.op) in NO_INT8_FORM:
+            reason, hint = NO_INT8_FORM[type(node.op)]
             raise QuantizationError(f"{node.describe()}: {reason}", hint=hint)
     return frozenset(skipped)
 
 
-def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> _Groups:
-    """Which values share their parameters."""
-    groups = _Groups()
+def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: list[str]) -> DisjointSets[ValueName]:
+    """The sets of values that share their parameters."""
+    groups = DisjointSets[ValueName]()
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, SAME_PARAMETERS) and not isinstance(node.op, JOINED):
+        if node.name not in skipped and traits_of(node.op).parameters is Parameters.OF_INPUT:
             groups.join(node.name, node.inputs[0])
     for node in graph.nodes:
-        if node.name not in skipped and isinstance(node.op, JOINED):
+        if node.name not in skipped and traits_of(node.op).joins_parameters:
             _join_parts(graph, groups, node, skipped)
     if not portable:
         return groups
@@ -146,7 +146,7 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
         prescribed = next((fixed[r] for v in (*node.inputs, node.name) if (r := groups.root(v)) in fixed), None)
         if prescribed is not None:
             notes.append(
-                f"{node.describe()} keeps parameters of its own, since those of {prescribed.describe()} are"
+                f"{node.describe()} does not share its parameters, because those of {prescribed.describe()} are"
                 " prescribed: runtimes may differ there by 1"
             )
             continue
@@ -155,14 +155,14 @@ def _shared(graph: Graph, skipped: frozenset[ValueName], portable: bool, notes: 
     return groups
 
 
-def _join_parts(graph: Graph, groups: _Groups, node: Node, skipped: frozenset[ValueName]) -> None:
-    """Let an operator and its inputs share parameters; prescribed ones only where all inputs have the same."""
+def _join_parts(graph: Graph, groups: DisjointSets[ValueName], node: Node, skipped: frozenset[ValueName]) -> None:
+    """Let an operator share parameters with its inputs; prescribed ones only if they are equal for all inputs."""
     fixed = {
         groups.root(n.name): FIXED[type(n.op)] for n in graph.nodes if type(n.op) in FIXED and n.name not in skipped
     }
-    alike = len({fixed.get(groups.root(x)) for x in node.inputs}) == 1
+    equal = len({fixed.get(groups.root(x)) for x in node.inputs}) == 1
     for x in node.inputs:
-        if alike or groups.root(x) not in fixed:
+        if equal or groups.root(x) not in fixed:
             groups.join(node.name, x)
 
 
@@ -170,7 +170,7 @@ def _activations(
     graph: Graph,
     ranges: Mapping[ValueName, Range],
     skipped: frozenset[ValueName],
-    groups: _Groups,
+    groups: DisjointSets[ValueName],
     symmetric: set[ValueName],
 ) -> dict[ValueName, QParams]:
     found: dict[ValueName, QParams] = {}
@@ -188,7 +188,7 @@ def _activations(
         root = groups.root(name)
         found[name] = fixed[root][1] if root in fixed else params_of_range(name, spans[root], root in symmetric)
         if root in fed and root not in fixed:
-            found[name] = dividing_alike(found[name])
+            found[name] = with_exact_reciprocal(found[name])
     for root, (node, params) in fixed.items():
         low, high = spans[root]
         if high > params.high + float(params.scale) or low < params.low - float(params.scale):
@@ -200,24 +200,7 @@ def _activations(
 
 
 def _clamped(node: Node, observed: Range) -> Range:
-    """A value's range, cut to what its operator's clamp lets through, and ending at 0 where that does."""
+    """A value's observed range, limited to the bounds of its operator's activation or clamp."""
     activation: Activation = getattr(node.op, "activation", Activation.NONE)
     low, high = (node.op.low, node.op.high) if isinstance(node.op, Clamp) else activation.bounds
     return max(observed[0], low), min(observed[1], high)
-
-
-class _Groups:
-    """Values that must share their parameters (a union-find)."""
-
-    def __init__(self) -> None:
-        self._parents: dict[ValueName, ValueName] = {}
-
-    def root(self, name: ValueName) -> ValueName:
-        while name in self._parents:
-            name = self._parents[name]
-        return name
-
-    def join(self, a: ValueName, b: ValueName) -> None:
-        a, b = self.root(a), self.root(b)
-        if a != b:
-            self._parents[a] = b

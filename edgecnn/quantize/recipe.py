@@ -1,4 +1,4 @@
-"""How a model is quantized: a calibrator, the width of weights, what shares parameters, and exceptions by layer."""
+"""Recipes: a calibrator, the width of weights, which values share parameters, and overrides for layers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edgecnn.graph.ops import ValueName
 from edgecnn.quantize.calibrate import CALIBRATORS, DEFAULT
 
 WEIGHT_LIMITS: Mapping[int, int] = MappingProxyType({8: 127, 7: 63})
-"""Largest magnitude of a weight, by the bits it is held in."""
+"""Largest magnitude of a weight, by its number of bits."""
 PRECISIONS = ("int8", "float")
 ENDING = ".toml"
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is different for some layers. None leaves what the recipe, or an override before it, says.
+    """Settings for some layers. None keeps the setting of the recipe, or of an earlier override.
 
     Attributes:
         layers: Glob of module paths (``features.*``), or of the names of graph values and inputs. A module's path
@@ -52,7 +52,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             _check_word(f"{at}calibrator", self.calibrator, CALIBRATORS)
 
     def matches(self, path: str) -> bool:
-        """Whether the glob names a path or one of the modules that it lies in."""
+        """Whether the glob matches a path or one of the modules that contain it."""
         parts = path.split(".")
         return any(fnmatchcase(".".join(parts[:n]), self.layers) for n in range(1, len(parts) + 1))
 
@@ -65,21 +65,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a model is quantized.
 
     Attributes:
-        name: What it is called in messages and in the manifest.
+        name: Its name in messages and in the manifest.
         calibrator: A name of :data:`~edgecnn.quantize.calibrate.CALIBRATORS`.
-        weight_bits: 8, or 7: then x86 processors without VNNI cannot saturate
-            (:mod:`edgecnn.export.onnx.int8.saturation`).
+        weight_bits: 8, or 7, with which x86 processors without VNNI cannot saturate.
         portable: Additions, subtractions and concatenations share one scale and zero point among inputs and result, so
             that they are additions of integers, exact in every runtime.
-        correct_biases: Biases take back the mean error that quantization leaves in each channel
+        correct_biases: Biases compensate the mean error that quantization leaves in each channel
             (:mod:`edgecnn.quantize.bias_correction`).
-        linear_scales: ``layer``: a linear layer has one scale, as TFLite's first int8 specification has it.
-            ``channel``: one per output, as convolutions have, at 16 to 24 bytes of file each. ``auto``: one, unless
-            outputs differ so much that their weights would lose more than a bit by it.
+        linear_scales: ``layer``: a linear layer has one scale, as in TFLite's first int8 specification.
+            ``channel``: one per output, as in convolutions; each costs 16 to 24 bytes of the file. ``auto``: one,
+            unless outputs differ so much that weights would lose more than a bit.
         overrides: Exceptions. Where several match a layer, later ones win, field by field.
 
     Raises:
-        UsageError: if a value is not one of these; the key is named.
+        UsageError: if a value is not allowed; it names the key.
     """
 
     name: str
@@ -108,7 +107,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What holds for one layer or input."""
+    """The settings of one layer or input."""
 
     calibrator: str
     skip: bool = False
@@ -116,10 +115,10 @@ class Settings:
 
 
 def settings_of(recipe: Recipe, graph: Graph) -> dict[ValueName, Settings]:
-    """What a recipe means for every node and input of a graph.
+    """The settings of every node and input of a graph by a recipe.
 
     Raises:
-        UsageError: if an override matches nothing; it names the layers there are.
+        UsageError: if an override matches no layer; it lists the layers of the graph.
     """
     matched: set[str] = set()
     settings: dict[ValueName, Settings] = {}
@@ -160,7 +159,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """A recipe by its name, or from a TOML file.
 
     Raises:
-        UsageError: if there is none of that name, or the file cannot be read or breaks a rule; file and key are named.
+        UsageError: if there is no such recipe, or the file cannot be read or is not valid; it names file and key.
     """
     text = str(name_or_path)
     if text in RECIPES:
@@ -187,7 +186,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 def parse_recipe(content: Mapping[str, Any], *, name: str) -> Recipe:
     """A recipe from the keys of a TOML document.
 
-    ``base`` names the recipe that it starts from (default: ``int8``), ``layers`` holds a table per glob.
+    ``base`` names the recipe to start from (default: ``int8``); ``layers`` holds a table for each glob.
 
     Raises:
         UsageError: if a key is not known, or a value not allowed.
@@ -248,5 +247,5 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         )
     }
 )
-"""The recipes that are known by name."""
+"""The built-in recipes by name."""
 INT8 = RECIPES["int8"]

@@ -1,4 +1,4 @@
-"""A recipe as the TOML that :func:`~edgecnn.quantize.recipe.load_recipe` reads."""
+"""Writing recipes as TOML files that :func:`~edgecnn.quantize.recipe.load_recipe` reads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgecnn.quantize.recipe import ENDING, INT8, Override, Recipe
 
 
 def recipe_text(recipe: Recipe, *, comments: Sequence[str] = ()) -> str:
-    """A recipe in TOML: what differs from ``int8``, and its overrides in their order.
+    """A recipe in TOML: settings that differ from ``int8``, then the overrides in order.
 
     Args:
         recipe: The recipe.
-        comments: Lines above it.
+        comments: Comment lines at the top.
     """
     lines = [f"# {line}" for line in comments]
     lines.append(f"base = {_value(INT8.name)}")
@@ -32,10 +32,10 @@ def recipe_text(recipe: Recipe, *, comments: Sequence[str] = ()) -> str:
 
 
 def check_recipe_path(path: Path) -> None:
-    """Refuse a path that a recipe is not written to.
+    """Refuse a path that cannot be a recipe file.
 
     Raises:
-        UsageError: if it does not end as a recipe does, or is a folder.
+        UsageError: if it does not end in ``.toml``, or is a folder.
     """
     if path.suffix != ENDING:
         raise UsageError("a recipe is a TOML file", where=str(path), hint=path.with_suffix(ENDING).name)
@@ -44,10 +44,10 @@ def check_recipe_path(path: Path) -> None:
 
 
 def write_recipe(recipe: Recipe, path: Path, *, comments: Sequence[str] = ()) -> None:
-    """Write a recipe, the whole file or none; a file that is there is replaced at once.
+    """Write a recipe atomically: an existing file is replaced by the complete new one.
 
     Raises:
-        UsageError: if the path is not one of a recipe, or cannot be written.
+        UsageError: if the path cannot be a recipe file, or cannot be written.
     """
     check_recipe_path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -58,7 +58,7 @@ def write_recipe(recipe: Recipe, path: Path, *, comments: Sequence[str] = ()) ->
     except OSError as error:
         raise UsageError("the recipe cannot be written", where=str(path), why=error.strerror or str(error)) from error
     finally:
-        with suppress(OSError):  # it is gone already, or its folder never was
+        with suppress(OSError):  # it was renamed already, or its folder was never made
             temporary.unlink()
 
 
@@ -68,5 +68,5 @@ def _given(override: Override) -> dict[str, str | bool]:
 
 
 def _value(value: str | bool | int) -> str:
-    """A TOML value; strings, booleans and whole numbers are spelt as in JSON, but for DEL, which TOML wants escaped."""
+    """A TOML value; strings, booleans and integers are as in JSON, except that TOML requires DEL to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

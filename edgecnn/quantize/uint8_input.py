@@ -1,9 +1,10 @@
-"""A camera's bytes as the input: the preprocessing goes into the input's parameters and the first layer, exactly.
+"""uint8 inputs: fold the preprocessing of a camera's bytes exactly into the input's parameters and the first layer.
 
-A model input is ``x = (b * scale - mean) / std`` per channel, b a byte: ``x = s * (b - z)`` with ``s = scale / std``
-and ``z = mean / scale``. Where all channels share s, and z is one whole number from 0 to 255, that is a uint8 tensor of
-scale s, zero point z. Where channels differ in s, the first layer's weights take the difference; where z is not whole
-or differs, its bias takes the rest, exactly only without padding (a padded cell is x = 0: no byte stands for that).
+A model input is ``x = (b * scale - mean) / std`` per channel, where b is a byte; that is ``x = s * (b - z)`` with
+``s = scale / std`` and ``z = mean / scale``. If all channels share s, and z is one integer from 0 to 255, x is a uint8
+tensor of scale s and zero point z. If channels differ in s, the weights of the first layer absorb the difference. If z
+is not an integer or differs, the bias absorbs the rest. That is exact only without padding: a padded cell is x = 0,
+which no byte represents.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from edgecnn.graph.affine import fold_affine_forward
 from edgecnn.graph.graph import Graph, GraphBuilder
 from edgecnn.graph.ops import Add, Mul, with_inputs
 from edgecnn.graph.rewrite import apply_rules
-from edgecnn.program.qparams import LOWEST, QParams
+from edgecnn.program.qparams import INT8_MIN, QParams
 from edgecnn.types import FloatArray
 
 WHOLE = 1e-6
-"""How far from a whole number a zero point may lie and count as one: float32's rounding of mean / scale."""
+"""Tolerance for a zero point to count as an integer: the float32 rounding of mean / scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,9 @@ class ByteInput:
 
     Attributes:
         graph: The graph.
-        params: The parameters of its first input; the integers are the bytes less 128.
+        params: The parameters of its first input; the integers are the bytes minus 128.
         factor: ``x = u * factor + offset``, per channel, (1, C, 1, 1).
-        offset: See ``factor``.
+        offset: The summand of ``factor``'s formula, per channel, (1, C, 1, 1).
     """
 
     graph: Graph
@@ -46,7 +47,7 @@ class ByteInput:
     offset: npt.NDArray[np.float64]
 
     def convert(self, inputs: Sequence[npt.NDArray[Any]]) -> list[FloatArray]:
-        """Inputs (samples, ...) as the model sees them, as the new graph takes them."""
+        """Convert the model's inputs (samples, ...) to inputs of the new graph."""
         first = ((inputs[0].astype(np.float64) - self.offset) / self.factor).astype(np.float32)
         return [first, *inputs[1:]]
 
@@ -61,14 +62,14 @@ class ByteInput:
 
 
 def take_bytes(graph: Graph, preprocessing: Preprocessing) -> ByteInput:
-    """Let a graph's first input take bytes.
+    """Make a graph's first input take bytes.
 
     Raises:
         QuantizationError: if the preprocessing cannot be folded exactly, with the reason.
     """
     name, shape = graph.inputs[0].name, graph.inputs[0].shape
     if len(shape) != 4:
-        raise QuantizationError(f"the input {name} is no image", hint="--io int8 or float32")
+        raise QuantizationError(f"the input {name} is not an image", hint="--io int8 or float32")
     scales, zeros = _per_channel(preprocessing, shape[1])
     zero = int(np.clip(np.rint(zeros.mean()), 0, 255))
     if (scales <= 0).any() or not (0 <= zeros.mean() <= 255):
@@ -79,7 +80,7 @@ def take_bytes(graph: Graph, preprocessing: Preprocessing) -> ByteInput:
         )
     factor, offset = scales / scales[0], scales * (zero - zeros)
     offset = np.where(np.abs(zero - zeros) <= WHOLE * 255, 0.0, offset)
-    params = QParams(np.float32(scales[0]), zero + LOWEST)
+    params = QParams(np.float32(scales[0]), zero + INT8_MIN)
     column = (1, -1, 1, 1)
     folded = _fold(graph, factor.reshape(column), offset.reshape(column))
     return ByteInput(graph=folded, params=params, factor=factor.reshape(column), offset=offset.reshape(column))
@@ -105,10 +106,10 @@ def _fold(graph: Graph, factor: npt.NDArray[np.float64], offset: npt.NDArray[np.
     folded = apply_rules(builder.build(), (fold_affine_forward, fold_affine_forward))
     left = [n.name for n in folded.nodes if n.name in (f"{name}.scaled", f"{name}.shifted")]
     if left:
-        padded = "a mean that is no whole byte cannot be folded into a convolution with padding"
+        padded = "a mean that is not an integer byte cannot be folded into a convolution with padding"
         raise QuantizationError(
             "the preprocessing cannot be folded into the first layer exactly",
             why=padded if offset.any() else "the input is read by more than one layer, or by none that has weights",
-            hint="--io float32; or a model trained with a mean of whole bytes (mean / scale), alike in all channels",
+            hint="--io float32; or a model trained with one integer mean / scale for all channels",
         )
     return folded

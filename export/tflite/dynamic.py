@@ -22,7 +22,7 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.program.half_weights import weighted_nodes
-from edgecnn.program.weights import quantize_weights, quantize_whole
+from edgecnn.program.integer_weights import quantize_weights, quantize_whole
 
 VERSIONS: Mapping[str, int] = MappingProxyType({"CONV_2D": 5, "DEQUANTIZE": 5, "FULLY_CONNECTED": 12})
 """The first versions that take weights per channel (tensorflow/lite/tools/versioning/op_version.cc)."""

@@ -34,7 +34,7 @@ def export_tflite_int8(quantized: QuantizedGraph, *, version: str, io: str = "fl
 
     Inputs and outputs are ``io``: float32, int8 (the integers themselves), or uint8 (those plus 128).
     """
-    graph = legalize(quantized.graph, quantized.alike)
+    graph = legalize(quantized.graph, quantized.same_storage)
     writer = MixedInt8Writer(graph, follow(quantized, graph), io)
     lower_all(graph, writer, MIXED, "TFLite")
     return writer.finish(version=version)

@@ -23,7 +23,7 @@ from edgecnn.export.written import Written
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.program.int16 import RELUS, QuantizedGraph16, Scale16, follow_int16
+from edgecnn.program.quantized16 import RELUS, QuantizedGraph16, Scale16, follow_int16
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
@@ -65,7 +65,7 @@ def export_tflite_int16x8(quantized: QuantizedGraph16, *, version: str) -> Writt
     Raises:
         LoweringError: if an operator has no int16 kernel, or TFLite cannot express the graph.
     """
-    graph = legalize(quantized.graph, quantized.alike)
+    graph = legalize(quantized.graph, quantized.same_storage)
     writer = Int16x8Writer(graph, follow_int16(quantized, graph))
     lower_all(graph, writer, LOWERINGS_INT16, "TFLite")
     return writer.finish(version=version)
@@ -90,7 +90,13 @@ class Int16x8Writer(QuantizedWriter):
         super().__init__(graph)
 
     def version_of(self, operator: str) -> int:
-        """The first version of an operator that has int16."""
+        """The first version of an operator that has int16.
+
+        Raises:
+            LoweringError: if it has no int16 kernel.
+        """
+        if operator not in VERSIONS:
+            raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
         return VERSIONS[operator]
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
@@ -126,8 +132,7 @@ class Int16x8Writer(QuantizedWriter):
         Raises:
             LoweringError: if the operator has no int16 kernel.
         """
-        if operator not in VERSIONS:
-            raise LoweringError(f"{operator} has no int16 kernel in TFLite", hint="--precisions int8 or fp16")
+        self.version_of(operator)
         return (options[0], {**options[1], "potScaleInt16": False}) if operator in {"ADD", "SUB"} else options
 
     def _type_value(self, index: int, value: ValueName) -> None:

@@ -16,7 +16,7 @@ from edgecnn.export.tflite.write import Arrange, Axes, Tensor, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
-from edgecnn.program.qparams import HIGHEST, LOWEST, Float, QParams, QWeights
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, Float, QParams, QWeights
 from edgecnn.program.quantized import QuantizedGraph, integers_of
 
 # The first version of each operator with int8 (tensorflow/lite/tools/versioning/op_version.cc).
@@ -128,7 +128,7 @@ class Int8Writer(QuantizedWriter):
 
     def bites(self, node: Node, operator: str, bound: float) -> bool:
         """A bound at or beyond its end of the parameters' range is kept by saturation."""
-        end = LOWEST if operator == "MAXIMUM" else HIGHEST
+        end = INT8_MIN if operator == "MAXIMUM" else INT8_MAX
         return math.isfinite(bound) and self._q.activations[node.name].quantize(np.array(bound)) != end
 
     def to_outside(self) -> tuple[str, str] | None:

@@ -16,23 +16,9 @@ from edgecnn.export.tflite.layout import NHWC, NLC, Axes, reshaped_axes
 from edgecnn.export.tflite.share import SharingBuilder
 from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Input, Node
-from edgecnn.graph.ops import (
-    Add,
-    Concat,
-    Div,
-    Gather,
-    Mul,
-    Pad,
-    PRelu,
-    Reshape,
-    Slice,
-    Sub,
-    Transpose,
-    Unary,
-    ValueName,
-    inputs_of,
-)
+from edgecnn.graph.ops import Reshape, Transpose, ValueName, inputs_of
 from edgecnn.graph.shapes import Shape
+from edgecnn.graph.traits import traits_of
 from edgecnn.graph.verify import batch_is_free
 
 __all__ = ["NHWC", "Arrange", "Axes", "Tensor", "TfliteWriter", "identity"]
@@ -40,8 +26,6 @@ __all__ = ["NHWC", "Arrange", "Axes", "Tensor", "TfliteWriter", "identity"]
 Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-ANY_LAYOUT = Unary | PRelu | Add | Sub | Mul | Div | Concat | Slice | Pad | Gather
-"""Operators that work on a signal in whatever order it is stored."""
 ALIGNMENT = 16
 TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -408,7 +392,7 @@ def _becomes_image(graph: Graph, value: ValueName) -> bool:
             n, c, length = graph.shapes[node.op.x]
             if node.shape == (n, c, 1, length):
                 return True
-        elif isinstance(node.op, ANY_LAYOUT) and len(node.shape) == 3:
+        elif traits_of(node.op).any_layout and len(node.shape) == 3:
             signals.add(node.name)
     return False
 

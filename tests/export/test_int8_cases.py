@@ -13,11 +13,11 @@ from support.int8 import EXECUTORS, integers, quantized_graph, signature, teache
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
+from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_real
 from edgecnn.graph import ops
 from edgecnn.quantize.prepare import prepare
-from edgecnn.quantize.quantize import REFUSED
+from edgecnn.quantize.quantize import NO_INT8_FORM
 from edgecnn.quantize.recipe import Override, Recipe
 
 SAMPLES = 4
@@ -71,7 +71,7 @@ def test_case_in_int8(case: Case, agent, seen) -> None:
 def test_what_int8_refuses_a_recipe_keeps_float(case: Case, agent) -> None:
     inputs = [np.asarray(x) for x in case.inputs(SAMPLES)]
     graph = captured(case)
-    kept = [n.name for n in prepare(graph).nodes if type(n.op) in REFUSED]
+    kept = [n.name for n in prepare(graph).nodes if type(n.op) in NO_INT8_FORM]
     recipe = Recipe(name="float", overrides=tuple(Override(layers=name, precision="float") for name in kept))
     q = quantized_graph(graph, inputs, recipe=recipe)
     given = integers(q, inputs)

@@ -325,7 +325,7 @@ def test_raw_bytes_go_in_exactly(tmp_path, agent, here) -> None:
 
 
 @pytest.mark.parametrize(
-    ("padding", "words"), [(1, "no whole byte"), (0, "")], ids=["padded: refused", "without padding: folded"]
+    ("padding", "words"), [(1, "not an integer byte"), (0, "")], ids=["padded: refused", "without padding: folded"]
 )
 def test_a_mean_between_two_bytes(tmp_path, padding: int, words: str, here) -> None:
     how = Preprocessing(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -12,7 +12,7 @@ import torch
 from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
 from edgecnn.export.tflite.legalize import RULES as LEGAL
-from edgecnn.golden.dynamic import RULES, execute_dynamic
+from edgecnn.golden.int8_dynamic import RULES, execute_dynamic
 from edgecnn.graph.rewrite import apply_rules
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}

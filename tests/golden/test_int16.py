@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgecnn.golden.int16 import rescale15, rescale31
+from edgecnn.golden.integer16 import rescale15, rescale31
 
 
 def test_rescaling_against_unbounded_integers() -> None:

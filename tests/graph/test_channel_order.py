@@ -22,7 +22,7 @@ from edgecnn.export.tflite.legalize import legalize
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer
 from edgecnn.graph.graph import Graph
-from edgecnn.graph.propagate_channel_order import carry_channel_order
+from edgecnn.graph.propagate_channel_order import propagate_channel_order
 from edgecnn.models import create_model
 from edgecnn.parity.metrics import relative_error
 from edgecnn.quantize.recipe import Override, Recipe
@@ -125,7 +125,7 @@ def test_what_cannot_be_carried_stays_where_it_was() -> None:
     assert [type(n.op).__name__ for n in graph.nodes].index("Gather") < len(graph.nodes) - 2
     for form in (*ABSORBED.values(), *CHOSEN.values(), *KEPT.values()):
         _, graph = net_of(form)
-        again = carry_channel_order(graph)
+        again = propagate_channel_order(graph)
         assert [(n.name, n.op) for n in again.nodes] == [(n.name, n.op) for n in graph.nodes]
         assert all(np.array_equal(a, again.constants[name]) for name, a in graph.constants.items())
 

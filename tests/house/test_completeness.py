@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from support.paths import ROOT
 
 import edgecnn
-from edgecnn.capture.aten import ROWS
+from edgecnn.capture.aten import CONVERTERS
 from edgecnn.cli import COMMANDS, cli
 from edgecnn.export.onnx import lower as onnx_lower
 from edgecnn.export.tflite import lower as tflite_lower
@@ -53,7 +53,7 @@ def test_no_table_has_rows_for_anything_else() -> None:
 def test_every_aten_row_names_an_operator_of_torch() -> None:
     import torch
 
-    for name in ROWS:
+    for name in CONVERTERS:
         namespace, base, overload = name.split(".")
         assert hasattr(getattr(getattr(torch.ops, namespace), base), overload), name
 

@@ -29,8 +29,8 @@ from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
 from edgecnn.parity.check import check_bundle
 from edgecnn.parity.rounding import RoundingRule
-from edgecnn.quantize.int16 import quantize_int16
 from edgecnn.quantize.observe import observe
+from edgecnn.quantize.quantize16 import quantize_int16
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}
 PLAIN = {"xnnpack": False}
@@ -165,7 +165,7 @@ def test_a_bundle_without_that_program_says_so(bundle) -> None:
         (lambda scales: scales.append(["other", 1.0]), "scales of 'other'"),
         (lambda scales: scales.append(list(scales[0])), "occurs twice"),
         (lambda scales: scales[-1].__setitem__(1, 0.0), "a scale of 0.0 cannot be used"),
-        (lambda scales: scales[-1].__setitem__(1, 1e-30), "too small beside"),
+        (lambda scales: scales[-1].__setitem__(1, 1e-30), "too small for the scales"),
     ],
     ids=["missing", "too many", "twice", "zero", "tiny"],
 )

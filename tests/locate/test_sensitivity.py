@@ -25,8 +25,8 @@ from edgecnn.data.calibration import of_samples
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import UsageError
 from edgecnn.golden.float import execute_float
+from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_real
 from edgecnn.locate.quality import Evaluator, Variant, paired_change
 from edgecnn.locate.report import locate_failures
 from edgecnn.locate.sensitivity import as_glob, layers_of, sensitivity, spare

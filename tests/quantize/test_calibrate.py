@@ -8,7 +8,7 @@ from support.quantized_nets import observer
 
 from edgecnn.quantize import calibrate
 from edgecnn.quantize.calibrate import CALIBRATORS, SHARES, STEPS
-from edgecnn.quantize.observe import BINS, Observer
+from edgecnn.quantize.observer import BINS, Observer
 
 DISTRIBUTIONS = {
     "normal": lambda rng: rng.standard_normal(4000),

@@ -14,8 +14,8 @@ from torch import nn
 from edgecnn.capture.capture import capture
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.tflite.export import export_tflite_int8
+from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_real
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.prepare import prepare
 from edgecnn.quantize.quantize import quantize

@@ -10,7 +10,7 @@ import pytest
 from support.quantized_nets import observer, samples
 
 from edgecnn.errors import DataError
-from edgecnn.quantize.observe import BINS, SMALLEST
+from edgecnn.quantize.observer import BINS, SMALLEST
 
 FLOATS = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False))
 

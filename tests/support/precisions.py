@@ -21,10 +21,10 @@ from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph, Input, Node, Output
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.models import create_model
-from edgecnn.program.int16 import QuantizedGraph16
-from edgecnn.quantize.int16 import quantize_int16
+from edgecnn.program.quantized16 import QuantizedGraph16
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.prepare import prepare
+from edgecnn.quantize.quantize16 import quantize_int16
 
 ZOO = ("conv_pool", "lenet5", "resnet8")
 FP32 = {"onnx": export_onnx, "tflite": export_tflite}

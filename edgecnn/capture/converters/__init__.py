@@ -1,1 +1,1 @@
-"""What becomes of ATen operators, one file per subject; the table of them is :mod:`edgecnn.capture.aten`."""
+"""Converters of ATen operators, a module for each subject; :mod:`edgecnn.capture.aten` has the table."""

@@ -1,4 +1,4 @@
-"""Arithmetic of two values, or of a value and a number."""
+"""Converters of arithmetic on two values, or on a value and a number."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, operand, times
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, operand, times
 from edgecnn.graph import ops
 from edgecnn.graph.ops import ValueName
 
 LARGEST_REPEATED = 4
-"""Powers up to this one are multiplications."""
+"""Powers up to this exponent become multiplications."""
 
 
-def binary(op: type[ops.Binary]) -> Row:
-    """Both operands tensors or numbers, the second one times ``alpha``."""
+def binary(op: type[ops.Binary]) -> Converter:
+    """Make a converter of two tensors or numbers, the second one multiplied by ``alpha``."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, y = (operand(b, a[k], k) for k in ("self", "other"))
         if a.get("rounding_mode") is not None:
             raise Unsupported(f"division with rounding_mode={a['rounding_mode']!r} is not supported")
         x, y = _of_one_rank(b, x, _scaled(b, y, a.get("alpha", 1)))
         return b.add(op(x=x, y=y))
 
-    return row
+    return convert
 
 
 def _of_one_rank(b: Builder, x: ValueName, y: ValueName) -> tuple[ValueName, ValueName]:
-    """Computed values with axes of length 1 before their own, where the other has more."""
+    """Two values with equal ranks: axes of length 1 are added before those of a computed value of lower rank."""
     rank = max(len(b.shape(x)), len(b.shape(y)))
     return _raised(b, x, rank), _raised(b, y, rank)
 
@@ -51,22 +51,22 @@ def _scaled(b: Builder, y: ValueName, alpha: Any) -> ValueName:
 
 
 def reversed_sub(b: Builder, a: Args) -> ValueName:
-    """``other - alpha * self``."""
+    """Convert rsub to ``other - alpha * self``."""
     return b.add(ops.Sub(x=operand(b, a["other"], "other"), y=_scaled(b, a["self"], a["alpha"])))
 
 
-def extreme(op: type[ops.Extreme]) -> Row:
-    """The smaller or larger of two."""
+def extreme(op: type[ops.Extreme]) -> Converter:
+    """Make a converter to the smaller or larger of two values."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, y = _of_one_rank(b, operand(b, a["self"], "self"), operand(b, a["other"], "other"))
         return b.add(op(x=x, y=y))
 
-    return row
+    return convert
 
 
 def clamp_tensor(b: Builder, a: Args) -> ValueName:
-    """A clamp between tensors."""
+    """Convert a clamp between tensors to a maximum and a minimum."""
     x = a["self"]
     low, high = (a.get("min"), a.get("max"))
     if low is not None:
@@ -75,17 +75,17 @@ def clamp_tensor(b: Builder, a: Args) -> ValueName:
 
 
 def negative(b: Builder, a: Args) -> ValueName:
-    """A multiplication: no format has an integer negation."""
+    """Convert neg to a multiplication by -1: no format has an integer negation."""
     return times(b, a["self"], -1.0)
 
 
 def square(b: Builder, a: Args) -> ValueName:
-    """``x * x``."""
+    """Convert square to ``x * x``."""
     return b.add(ops.Mul(x=a["self"], y=a["self"]))
 
 
 def power(b: Builder, a: Args) -> ValueName:
-    """A constant exponent; those that are multiplications, roots or reciprocals become that."""
+    """Convert pow with a constant exponent to multiplications, a root or a reciprocal where it is one."""
     x, given = a["self"], a["exponent"]
     known = b.elements(given) if isinstance(given, str) else np.array(float(given))
     if known is None or known.size != 1:
@@ -115,7 +115,7 @@ def _repeated(b: Builder, x: ValueName, exponent: int) -> ValueName:
 
 
 def power_of_number(b: Builder, a: Args) -> ValueName:
-    """A positive number to a computed power."""
+    """Convert a positive number to a computed power, by Exp."""
     base = float(a["self"])
     if base <= 0:
         raise Unsupported(f"powers of {base:g} are not supported", "a positive base")
@@ -123,28 +123,28 @@ def power_of_number(b: Builder, a: Args) -> ValueName:
 
 
 def addcmul(b: Builder, a: Args) -> ValueName:
-    """``x + value * y * z``."""
+    """Convert addcmul to ``x + value * y * z``."""
     product = b.add(ops.Mul(x=a["tensor1"], y=a["tensor2"]), "product")
     return b.add(ops.Add(x=a["self"], y=_scaled(b, product, a["value"])))
 
 
 def lerp(b: Builder, a: Args) -> ValueName:
-    """``x + weight * (end - x)``."""
+    """Convert lerp to ``x + weight * (end - x)``."""
     step = b.add(ops.Sub(x=a["end"], y=a["self"]), "step")
     weighted = b.add(ops.Mul(x=step, y=operand(b, a["weight"], "weight")), "weighted")
     return b.add(ops.Add(x=a["self"], y=weighted))
 
 
 def filled(b: Builder, a: Args) -> ValueName:
-    """A constant of the result's shape: ``zeros_like`` and its kin."""
+    """Convert full_like and new_full to a constant of the result's shape."""
     return b.constant(np.full(b.result_shape, float(a["fill_value"])), "filled")
 
 
-def ones(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
-    """Ones."""
+def ones(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
+    """Convert ones_like and new_ones to a constant."""
     return b.constant(np.ones(b.result_shape), "ones")
 
 
-def zeros(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
-    """Zeros."""
+def zeros(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
+    """Convert zeros_like and new_zeros to a constant."""
     return b.constant(np.zeros(b.result_shape), "zeros")

@@ -1,4 +1,4 @@
-"""What a row is, what it may do, and what rows share."""
+"""The interface of converters, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Unsupported(Exception):  # noqa: N818  (an answer, collected and reported 
 
 
 class Builder(Protocol):
-    """What a row may do to the graph under construction."""
+    """The graph under construction, as converters see it."""
 
     @property
     def result_shape(self) -> Shape:
-        """Shape of the call's result (of several, the first's), as torch says, with a batch of 1."""
+        """Shape of the call's result (of the first of several) by torch, with a batch of 1."""
 
     @property
     def result_shapes(self) -> tuple[Shape, ...]:
         """The shapes of all results of the call."""
 
     def add(self, op: Op, suffix: str = "") -> ValueName:
-        """Add an operator, named after the call, with a suffix for steps on the way."""
+        """Add an operator named after the call, with a suffix for intermediate steps."""
 
     def constant(self, array: npt.NDArray[Any], suffix: str) -> ValueName:
         """Add a constant named after the call."""
@@ -47,7 +47,7 @@ class Builder(Protocol):
 
 
 class Args(Mapping[str, Any]):
-    """The arguments of a call by the names of its schema, tensors as value names."""
+    """The arguments of a call by the names of its schema. Tensors are names of values."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -62,7 +62,7 @@ class Args(Mapping[str, Any]):
         return len(self._values)
 
     def pair(self, key: str, default: str | None = None) -> tuple[int, int]:
-        """An argument of one or two numbers (or none: another argument's) as height and width."""
+        """An argument of one or two numbers as height and width; an empty one takes those of ``default``."""
         value = self._values[key]
         if default is not None and (value is None or value == []):
             return self.pair(default)
@@ -70,28 +70,28 @@ class Args(Mapping[str, Any]):
         return (int(value[0]), int(value[-1]))
 
     def width(self, key: str, default: str | None = None, *, height: int = 1) -> tuple[int, int]:
-        """An argument of one number (or none: another argument's) as a width, with that height before it."""
+        """An argument of one number as (height, width); an empty one takes that of ``default``."""
         value = self._values[key]
         if default is not None and (value is None or value == []):
             return self.width(default, height=height)
         return (height, int(value if isinstance(value, int) else value[0]))
 
     def tensor(self) -> ValueName:
-        """The tensor that the call works on, which schemas call ``self`` or ``input``."""
+        """The tensor that the call works on: the argument ``self`` or ``input``."""
         value: ValueName = self._values["self"] if "self" in self._values else self._values["input"]
         return value
 
 
-Row = Callable[[Builder, Args], ValueName | tuple[ValueName, ...]]
+Converter = Callable[[Builder, Args], ValueName | tuple[ValueName, ...]]
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
+    """A non-negative axis from one that may count from the end."""
     return axis + rank if axis < 0 else axis
 
 
 def axes_of(dims: Any, rank: int) -> tuple[int, ...]:
-    """One axis, several, or all where none is given; counted from the front, in order."""
+    """Axes as non-negative numbers in order: one, several, or all if none is given."""
     if dims is None or dims == []:
         return tuple(range(rank))
     return tuple(sorted(axis_of(d, rank) for d in ([dims] if isinstance(dims, int) else dims)))
@@ -107,19 +107,19 @@ def batched(b: Builder, x: ValueName, rank: int, what: str) -> ValueName:
 
 
 def as_image(b: Builder, x: ValueName, what: str) -> ValueName:
-    """A signal (N, C, L) as an image of height 1."""
+    """Reshape a signal (N, C, L) to an image of height 1."""
     n, c, length = b.shape(batched(b, x, 3, what))
     return b.add(ops.Reshape(x=x, to=(n, c, 1, length)), "image")
 
 
 def as_signal(b: Builder, x: ValueName) -> ValueName:
-    """An image of height 1 as a signal."""
+    """Reshape an image of height 1 to a signal."""
     n, c, _, length = b.shape(x)
     return b.add(ops.Reshape(x=x, to=(n, c, length)))
 
 
 def known(b: Builder, value: ValueName, what: str) -> npt.NDArray[np.float32]:
-    """A parameter's elements; one that is computed from an input is refused."""
+    """The elements of a parameter; refuse one that is computed from an input."""
     elements = b.elements(value)
     if elements is None:
         raise Unsupported(f"a parameter of {what} is computed from the input")
@@ -127,7 +127,7 @@ def known(b: Builder, value: ValueName, what: str) -> npt.NDArray[np.float32]:
 
 
 def operand(b: Builder, value: Any, name: str) -> ValueName:
-    """A tensor, or a Python number as a constant."""
+    """A tensor itself, or a constant for a Python number."""
     return value if isinstance(value, str) else b.constant(np.array(value, np.float64), name)
 
 
@@ -142,10 +142,10 @@ def plus(b: Builder, x: ValueName, summand: float, suffix: str = "") -> ValueNam
 
 
 def whole(numbers: Iterable[Any]) -> tuple[int, ...]:
-    """Numbers as ints."""
+    """A tuple of numbers as ints."""
     return tuple(int(n) for n in numbers)
 
 
-def same(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a row's signature)
-    """Nothing: the value itself."""
+def same(b: Builder, a: Args) -> ValueName:  # noqa: ARG001  (a converter's signature)
+    """Convert an operator that changes nothing to its input."""
     return a.tensor()

@@ -1,4 +1,4 @@
-"""Convolutions, linear layers and products of matrices."""
+"""Converters of convolutions, linear layers and matrix products."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from edgecnn.graph.shapes import Padding
 
 
 def conv2d(b: Builder, a: Args) -> ValueName:
-    """Padding given in numbers."""
+    """Convert conv2d whose padding is given in numbers."""
     ph, pw = a.pair("padding")
     return _convolve(b, a, Padding(ph, ph, pw, pw))
 
 
 def conv2d_same(b: Builder, a: Args) -> ValueName:
-    """Padding given in words."""
+    """Convert conv2d whose padding is ``same`` or ``valid``."""
     return _convolve(b, a, _padding_in_words(a["padding"], b.shape(a["weight"])[2:], a.pair("dilation")))
 
 
 def conv1d(b: Builder, a: Args) -> ValueName:
-    """An image of height 1."""
+    """Convert conv1d to a convolution of an image of height 1."""
     width = a.width("padding", height=0)[1]
     return _convolve_signal(b, a, Padding(0, 0, width, width))
 
 
 def conv1d_same(b: Builder, a: Args) -> ValueName:
-    """An image of height 1, padding given in words."""
+    """Convert conv1d whose padding is ``same`` or ``valid``."""
     kernel = (1, b.shape(a["weight"])[-1])
     return _convolve_signal(b, a, _padding_in_words(a["padding"], kernel, a.width("dilation")))
 
@@ -68,14 +68,14 @@ def _convolve_signal(b: Builder, a: Args, padding: Padding) -> ValueName:
 
 
 def _flat_kernel(b: Builder, weight: ValueName, what: str) -> ValueName:
-    """A kernel of a signal as one of height 1."""
+    """The weight of a Conv1d as that of a Conv2d of height 1."""
     elements = b.elements(_weight(b, weight, what))
     assert elements is not None
     return b.constant(elements[:, :, None, :], "weight")
 
 
 def conv_transpose2d(b: Builder, a: Args) -> ValueName:
-    """Transposed convolution."""
+    """Convert conv_transpose2d."""
     op = ops.ConvTranspose2d(
         x=batched(b, a["input"], 4, "ConvTranspose2d"),
         weight=_weight(b, a["weight"], "conv_transpose2d"),
@@ -90,7 +90,7 @@ def conv_transpose2d(b: Builder, a: Args) -> ValueName:
 
 
 def conv_transpose1d(b: Builder, a: Args) -> ValueName:
-    """Transposed convolution of an image of height 1."""
+    """Convert conv_transpose1d to a transposed convolution of an image of height 1."""
     op = ops.ConvTranspose2d(
         x=as_image(b, a["input"], "ConvTranspose1d"),
         weight=_flat_kernel(b, a["weight"], "conv_transpose1d"),
@@ -105,7 +105,7 @@ def conv_transpose1d(b: Builder, a: Args) -> ValueName:
 
 
 def convolution(b: Builder, a: Args) -> ValueName:
-    """The form that decompositions make of all convolutions."""
+    """Convert convolution, to which torch's decompositions reduce all convolutions."""
     rank = len(b.shape(a["weight"]))
     if rank not in (3, 4):
         raise Unsupported(f"convolution in {rank - 2} dimensions is not supported", "Conv2d or Conv1d")
@@ -130,7 +130,7 @@ def _bias(b: Builder, bias: ValueName | None) -> ValueName | None:
 
 
 def linear(b: Builder, a: Args) -> ValueName:
-    """A linear layer over the last axis; one whose weight is computed is a product of matrices."""
+    """Convert linear to a linear layer over the last axis, or to a matrix product if its weight is computed."""
     if b.elements(a["weight"]) is None:
         turned = b.add(ops.Transpose(x=a["weight"], order=(1, 0)), "turned")
         product = _product(b, a["input"], turned, "product" if a["bias"] is not None else "")
@@ -139,19 +139,19 @@ def linear(b: Builder, a: Args) -> ValueName:
 
 
 def addmm(b: Builder, a: Args) -> ValueName:
-    """``beta * self + alpha * (x @ y)``, as ``addmm``, ``addmv`` and ``baddbmm`` have it."""
+    """Convert addmm and baddbmm, ``beta * self + alpha * (x @ y)``, with alpha and beta 1."""
     x, y = (a["mat1"], a["mat2"]) if "mat1" in a else (a["batch1"], a["batch2"])
     weight, bias = b.elements(y), b.elements(a["self"])
     plain = (a["beta"], a["alpha"]) == (1, 1)
     if plain and weight is not None and weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]:
         return b.add(ops.Linear(x=x, weight=b.constant(weight.T, "weight"), bias=a["self"]))
     if not plain:
-        raise Unsupported("a matrix product with alpha or beta is not supported", "a multiplication of its own")
+        raise Unsupported("a matrix product with alpha or beta is not supported", "a separate multiplication")
     return b.add(ops.Add(x=_product(b, x, y, "product"), y=a["self"]))
 
 
 def matmul(b: Builder, a: Args) -> ValueName:
-    """A product with a constant matrix on the right is a linear layer."""
+    """Convert a matrix product; one with a constant matrix on the right becomes a linear layer."""
     left, right = (a["self"], a["other"] if "other" in a else a["mat2"])
     return _product(b, left, right)
 
@@ -168,7 +168,7 @@ def _product(b: Builder, left: ValueName, right: ValueName, suffix: str = "") ->
 
 
 def _raised(b: Builder, value: ValueName, rank: int, name: str) -> ValueName:
-    """A value with axes of length 1 before its own."""
+    """A value of a higher rank, by axes of length 1 before its own."""
     shape = b.shape(value)
     if len(shape) == rank:
         return value

@@ -1,4 +1,4 @@
-"""Padding and resizing of images, and shuffling between pixels and channels."""
+"""Converters of padding, resizing, and shuffles between pixels and channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own habit)
 
-from edgecnn.capture.converters.base import Args, Builder, Row, Unsupported, as_image, as_signal, batched, whole
+from edgecnn.capture.converters.base import Args, Builder, Converter, Unsupported, as_image, as_signal, batched, whole
 from edgecnn.capture.converters.shape import pick_along
 from edgecnn.graph import ops
 from edgecnn.graph.fold_channel_order import shuffled
@@ -16,13 +16,13 @@ from edgecnn.graph.ops import ValueName
 
 
 def pad(b: Builder, a: Args) -> ValueName:
-    """With a constant, or with what the image holds."""
+    """Convert pad, with a constant or with pixels of the image."""
     mode = a.get("mode", "constant")
     return constant_pad(b, a) if mode == "constant" else _pad_with_image(b, a, mode)
 
 
 def constant_pad(b: Builder, a: Args) -> ValueName:
-    """Cells of one value; negative amounts cut off."""
+    """Convert padding with a constant; negative amounts crop."""
     amounts: Sequence[int] = a["pad"]
     x, rank = a["self"], len(b.shape(a["self"]))
     pairs = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)]
@@ -35,8 +35,8 @@ def constant_pad(b: Builder, a: Args) -> ValueName:
     return b.add(ops.Pad(x=x, pads=added, value=float(a.get("value") or 0.0)))
 
 
-def pad_with_image(mode: str) -> Row:
-    """Reflected, replicated or circular: asked of torch what it does to the numbers of rows and columns."""
+def pad_with_image(mode: str) -> Converter:
+    """Make a converter of reflecting, replicating or circular padding; torch pads the numbers of rows and columns."""
     return lambda b, a: _pad_with_image(b, a, mode)
 
 
@@ -49,17 +49,17 @@ def _padded(numbers: torch.Tensor, amounts: list[int], mode: str) -> torch.Tenso
     return F.pad(numbers.double(), amounts, mode=mode).long()
 
 
-def nearest(operator: str, axes: int) -> Row:
-    """Resizing to the nearest pixel: asked of torch which one that is."""
+def nearest(operator: str, axes: int) -> Converter:
+    """Make a converter of nearest-neighbour resizing; torch itself tells which pixels are nearest."""
     base, overload = operator.split(".")
     function: Callable[..., torch.Tensor] = getattr(getattr(torch.ops.aten, base), overload)
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         if len(b.shape(a["input"])) != axes + 2:
             raise Unsupported("resizing takes a batch of images")
         return pick_along(b, a["input"], lambda numbers: function(numbers.double(), *_size_and_factors(a, axes)).long())
 
-    return row
+    return convert
 
 
 def _size_and_factors(a: Args, axes: int) -> tuple[Any, ...]:
@@ -70,13 +70,13 @@ def _size_and_factors(a: Args, axes: int) -> tuple[Any, ...]:
 
 
 def bilinear(b: Builder, a: Args) -> ValueName:
-    """Resizing by blending the four nearest pixels."""
+    """Convert bilinear resizing."""
     x = batched(b, a["input"], 4, "resizing")
     return b.add(_bilinear(x, b.result_shape[2:], a, _factors(a)))
 
 
 def linear(b: Builder, a: Args) -> ValueName:
-    """Resizing an image of height 1."""
+    """Convert linear resizing of a signal to bilinear resizing of an image of height 1."""
     x = as_image(b, a["input"], "resizing")
     factors = _factors(a)
     resized = _bilinear(x, (1, b.result_shape[-1]), a, None if factors is None else (1.0, *factors))
@@ -98,18 +98,18 @@ def _factors(a: Args) -> Sequence[float] | None:
 
 
 def pixel_shuffle(b: Builder, a: Args) -> ValueName:
-    """Channels to pixels."""
+    """Convert pixel_shuffle to DepthToSpace."""
     x = batched(b, a["self"], 4, "pixel shuffle")
     return b.add(ops.DepthToSpace(x=x, block=a["upscale_factor"], channels_first=True))
 
 
 def pixel_unshuffle(b: Builder, a: Args) -> ValueName:
-    """Pixels to channels, which formats have in another order than torch."""
+    """Convert pixel_unshuffle to SpaceToDepth and a Gather, because torch orders channels differently."""
     x, block = batched(b, a["self"], 4, "pixel unshuffle"), a["downscale_factor"]
     moved = b.add(ops.SpaceToDepth(x=x, block=block), "squares")
     return b.add(ops.Gather(x=moved, axis=1, indices=shuffled(b.shape(moved)[1], block * block)))
 
 
 def channel_shuffle(b: Builder, a: Args) -> ValueName:
-    """Channels picked from the groups in turn."""
+    """Convert channel_shuffle to a Gather."""
     return b.add(ops.Gather(x=a["self"], axis=1, indices=shuffled(b.shape(a["self"])[1], a["groups"])))

@@ -1,4 +1,4 @@
-"""Normalization: by running averages as factor and summand, by the sample's own statistics in steps."""
+"""Converters of normalization: factor and summand for running statistics, single steps for those of the sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgecnn.graph.shapes import Shape
 
 
 def batch_norm(b: Builder, a: Args) -> ValueName:
-    """A factor and a summand for each channel."""
+    """Convert batch norm to a factor and a summand for each channel."""
     mean, variance = b.elements(a["running_mean"]), b.elements(a["running_var"])
     if a.get("training") or mean is None or variance is None:
         raise Unsupported(
@@ -30,7 +30,7 @@ def batch_norm(b: Builder, a: Args) -> ValueName:
 
 
 def instance_norm(b: Builder, a: Args) -> ValueName:
-    """Each channel of each sample by its own mean and variance, or by running averages if it keeps them."""
+    """Convert instance norm: each channel by its mean and variance, or by running statistics if there are any."""
     if not a["use_input_stats"]:
         return batch_norm(b, a)
     shape = b.shape(a["input"])
@@ -38,16 +38,16 @@ def instance_norm(b: Builder, a: Args) -> ValueName:
 
 
 def layer_norm(b: Builder, a: Args) -> ValueName:
-    """The last axes of each sample together."""
+    """Convert layer norm, over the last axes of each sample."""
     rank = len(b.shape(a["input"]))
     axes = tuple(range(rank - len(a["normalized_shape"]), rank))
     return _normalized(b, a, a["input"], axes, a["eps"], per_channel=False)
 
 
 def group_norm(b: Builder, a: Args) -> ValueName:
-    """Groups of channels of each sample together.
+    """Convert group norm, over groups of channels of each sample.
 
-    The mean of a group is the mean of its channels' means: what is reshaped is one number per channel.
+    The mean of a group is the mean of its channels' means, so only one number per channel is reshaped.
     """
     shape, groups = b.shape(a["input"]), a["num_groups"]
     if groups == 1:
@@ -56,7 +56,7 @@ def group_norm(b: Builder, a: Args) -> ValueName:
 
 
 def rms_norm(b: Builder, a: Args) -> ValueName:
-    """The last axes of each sample by their mean square."""
+    """Convert RMS norm, by the mean square over the last axes of each sample."""
     x = a["input"]
     rank = len(b.shape(x))
     axes = tuple(range(rank - len(a["normalized_shape"]), rank))
@@ -84,7 +84,7 @@ def _spread(b: Builder, x: ValueName, axes: tuple[int, ...], eps: float, groups:
 
 
 def _over_groups(b: Builder, x: ValueName, groups: int, suffix: str) -> ValueName:
-    """The mean of each group's channels, given to each of them."""
+    """Replace a number per channel by the mean over the channels of its group."""
     if not groups:
         return x
     shape = b.shape(x)
@@ -96,7 +96,7 @@ def _over_groups(b: Builder, x: ValueName, groups: int, suffix: str) -> ValueNam
 
 
 def _scaled(b: Builder, a: Args, x: ValueName, spread: ValueName, *, per_channel: bool) -> ValueName:
-    """Times the spread, then the layer's own factor and summand."""
+    """Multiply by the spread, then apply the layer's weight and bias."""
     steps: list[tuple[type[ops.Mul | ops.Add], ValueName, str]] = [(ops.Mul, spread, "normalized")]
     for key, op in (("weight", ops.Mul), ("bias", ops.Add)):
         if a.get(key) is not None:

@@ -1,4 +1,4 @@
-"""Pooling in windows, adaptive pooling, and reductions over whole axes."""
+"""Converters of pooling, adaptive pooling, and reductions over axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edgecnn.capture.converters.base import (
     Args,
     Builder,
-    Row,
+    Converter,
     Unsupported,
     as_image,
     as_signal,
@@ -17,7 +17,7 @@ from edgecnn.capture.converters.base import (
     batched,
     times,
 )
-from edgecnn.capture.pooling import adaptive_windows, pooled_padding
+from edgecnn.capture.pooling_windows import adaptive_windows, pooled_padding
 from edgecnn.graph import ops
 from edgecnn.graph.ops import Op, Pair, ValueName
 from edgecnn.graph.shapes import Padding
@@ -26,14 +26,14 @@ Pool = Callable[[ValueName, Pair], Op]
 
 
 def max_pool2d(b: Builder, a: Args) -> ValueName:
-    """The largest value of each window."""
+    """Convert max_pool2d."""
     x = batched(b, a["self"], 4, "max pooling")
     pairs = (a.pair("kernel_size"), a.pair("stride", "kernel_size"), a.pair("padding"), a.pair("dilation"))
     return b.add(_max_pool(b, a, x, *pairs))
 
 
 def max_pool1d(b: Builder, a: Args) -> ValueName:
-    """An image of height 1."""
+    """Convert max_pool1d to pooling of an image of height 1."""
     x = as_image(b, a["self"], "max pooling")
     stride, padding = a.width("stride", "kernel_size"), a.width("padding", height=0)
     return as_signal(b, b.add(_max_pool(b, a, x, a.width("kernel_size"), stride, padding, a.width("dilation")), "pool"))
@@ -47,13 +47,13 @@ def _max_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
 
 
 def avg_pool2d(b: Builder, a: Args) -> ValueName:
-    """The mean of each window."""
+    """Convert avg_pool2d."""
     x = batched(b, a["self"], 4, "average pooling")
     return b.add(_avg_pool(b, a, x, a.pair("kernel_size"), a.pair("stride", "kernel_size"), a.pair("padding")))
 
 
 def avg_pool1d(b: Builder, a: Args) -> ValueName:
-    """An image of height 1."""
+    """Convert avg_pool1d to pooling of an image of height 1."""
     x = as_image(b, a["self"], "average pooling")
     stride, padding = a.width("stride", "kernel_size"), a.width("padding", height=0)
     return as_signal(b, b.add(_avg_pool(b, a, x, a.width("kernel_size"), stride, padding), "pool"))
@@ -72,25 +72,25 @@ def _avg_pool(b: Builder, a: Args, x: ValueName, kernel: Pair, stride: Pair, pad
     )
 
 
-def adaptive(pool: Pool) -> Row:
-    """Adaptive pooling as plain pooling where the windows are all alike, else as one slice and pool per window."""
+def adaptive(pool: Pool) -> Converter:
+    """Make a converter of adaptive pooling: plain pooling if windows are equal, else a slice and a pool for each."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x = batched(b, a["self"], 4, "adaptive pooling")
         sizes = [n if o is None else int(o) for n, o in zip(b.shape(x)[2:], a["output_size"], strict=True)]
         return _pool_adaptively(b, pool, x, (sizes[0], sizes[1]))
 
-    return row
+    return convert
 
 
-def adaptive1d(pool: Pool) -> Row:
-    """Adaptive pooling of an image of height 1."""
+def adaptive1d(pool: Pool) -> Converter:
+    """Make a converter of adaptive pooling of signals, as images of height 1."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x = as_image(b, a["self"], "adaptive pooling")
         return as_signal(b, _pool_adaptively(b, pool, x, a.width("output_size"), "pool"))
 
-    return row
+    return convert
 
 
 def _pool_adaptively(b: Builder, pool: Pool, x: ValueName, sizes: Pair, suffix: str = "") -> ValueName:
@@ -115,52 +115,52 @@ def _pool_unevenly(b: Builder, pool: Pool, x: ValueName, axis: int, count: int, 
 
 
 def largest(x: ValueName, kernel: Pair) -> Op:
-    """A maximum of windows side by side."""
+    """Max pooling by windows that do not overlap."""
     return ops.MaxPool2d(x=x, kernel=kernel, stride=kernel)
 
 
 def average(x: ValueName, kernel: Pair) -> Op:
-    """A mean of windows side by side."""
+    """Average pooling by windows that do not overlap."""
     return ops.AvgPool2d(x=x, kernel=kernel, stride=kernel)
 
 
-def reduction(op: type[ops.Reduction]) -> Row:
-    """Over the axes given, or all of them."""
+def reduction(op: type[ops.Reduction]) -> Converter:
+    """Make a converter of a reduction over the given axes, or over all."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         if a.get("dtype") is not None and str(a["dtype"]) != "torch.float32":
             raise Unsupported(f"a reduction that gives {a['dtype']} is not supported", "float32")
         axes = axes_of(a.get("dim"), len(b.shape(a["self"])))
         return b.add(op(x=a["self"], axes=axes, keepdim=bool(a.get("keepdim")))) if axes else a.tensor()
 
-    return row
+    return convert
 
 
-def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Row:
-    """The values, and for the largest also where they are: an output that nothing reads is dropped."""
+def extreme_of_axis(op: type[ops.Amax | ops.Amin]) -> Converter:
+    """Make a converter of the extreme values along an axis; maxima also get their positions, which may stay unread."""
 
-    def row(b: Builder, a: Args) -> ValueName | tuple[ValueName, ...]:
+    def convert(b: Builder, a: Args) -> ValueName | tuple[ValueName, ...]:
         axis, keep = axis_of(a["dim"], len(b.shape(a["self"]))), bool(a["keepdim"])
         values = b.add(op(x=a["self"], axes=(axis,), keepdim=keep))
         if op is ops.Amin:
             return values
         return values, b.add(ops.ArgMax(x=a["self"], axis=axis, keepdim=keep), "indices")
 
-    return row
+    return convert
 
 
 def argmax(b: Builder, a: Args) -> ValueName:
-    """Along one axis; without one, over all of a single sample."""
+    """Convert argmax along one axis."""
     x = a["self"]
     if a["dim"] is None:
         raise Unsupported("argmax over all axes mixes the samples of a batch", "argmax(dim=1) of flattened scores")
     return b.add(ops.ArgMax(x=x, axis=axis_of(a["dim"], len(b.shape(x))), keepdim=a["keepdim"]))
 
 
-def variance(*, root: bool) -> Row:
-    """The mean square of what remains when the mean is taken off, times ``n / (n - correction)``."""
+def variance(*, root: bool) -> Converter:
+    """Make a converter of the variance: the mean squared deviation from the mean, times ``n / (n - correction)``."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         x, shape = a["self"], b.shape(a["self"])
         axes = axes_of(a.get("dim"), len(shape))
         correction = a["correction"] if "correction" in a else int(a.get("unbiased", True))
@@ -174,11 +174,11 @@ def variance(*, root: bool) -> Row:
         value = times(b, mean, count / rest, "variance")
         return b.add(ops.Sqrt(x=value)) if root else value
 
-    return row
+    return convert
 
 
 def vector_norm(b: Builder, a: Args) -> ValueName:
-    """``sum(|x|^ord)^(1/ord)`` for the orders 1, 2 and infinity."""
+    """Convert norms, ``sum(|x|^ord)^(1/ord)``, of the orders 1, 2 and infinity."""
     x, given = a["self"], a["ord"] if "ord" in a else a.get("p")
     order = 2.0 if given is None else float(given)
     axes, keep = axes_of(a.get("dim"), len(b.shape(x))), bool(a.get("keepdim"))

@@ -1,4 +1,4 @@
-"""Joining, cutting, reshaping, ordering and picking."""
+"""Converters of concatenation, slicing, reshaping, permutation and indexing."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Values = tuple[ValueName, ...]
 
 
 def cat(b: Builder, a: Args) -> ValueName:
-    """Values one after the other."""
+    """Convert cat."""
     values = [v for v in a["tensors"] if b.shape(v) != (0,)]  # torch lets an empty vector join anything
     return b.add(ops.Concat(xs=tuple(values), axis=axis_of(a["dim"], len(b.shape(values[0])))))
 
 
 def hstack(b: Builder, a: Args) -> ValueName:
-    """Along axis 1."""
+    """Convert hstack: a concatenation along axis 1."""
     return b.add(ops.Concat(xs=tuple(a["tensors"]), axis=1))
 
 
 def stack(b: Builder, a: Args) -> ValueName:
-    """Along a new axis."""
+    """Convert stack: a concatenation along a new axis."""
     rank = len(b.shape(a["tensors"][0])) + 1
     axis = axis_of(a["dim"], rank)
     parts = []
@@ -42,27 +42,27 @@ def stack(b: Builder, a: Args) -> ValueName:
 
 
 def reshape(b: Builder, a: Args) -> ValueName:
-    """Whatever shape torch says."""
+    """Convert every operator that only changes the shape, to the shape of torch's result."""
     return b.add(ops.Reshape(x=a.tensor(), to=b.result_shape))
 
 
 def permute(b: Builder, a: Args) -> ValueName:
-    """All axes in another order."""
+    """Convert permute."""
     rank = len(b.shape(a["self"]))
     return b.add(ops.Transpose(x=a["self"], order=tuple(axis_of(d, rank) for d in a["dims"])))
 
 
 def transpose(first: str, second: str) -> Callable[[Builder, Args], ValueName]:
-    """Two axes exchanged."""
+    """Make a converter that swaps two axes, given by these arguments."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         return _exchange(b, a["self"], a[first], a[second])
 
-    return row
+    return convert
 
 
 def turn(b: Builder, a: Args) -> ValueName:
-    """The last two axes exchanged."""
+    """Convert t and mT: swap the last two axes."""
     return _exchange(b, a["self"], -2, -1) if len(b.shape(a["self"])) > 1 else a.tensor()
 
 
@@ -75,7 +75,7 @@ def _exchange(b: Builder, x: ValueName, i: int, j: int) -> ValueName:
 
 
 def movedim(b: Builder, a: Args) -> ValueName:
-    """Some axes put in other places, the rest in their order."""
+    """Convert movedim: move some axes, keep the order of the others."""
     rank = len(b.shape(a["self"]))
     source, target = (
         [axis_of(d, rank) for d in ([a[k]] if isinstance(a[k], int) else a[k])] for k in ("source", "destination")
@@ -86,7 +86,7 @@ def movedim(b: Builder, a: Args) -> ValueName:
 
 
 def slice_(b: Builder, a: Args) -> ValueName:
-    """Some elements along an axis."""
+    """Convert slice."""
     shape = b.shape(a["self"])
     axis = axis_of(a["dim"], len(shape))
     start, stop, step = slice(a["start"], a["end"], a["step"]).indices(shape[axis])
@@ -94,7 +94,7 @@ def slice_(b: Builder, a: Args) -> ValueName:
 
 
 def narrow(b: Builder, a: Args) -> ValueName:
-    """``length`` elements from ``start``."""
+    """Convert narrow: ``length`` elements from ``start``."""
     shape = b.shape(a["self"])
     axis = axis_of(a["dim"], len(shape))
     start = axis_of(a["start"], shape[axis])
@@ -102,7 +102,7 @@ def narrow(b: Builder, a: Args) -> ValueName:
 
 
 def select(b: Builder, a: Args) -> ValueName:
-    """One element of an axis, the axis dropped."""
+    """Convert select: one element of an axis, which is dropped."""
     shape = b.shape(a["self"])
     axis = axis_of(a["dim"], len(shape))
     return _element(b, a["self"], axis, axis_of(a["index"], shape[axis]), "")
@@ -115,14 +115,14 @@ def _element(b: Builder, x: ValueName, axis: int, index: int, suffix: str) -> Va
 
 
 def unbind(b: Builder, a: Args) -> Values:
-    """Every element of an axis."""
+    """Convert unbind: every element of an axis."""
     shape = b.shape(a["self"])
     axis = axis_of(a["dim"], len(shape))
     return tuple(_element(b, a["self"], axis, i, str(i)) for i in range(shape[axis]))
 
 
 def pieces(b: Builder, a: Args) -> Values:
-    """``split``, ``chunk`` and their kin: torch has worked out the lengths."""
+    """Convert split, chunk and similar operators, with the lengths of torch's results."""
     x = a["self"]
     shape = b.shape(x)
     axis = axis_of(a.get("dim", 0), len(shape))
@@ -135,25 +135,25 @@ def pieces(b: Builder, a: Args) -> Values:
 
 
 def pick(function: Callable[..., torch.Tensor], *keys: str) -> Callable[[Builder, Args], ValueName]:
-    """An operator that only picks elements along axes, each by itself: asked of torch what it does to their numbers."""
+    """Make a converter of an operator that picks elements axis by axis; torch itself tells which."""
 
-    def row(b: Builder, a: Args) -> ValueName:
+    def convert(b: Builder, a: Args) -> ValueName:
         rank = len(b.shape(a.tensor()))
         if any(axis_of(d, rank) == 0 for k in ("dims", "dim") if k in keys for d in _listed(a[k])):
             raise Unsupported("it repeats or reorders the samples of a batch", "the same along another axis")
         return pick_along(b, a.tensor(), lambda numbers: function(numbers, *(a[k] for k in keys)))
 
-    return row
+    return convert
 
 
 def spread(b: Builder, a: Args) -> ValueName:
-    """Expanded to the shape of another tensor."""
+    """Convert expand_as."""
     to = b.result_shape
     return pick_along(b, a["self"], lambda numbers: numbers.expand(to))
 
 
 def tile(b: Builder, a: Args) -> ValueName:
-    """Repeated, as often along each axis as the call says."""
+    """Convert tile."""
     return pick_along(b, a["self"], lambda numbers: torch.tile(numbers, a["dims"]))
 
 
@@ -162,7 +162,7 @@ def _listed(dims: Any) -> Sequence[int]:
 
 
 def pick_along(b: Builder, x: ValueName, function: Callable[[torch.Tensor], torch.Tensor]) -> ValueName:
-    """Apply to a value what a function of torch does to the places of each axis."""
+    """Gather elements along each axis as a function of torch moves the positions of that axis."""
     shape, to = b.shape(x), b.result_shape
     if len(shape) < len(to):
         shape = (1,) * (len(to) - len(shape)) + shape
@@ -190,7 +190,7 @@ def _gathered(b: Builder, x: ValueName, found: Sequence[tuple[int, tuple[int, ..
 
 
 def index(b: Builder, a: Args) -> ValueName:
-    """Constant indices along one axis."""
+    """Convert index by a constant tensor along one axis."""
     given = [(i, v) for i, v in enumerate(a["indices"]) if v is not None]
     if len(given) != 1:
         raise Unsupported("indexing by several tensors is not supported", "one after the other, or slices")
@@ -199,7 +199,7 @@ def index(b: Builder, a: Args) -> ValueName:
 
 
 def index_select(b: Builder, a: Args) -> ValueName:
-    """Constant indices along an axis."""
+    """Convert index_select by constant indices."""
     return _by_constant(b, a["self"], axis_of(a["dim"], len(b.shape(a["self"]))), a["index"])
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.export.onnx.int8.folding import pays
+from edgecnn.graph.disjoint_sets import DisjointSets
 from edgecnn.graph.graph import Graph, GraphBuilder, Node
 from edgecnn.graph.ops import (
     Add,
@@ -97,7 +98,7 @@ def _dense(q: QuantizedGraph) -> set[ValueName]:
 
 def _wide(q: QuantizedGraph) -> dict[ValueName, int]:
     """How many channels values are to have that are to get some of zeros."""
-    groups, fixed, wanting = _Groups(), _fixed(q), set[ValueName]()
+    groups, fixed, wanting = DisjointSets[ValueName](), _fixed(q), set[ValueName]()
     for node in q.graph.nodes:
         match node.op:
             case Conv2d(groups=1):
@@ -105,33 +106,14 @@ def _wide(q: QuantizedGraph) -> dict[ValueName, int]:
             case Conv2d(x=x) if _depthwise(q.graph, node):
                 if 0 < -node.shape[CHANNELS] % AT_ONCE <= MOST_ADDED * node.shape[CHANNELS]:
                     wanting.add(node.name)
-                groups.join((x, node.name))
+                groups.join(x, node.name)
             case _ if _passes(q.graph, node):
-                groups.join((*_computed(q.graph, node), node.name))
+                groups.join(*_computed(q.graph, node), node.name)
             case _:
                 fixed |= {*node.inputs, node.name}
-    wide = {groups.of(name) for name in wanting} - {groups.of(name) for name in fixed}
+    wide = {groups.root(name) for name in wanting} - {groups.root(name) for name in fixed}
     shapes = {n.name: n.shape for n in q.graph.nodes}
-    return {v: s[CHANNELS] + -s[CHANNELS] % AT_ONCE for v, s in shapes.items() if groups.of(v) in wide}
-
-
-class _Groups:
-    """Values that have as many channels as each other, joined as they are found."""
-
-    def __init__(self) -> None:
-        self._parents: dict[ValueName, ValueName] = {}
-
-    def of(self, name: ValueName) -> ValueName:
-        """The value that stands for a value's group."""
-        while (parent := self._parents.get(name, name)) != name:
-            self._parents[name] = self._parents.get(parent, parent)
-            name = parent
-        return name
-
-    def join(self, names: tuple[ValueName, ...]) -> None:
-        """All of these have as many channels."""
-        for name in names[1:]:
-            self._parents[self.of(name)] = self.of(names[0])
+    return {v: s[CHANNELS] + -s[CHANNELS] % AT_ONCE for v, s in shapes.items() if groups.root(v) in wide}
 
 
 class _Adapter:

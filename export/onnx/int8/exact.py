@@ -30,7 +30,7 @@ from edgecnn.export.onnx.lower import conv_attributes, pool_attributes
 from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Conv2d, MaxPool2d, Op, ValueName
-from edgecnn.program.qparams import HIGHEST, LOWEST, Int8, bounds
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, Int8, bounds
 from edgecnn.program.quantized import QuantizedGraph
 
 METADATA = "edgecnn.exact_float"
@@ -173,7 +173,7 @@ class ExactFloatWriter(FoldingWriter):
         kernel = self.initializer(f"{value}.factors", matrix[:, :, None, None])
         scaled = self._once("Conv", [sums.tensor, kernel], f"{value}.scaled", kernel_shape=[1, 1], group=groups)
         low, high = bounds(params, op.activation)
-        if saturates and (low, high) == (LOWEST, HIGHEST):
+        if saturates and (low, high) == (INT8_MIN, INT8_MAX):
             return scaled
         return self._clipped(scaled, f"{value}.clamped", low - params.zero_point, high - params.zero_point)
 
@@ -193,7 +193,7 @@ class ExactFloatWriter(FoldingWriter):
         if value in self._sums:
             return self._rounded(value, self._scaled(value, saturates=False))
         if self._io == "float32" and value in {i.name for i in self.graph.inputs}:
-            low, high = LOWEST - params.zero_point, HIGHEST - params.zero_point
+            low, high = INT8_MIN - params.zero_point, INT8_MAX - params.zero_point
             return self._once(
                 "Round", [self._clipped(self._steps(value), f"{value}.clamped", low, high)], f"{value}.exact"
             )

@@ -18,7 +18,7 @@ from edgecnn.export.onnx.write import OnnxWriter
 from edgecnn.export.written import Place
 from edgecnn.graph.graph import Graph, Node, Output
 from edgecnn.graph.ops import Activation, Clamp, Linear, Mean, Relu, ValueName
-from edgecnn.program.qparams import HIGHEST, LOWEST, Int8, QParams, bounds, divides_alike
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, Int8, QParams, bounds, division_equals_reciprocal
 from edgecnn.program.quantized import QuantizedGraph, integers_of
 
 OFFSET = 128
@@ -103,7 +103,7 @@ class QdqWriter(OnnxWriter):
             integers = self._arranged(node, integers)
         activation = Activation.NONE if node is None else getattr(node.op, "activation", Activation.NONE)
         low, high = bounds(params, activation)
-        if (low, high) != (LOWEST, HIGHEST) and not isinstance(node and node.op, Relu | Clamp):
+        if (low, high) != (INT8_MIN, INT8_MAX) and not isinstance(node and node.op, Relu | Clamp):
             ends = [self.initializer(f"uint8:{v + OFFSET}", np.array(v + OFFSET, np.uint8)) for v in (low, high)]
             integers = self.node("Clip", [integers, *ends], f"{name}.clip")
         self._integers[name] = integers
@@ -121,7 +121,7 @@ class QdqWriter(OnnxWriter):
         scale, zero = self._params(self._q.activations[name])
         if self._io == "float32":
             steps = [name, scale]
-            if not divides_alike(self._q.activations[name].scale):
+            if not division_equals_reciprocal(self._q.activations[name].scale):
                 steps = [self._steps(name), self.initializer("scale:1.0", np.array(1, np.float32))]
             self._integers[name] = self.node("QuantizeLinear", [*steps, zero], f"{name}.q")
             return self.node("DequantizeLinear", [self._integers[name], scale, zero], f"{name}.real")

@@ -23,7 +23,7 @@ from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
 from edgecnn.export.onnx.int8.folding import fold_of
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
-from edgecnn.program.qparams import HIGHEST, LOWEST, bounds
+from edgecnn.program.qparams import INT8_MAX, INT8_MIN, bounds
 from edgecnn.program.quantized import QuantizedGraph
 
 INT16 = np.iinfo(np.int16)
@@ -192,7 +192,7 @@ def _input_bounds(q: QuantizedGraph, value: ValueName) -> tuple[int, int]:
     activation = getattr(producer.op, "activation", Activation.NONE) if producer else Activation.NONE
     low, high = bounds(q.activations[value], activation)
     zero = q.activations[value].zero_point
-    assert LOWEST <= low <= high <= HIGHEST
+    assert INT8_MIN <= low <= high <= INT8_MAX
     return min(low, zero) + OFFSET, max(high, zero) + OFFSET
 
 
@@ -243,7 +243,7 @@ def _counted(
 
 def _windows(q: QuantizedGraph, node: Node, last: Last, values: Mapping[ValueName, npt.NDArray[Any]]) -> Ints:
     """What the layer reads as uint8, in the kernel's order: (groups, windows, pairs, 2), evenly spread windows."""
-    from edgecnn.golden.mixed import as_integers
+    from edgecnn.golden.float_layers import as_integers
 
     assert isinstance(node.op, Conv2d | Linear)
     x = as_integers(q, node.op.x, values[node.op.x]).astype(np.int32) + OFFSET

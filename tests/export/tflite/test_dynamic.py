@@ -18,7 +18,7 @@ from edgecnn.golden.float import execute_float
 from edgecnn.graph.graph import Graph
 from edgecnn.parity.metrics import relative_error
 from edgecnn.program.half_weights import weighted_nodes
-from edgecnn.program.weights import quantize_weights
+from edgecnn.program.integer_weights import quantize_weights
 
 
 def _rounded_input(x: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from edgecnn.capture.capture import capture
 from edgecnn.errors import LoweringError, QuantizationError
 from edgecnn.export.tflite.int16 import export_tflite_int16x8
 from edgecnn.golden.float import execute_float
-from edgecnn.golden.int16 import execute_int16
+from edgecnn.golden.integer16 import execute_int16
 from edgecnn.graph.ops import Add, Conv2d, Linear, Sub
 from edgecnn.parity.metrics import relative_error
 from edgecnn.quantize.prepare import prepare

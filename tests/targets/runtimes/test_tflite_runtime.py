@@ -18,7 +18,7 @@ from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
 from edgecnn.export.tflite.export import export_tflite
 from edgecnn.export.tflite.fp16 import export_tflite_fp16
 from edgecnn.golden.float import execute_float
-from edgecnn.golden.int16 import execute_int16
+from edgecnn.golden.integer16 import execute_int16
 from edgecnn.parity.metrics import relative_error
 from edgecnn.program.half_weights import half_weights
 from edgecnn.quantize.prepare import prepare

@@ -23,7 +23,7 @@ from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
 from edgecnn.export.onnx.int8.saturation import find_saturation
 from edgecnn.golden.integer import execute_integer
 from edgecnn.locate.locate import locate
-from edgecnn.program.qparams import QParams, divides_alike, dividing_alike
+from edgecnn.program.qparams import QParams, division_equals_reciprocal, with_exact_reciprocal
 from edgecnn.program.quantized import QuantizedGraph
 
 SHAPE = (3, 16, 16)
@@ -158,8 +158,8 @@ def test_inputs_are_quantized_by_a_division_alone() -> None:
 def test_a_scale_that_divides_otherwise_is_multiplied_by() -> None:
     """Programs of bundles made before, and inputs whose parameters are prescribed."""
     plain, scale = made("stored"), np.float32(0.0237)
-    assert not divides_alike(scale)
-    assert 1 < dividing_alike(QParams(scale, 3)).scale / scale < 1.0005
+    assert not division_equals_reciprocal(scale)
+    assert 1 < with_exact_reciprocal(QParams(scale, 3)).scale / scale < 1.0005
     q = replace(plain, activations={**plain.activations, "x": QParams(scale, 3)})
     (multiplied,) = (
         n for n in onnx.load_from_string(export_onnx_int8(q, version="0").data).graph.node if n.op_type == "Mul"

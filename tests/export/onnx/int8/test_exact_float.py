@@ -32,8 +32,8 @@ from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.onnx.int8.exact import METADATA
 from edgecnn.export.onnx.int8.exact_float_layers import EXACT_BELOW, exact_float_layers
 from edgecnn.export.onnx.int8.saturation import find_saturation
+from edgecnn.golden.float_layers import as_integers
 from edgecnn.golden.integer import execute_integer
-from edgecnn.golden.mixed import as_integers
 from edgecnn.graph.ops import Conv2d
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.recipe import RECIPES, Override, Recipe

@@ -1,14 +1,14 @@
-"""The int16x8 program executed in integers, as TFLite's own kernels do: XNNPACK leaves it to them.
+"""The int16x8 program executed in integers, like TFLite's own kernels: XNNPACK does not run int16x8.
 
-Accumulators of 64 bits become int16 again by one of two rules, both with one rounding, half up:
+Accumulators of 64 bits are rescaled to int16 by one of two rules. Both round once, half up:
 
 - ``rescale15``: a multiplier of 15 bits (``MultiplyByQuantizedMultiplier`` for int64 in
   tensorflow/lite/kernels/internal/common.cc). Convolutions everywhere; linear layers in tflite-runtime 2.14.
 - ``rescale31``: a multiplier of 31 bits. Linear layers in LiteRT.
 
-Additions and subtractions are exact for reference kernels (LiteRT's optimized ones on x86 differ by 1 in about 3 of a
-million values), average poolings and what only moves integers for all. The rest is real arithmetic rounded once, and
-kernels come within 3 steps of it.
+Average pooling and operators that only move integers are exact for all kernels, additions and subtractions for the
+reference kernels (LiteRT's optimized ones on x86 differ by 1 in about 3 of a million values). All other operators are
+computed in real arithmetic and rounded once; kernels come within 3 steps of that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgecnn.golden.float import EXECUTORS
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.program.int16 import Int16, QuantizedGraph16, multipliers
+from edgecnn.program.quantized16 import Int16, QuantizedGraph16, multipliers
 from edgecnn.types import IntArray
 
 Rescale = Callable[[IntArray, npt.NDArray[np.float64]], IntArray]
@@ -65,7 +65,7 @@ def execute_int16_node(
 
 
 def rescale15(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
-    """An accumulator times a real multiplier that is kept in 15 bits."""
+    """An accumulator times a real multiplier that has 15 bits."""
     fraction, exponent = _fixed_point(real)
     reduced = np.where(fraction < 0x7FFF0000, (fraction + (1 << 15)) >> 16, 0x7FFF)
     shift = 15 - exponent
@@ -74,7 +74,7 @@ def rescale15(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
 
 
 def rescale31(acc: IntArray, real: npt.NDArray[np.float64]) -> IntArray:
-    """An accumulator times a real multiplier that is kept in 31 bits; the product, of up to 77, in two parts."""
+    """An accumulator times a real multiplier that has 31 bits. The product, of up to 77 bits, is made in two parts."""
     fraction, exponent = _fixed_point(real)
     shift = 31 - exponent
     low = acc * (fraction & 0xFFFF) + (np.int64(1) << (shift - 1))
@@ -95,7 +95,7 @@ def _fixed_point(real: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
 
 
 def _weighted(q: QuantizedGraph16, node: Node, op: ops.Conv2d | ops.Linear, x: Int16, rescale: Rescale) -> Int16:
-    """Exact accumulators: products and sums of integers in float64, below 2^46."""
+    """A convolution or linear layer. Accumulators are exact: sums of integer products in float64, below 2^46."""
     weights, y = q.weights[op.weight], q.activations[node.name]
     tensors = (torch.from_numpy(a.astype(np.float64)) for a in (x, weights.integers))
     acc = EXECUTORS[type(op)](op, len(x), *tensors).numpy().astype(np.int64)
@@ -113,7 +113,7 @@ def _moved(op: ops.Op, inputs: Sequence[Int16]) -> Int16:
 
 
 def _added(q: QuantizedGraph16, node: Node, op: ops.Add | ops.Sub, inputs: Sequence[Int16]) -> Int16:
-    """Inputs brought to twice the larger scale with 15 bits below the point, added, and brought to the output's.
+    """A sum or difference: inputs rescaled to twice the larger scale with 15 fraction bits, added, rescaled again.
 
     ``AddElementwise`` in tensorflow/lite/kernels/internal/reference/add.h, with ``left_shift = 15``.
     """
@@ -160,6 +160,6 @@ def _real(q: QuantizedGraph16, node: Node, values: Mapping[ValueName, Int16]) ->
 
 
 def _half_away(steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """C's ``round`` of quotients of integers, whose halves float64 may miss by a trifle."""
+    """Quotients of integers rounded like C's ``round``; float64 may miss their exact halves by 1e-9."""
     away: npt.NDArray[np.float64] = np.copysign(np.floor(np.abs(steps) + (0.5 + 1e-9)), steps)
     return away

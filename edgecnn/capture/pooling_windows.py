@@ -12,8 +12,8 @@ def pooled_padding(
 ) -> tuple[Padding, Pair]:
     """Padding on all four sides, and what ``ceil_mode`` adds below and to the right.
 
-    torch's rule (``pooling_output_shape`` in ATen/native/Pool.h): with ``ceil_mode`` a last window that is not whole
-    counts, provided that it starts inside the image or the padding before it.
+    torch's rule (``pooling_output_shape`` in ATen/native/Pool.h): with ``ceil_mode`` an incomplete last window counts,
+    if it starts inside the image or the padding before it.
     """
     over = [_overhang(*axis) if ceil else 0 for axis in zip(shape[2:], kernel, stride, padding, dilation, strict=True)]
     (ph, pw) = padding

@@ -1,17 +1,17 @@
-"""The graph as an int8-dynamic file computes it: int8 weights, layers' inputs quantized as they come, float32 results.
+"""The graph as an int8-dynamic file computes it: int8 weights, inputs quantized at run time, float32 results.
 
-Each sample of a convolution's input, and each row of a linear layer's, has a scale and zero point of its own, from its
-smallest and largest value, 0 among them. Accumulators are exact integers; scaled by the input's and the weights' scales
-and the bias added, in float32, they are the result. Two rules for the input's integers are in use:
+Each sample of a convolution's input, and each row of a linear layer's input, has its own scale and zero point, from the
+smallest and largest of its values and 0. Accumulators are exact integers. The result is the accumulator times the
+scales of input and weights, plus the bias, in float32. Runtimes quantize the input by one of two rules:
 
-- ``xnnpack`` (LiteRT's default): all in float32, rounded half to even
-  (``xnn_f32_qd8_asymmetric_quantization_params`` in XNNPACK's src/xnnpack/quantization.h). A convolution of single
-  places, without stride, is a linear layer there: each place has a scale of its own. Results are equal, bit for bit.
+- ``xnnpack`` (LiteRT's default): in float32, rounded half to even
+  (``xnn_f32_qd8_asymmetric_quantization_params`` in XNNPACK's src/xnnpack/quantization.h). A 1x1 convolution
+  without stride is a linear layer there, with a scale for each pixel. Results are equal, bit for bit.
 - ``tflite`` (LiteRT without XNNPACK): scale and zero point in float64, rounded half away from zero
   (``PortableAsymmetricQuantizeFloats`` in tensorflow/lite/kernels/internal/reference/portable_tensor_utils.cc). Results
-  differ in the last bits, by the order of factors.
+  differ in the last bits, because factors are multiplied in another order.
 
-Depthwise convolutions compute in float32 with the weights that their int8 weights stand for, and all else in float32.
+Depthwise convolutions compute in float32 with their dequantized weights. All other operators compute in float32.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.program.half_weights import weighted_nodes
+from edgecnn.program.integer_weights import quantize_weights
 from edgecnn.program.qparams import Float, QWeights
-from edgecnn.program.weights import quantize_weights
 
 Quantized = tuple[Float, Float]
-"""Integers less their zero point, and scales."""
+"""Integers minus their zero point, and scales."""
 Quantize = Callable[[Float], Quantized]
 _LOW, _HIGH = np.float32(-128), np.float32(127)
 
@@ -43,7 +43,7 @@ def execute_dynamic(graph: Graph, inputs: Sequence[Float], *, rule: str) -> dict
     """Every value of the graph, by name, for inputs (samples, ...).
 
     Args:
-        graph: The float graph, as TFLite has it.
+        graph: The float graph, legalized for TFLite.
         inputs: One array per input.
         rule: A name of :data:`RULES`.
     """
@@ -55,7 +55,7 @@ def execute_dynamic(graph: Graph, inputs: Sequence[Float], *, rule: str) -> dict
 
 
 class DynamicGraph:
-    """A float graph with int8 weights.
+    """A float graph whose weights are int8.
 
     Raises:
         QuantizationError: if a layer's weights are too small to be quantized.
@@ -96,16 +96,16 @@ class DynamicGraph:
         tensors = [torch.from_numpy(a.astype(np.float64)) for a in (integers, weights.integers)]
         sums = EXECUTORS[type(op)](op, len(x), *tensors).numpy()
         column = (-1, 1, 1) if isinstance(op, Conv2d) else (-1,)
-        scaled = (sums.astype(np.float32) * scales).astype(np.float64)  # the rest is one multiply-add, rounded once
+        scaled = (sums.astype(np.float32) * scales).astype(np.float64)  # the rest is one fused multiply-add
         bias = 0.0 if op.bias is None else self._graph.constants[op.bias].astype(np.float64).reshape(column)
         real = (scaled * weights.scales.astype(np.float64).reshape(column) + bias).astype(np.float32)
         return _clamped(real, op.activation)
 
 
 def _own_scales(op: Conv2d | Linear, weights: QWeights, rule: str) -> str:
-    """What has a scale of its own: a ``row`` of a linear layer, a ``place`` of an image, or a ``sample``.
+    """The unit that has its own scale: a ``row`` of a linear layer, a ``place`` (pixel) of an image, or a ``sample``.
 
-    XNNPACK computes a convolution of single places, which reads each once, as a linear layer
+    XNNPACK computes a 1x1 convolution with stride 1 and without padding as a linear layer
     (``create_convolution_operator`` in its src/subgraph/convolution-2d.c).
     """
     if isinstance(op, Linear):
@@ -115,7 +115,7 @@ def _own_scales(op: Conv2d | Linear, weights: QWeights, rule: str) -> str:
 
 
 def _quantized(x: Float, own: str, quantize: Quantize) -> Quantized:
-    """Integers less their zero points, and scales that can be multiplied with a layer's result."""
+    """Integers minus their zero points, and scales that broadcast over a layer's result."""
     last = x.transpose(0, 2, 3, 1) if own == "place" else x
     rows = last.reshape(len(x), -1) if own == "sample" else last.reshape(-1, last.shape[-1])
     integers, scales = quantize(rows)
@@ -133,7 +133,7 @@ def _clamped(real: Float, activation: Activation) -> Float:
 
 
 def _xnnpack(x: Float) -> Quantized:
-    """Rows as XNNPACK quantizes them: scales are inverses, and so is what results are multiplied by."""
+    """Rows as XNNPACK quantizes them: it computes the inverse scale, and the scale as the inverse of that."""
     low, high = _range(x)
     empty = low == high
     inverse = np.where(empty, np.float32(1), np.float32(255) / np.where(empty, np.float32(1), high - low))
@@ -146,7 +146,7 @@ def _xnnpack(x: Float) -> Quantized:
 
 
 def _tflite(x: Float) -> Quantized:
-    """Rows as TFLite's own kernels quantize them; one of zeros alone has the scale 1."""
+    """Rows as TFLite's own kernels quantize them; a row of zeros has the scale 1."""
     low, high = _range(x.astype(np.float64))
     scale = np.where(low == high, 1.0, (high - low) / 255)
     low, high = low / scale, high / scale
@@ -158,7 +158,7 @@ def _tflite(x: Float) -> Quantized:
 
 
 def _range(rows: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Each row's smallest and largest value, 0 among them, (rows, 1)."""
+    """The smallest and largest of each row's values and 0, each (rows, 1)."""
     zero = rows.dtype.type(0)
     return np.minimum(rows.min(1, keepdims=True), zero), np.maximum(rows.max(1, keepdims=True), zero)
 

@@ -1,4 +1,4 @@
-"""Layers that a recipe leaves in float, in the golden executor: what they give is held as float32, the rest as int8."""
+"""Float layers of an int8 program in the golden executor: their results are float32, all other values int8."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Value = npt.NDArray[Any]
 
 
 def as_integers(q: QuantizedGraph, name: ValueName, value: Value) -> Int8:
-    """A value's integers, whatever it is held in."""
+    """A value as integers; float32 is quantized by the value's parameters."""
     return q.activations[name].quantize(value) if value.dtype == np.float32 else value.astype(np.int8, copy=False)
 
 
 def as_real(q: QuantizedGraph, name: ValueName, value: Value) -> npt.NDArray[np.float32]:
-    """A value's real numbers in float32, whatever it is held in: what a file with float outputs gives."""
+    """A value as real numbers in float32; integers are dequantized. Files with float outputs give these."""
     return value if value.dtype == np.float32 else q.activations[name].dequantize(value)
 
 
 def integers_read(q: QuantizedGraph, node: Node, values: Mapping[ValueName, Value]) -> Mapping[ValueName, Int8]:
-    """What an int8 node reads: results of float nodes are quantized by their parameters."""
+    """The integers that an int8 node reads; results of float nodes are quantized by their parameters."""
     return {name: as_integers(q, name, values[name]) for name in node.inputs if name in values}
 
 
 def run_skipped(q: QuantizedGraph, node: Node, values: Mapping[ValueName, Value]) -> Value:
-    """A float node on float32, its activation applied. Runtimes sum in another order: the last bits are theirs."""
+    """Execute a float node, activation included, in float32. Runtimes sum in other orders, so last bits may differ."""
     reads = [
         np.array(q.graph.constants[name]) if name in q.graph.constants else as_real(q, name, values[name])
         for name in node.inputs

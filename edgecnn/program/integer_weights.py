@@ -15,9 +15,9 @@ from edgecnn.program.qparams import SMALLEST_SCALE, Float, QParams, QWeights
 INT32_MAX = 2**31 - 1
 WEIGHT_MAX = 127
 BIAS_BUDGET = 2**30
-"""Largest integer bias that a weight scale is chosen for; the rest of int32 is for the products."""
+"""The largest integer bias that a weight scale may lead to; the rest of int32 is left for the products."""
 MULTIPLIERS = (2.0**-31, 2.0**8)
-"""What ``input scale * weight scale / output scale`` may be: XNNPACK takes less than 256, gemmlowp's shift 31 bits."""
+"""Bounds of ``input scale * weight scale / output scale``: gemmlowp shifts by 31 bits, XNNPACK takes less than 256."""
 
 
 def weights_and_biases(
@@ -29,15 +29,16 @@ def weights_and_biases(
     *,
     linear_scales: str = "auto",
 ) -> tuple[dict[ValueName, QWeights], dict[ValueName, npt.NDArray[np.int32]]]:
-    """Integer weights, one set per constant however many layers read it, and biases per layer.
+    """Integer weights for each constant, even if several layers read it, and biases for each layer.
 
     Args:
         graph: The float graph.
         activations: Parameters of every value.
         skipped: Nodes that stay float.
         limit: Largest magnitude of an integer weight.
-        notes: What is worth knowing is added here, in words.
-        linear_scales: As in :class:`~edgecnn.quantize.recipe.Recipe`.
+        notes: Sentences for the user are appended to it.
+        linear_scales: ``layer``: one scale for a linear layer; ``channel``: one per output; ``auto``: one where that
+            loses at most a bit.
 
     Raises:
         QuantizationError: if weights are too small for a scale, or a layer does not fit an int32 accumulator.
@@ -57,7 +58,9 @@ def weights_and_biases(
             weights[op.weight] = quantize_weights(node, weight, limit, floors[op.weight])
             _note_raised(node, weight, weights[op.weight], limit, notes)
             wanted = _wanted(weight, weights[op.weight].scales, floors[op.weight])
-            if isinstance(op, Linear) and (linear_scales == "layer" or (linear_scales == "auto" and _alike(wanted))):
+            if isinstance(op, Linear) and (
+                linear_scales == "layer" or (linear_scales == "auto" and _one_scale_suffices(wanted))
+            ):
                 weights[op.weight] = quantize_whole(node, weight, limit, wanted.max())
         bias = None if op.bias is None else graph.constants[op.bias]
         biases[node.name] = _quantize_bias(node, bias, activations, weights[op.weight])
@@ -65,13 +68,13 @@ def weights_and_biases(
 
 
 def _wanted(weight: Float, scales: Float, floor: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The scale that each channel asks for: a channel of zeros its floor only, and nothing if all are zeros."""
+    """The scale that each channel needs. A channel of zeros needs its floor only, unless all channels are zeros."""
     live = _largest(weight) > 0
     return np.where(live, scales, floor) if live.any() else scales.astype(np.float64)
 
 
-def _alike(scales: npt.NDArray[np.float64]) -> bool:
-    """Whether one scale for all loses at most a bit: the average error of rounding at most doubles."""
+def _one_scale_suffices(scales: npt.NDArray[np.float64]) -> bool:
+    """Whether one scale for all channels loses at most a bit: the mean rounding error at most doubles."""
     return bool(np.sqrt((scales**2).mean()) >= scales.max() / 2)
 
 
@@ -83,7 +86,7 @@ def _weighted(node: Node) -> Conv2d | Linear:
 def _smallest_scales(graph: Graph, node: Node, activations: Mapping[ValueName, QParams]) -> npt.NDArray[np.float64]:
     """Per channel, the weight scale below which the bias leaves int32 or the multiplier underflows.
 
-    Such channels have weights near 0, so coarser weights cost nothing that int8 could show.
+    The weights of such a channel are nearly 0, so a coarser scale has no effect that int8 could show.
     """
     op, channels = _weighted(node), len(graph.constants[_weighted(node).weight])
     x, y = float(activations[op.x].scale), float(activations[node.name].scale)
@@ -102,7 +105,7 @@ def _note_raised(node: Node, weight: Float, weights: QWeights, limit: int, notes
     if raised:
         notes.append(
             f"{node.describe()}: the weight scales of {raised} of {len(largest)} channels were raised, because their"
-            " weights are nearly 0 beside bias and output"
+            " weights are nearly 0 compared with bias and output"
         )
 
 
@@ -117,7 +120,7 @@ def quantize_weights(
 ) -> QWeights:
     """Symmetric int8 in [-limit, limit], one scale per output channel, none below ``floor``.
 
-    A channel of zeros gets the scale 1, or its floor where that is more.
+    A channel of zeros gets the scale 1, or its floor if that is larger.
 
     Raises:
         QuantizationError: if a channel's largest weight is too small for a normal float32 scale.
@@ -137,7 +140,7 @@ def quantize_weights(
 
 
 def quantize_whole(node: Node, weight: Float, limit: int = WEIGHT_MAX, floor: float = 0.0) -> QWeights:
-    """The same with one scale, which all output channels hold."""
+    """Symmetric int8 in [-limit, limit] with one scale, repeated for all output channels."""
     flat = quantize_weights(node, weight.reshape(1, -1), limit, np.array([floor]))
     return QWeights(flat.integers.reshape(weight.shape), np.repeat(flat.scales, len(weight)))
 
@@ -154,7 +157,7 @@ def _quantize_bias(
             f"{node.describe()}: channel {worst} cannot be requantized",
             why=f"its accumulator's scale is {multipliers[worst]:.3g} times the output's, and runtimes take less than"
             f" {MULTIPLIERS[1]:g}",
-            hint="look at the layer's range on the calibration data: it is tiny beside its inputs and weights",
+            hint="look at the layer's range on the calibration data: it is tiny compared with its inputs and weights",
         )
     real = np.zeros(len(weights.scales))
     if bias is not None:
