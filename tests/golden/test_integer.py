@@ -23,7 +23,7 @@ from support.int8 import (
     run,
     teacher_forced,
 )
-from support.int8_cases import REFUSED, SAMPLES, _quantized_or_refused
+from support.int8_cases import REFUSED, SAMPLES, quantized_or_refused
 
 from edgecnn.golden.integer import execute_integer
 from edgecnn.program.quantized import QuantizedGraph
@@ -63,7 +63,7 @@ def test_whole_networks(name: str, agent: Any) -> None:
 def test_case(case: Case, agent: Any) -> None:
     """Each operator alone, then the whole, on a batch of several samples where the batch is free."""
     refused = REFUSED.get(case.name, {})
-    q = _quantized_or_refused(case, refused)
+    q = quantized_or_refused(case, refused)
     if q is None:
         return
     names = []

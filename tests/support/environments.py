@@ -18,8 +18,8 @@ from edgecnn.targets.hosts.local import LocalHost
 PYTHONS: Mapping[str, str] = MappingProxyType(
     {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
 )
-"""The variable that names the interpreter of a runtime's environment; otherwise it is ``.venv-RUNTIME`` in the checkout,
-where ``make runtimes`` puts it."""
+"""The variable that names the interpreter of a runtime's environment; otherwise ``make runtimes`` has made it as
+``.venv-RUNTIME`` in the checkout."""
 
 
 def python_of(runtime: str) -> str | None:

@@ -19,7 +19,7 @@ REFUSED: Mapping[str, Mapping[str, tuple[type[Exception], str]]] = {
 """Cases that have no int8 form, and the words that the user reads."""
 
 
-def _quantized_or_refused(case: Case, refused: Mapping[str, tuple[type[Exception], str]]) -> QuantizedGraph | None:
+def quantized_or_refused(case: Case, refused: Mapping[str, tuple[type[Exception], str]]) -> QuantizedGraph | None:
     graph, data = captured(case), case.inputs(CALIBRATION)
     if {kind for kind, _ in refused.values()} == {QuantizationError}:
         with pytest.raises(QuantizationError, match=refused["onnx"][1]):

@@ -69,7 +69,8 @@ def kernels(agent) -> Target:
 
 
 def elsewhere(runtime: str) -> Target:
-    return Target(runtime=runtime, host=LocalHost(python=python_or_skip(runtime), label="other"), name=f"{runtime}@other")
+    host = LocalHost(python=python_or_skip(runtime), label="other")
+    return Target(runtime=runtime, host=host, name=f"{runtime}@other")
 
 
 @pytest.mark.parametrize(
