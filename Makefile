@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One more than the cores of CI: for a quarter of its time a worker waits for programs it has started.
 WORKERS ?= 3
 
-.PHONY: demo test lint types runtimes pythons boards wheel docs zoo check clean
+.PHONY: demo test lint types runtimes pythons boards wheel docs zoo hashes check clean
 
 demo: $(VENV)/.installed
 	@mkdir -p build
@@ -66,6 +66,10 @@ docs: $(VENV)/.installed
 # docs/zoo.md: every model of the zoo exported and checked.
 zoo: $(VENV)/.installed
 	$(BIN)/python docs/zoo.py
+
+# tests/support/artifact_hashes.json: the SHA-256 of every file that is exported. Only when files are meant to change.
+hashes: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m support.artifact_hashes --write
 
 # What CI runs.
 check:

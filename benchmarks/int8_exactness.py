@@ -3,7 +3,7 @@
 ``python benchmarks/int8_exactness.py [--scale S]`` quantizes the zoo and a depthwise network on images of digits, runs
 each operator alone in a model on the golden integers, and prints how many results differ from the golden executor's.
 Operators without weights run on every pair of int8 values too, at several pairs of ranges. Each runtime is compared
-with the rounding rule of its own kernels (``ALL`` in tests/int8_support.py). tflite-runtime and TFLite Micro are found
+with the rounding rule of its own kernels (``ALL`` in tests/support/int8.py). tflite-runtime and TFLite Micro are found
 as the tests find them; one that is missing is said, and left out.
 """
 
@@ -25,7 +25,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.int8 import ALL, CALIBRATION, Compared, images, integers, network, python_of, quantized, teacher_forced
+from support.environments import python_of
+from support.int8 import ALL, CALIBRATION, Compared, images, integers, network, quantized, teacher_forced
 
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.targets.hosts.local import LocalHost

@@ -1,7 +1,7 @@
 """Every operator on every runtime and emulated board, float and int8: the tables of docs/runtimes.md.
 
 ``python benchmarks/operators_on_runtimes.py [--places GLOB,...] [--each N] [--write]`` takes the operators of all cases
-of the tests (tests/cases.py), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
+of the tests (tests/cases), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
 not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
 rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
 named. ``--places 'litert*,*@pi3'`` measures these only. ``--write`` keeps what was measured in
@@ -25,7 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cases import CASES
-from support.int8 import ALL, Executor, python_of
+from support.environments import python_of
+from support.int8 import ALL, Executor
 from support.operators import FORMS, RULES, Cell, chosen, float_parts, int8_parts, survey, writable
 
 from edgecnn.targets.boards import load_boards

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import settings
 from support.boards import Boards
 from support.command import Command
+from support.environments import Agents
 from support.exporters import RUNTIMES, SEARCH
 from support.shared_host import shared_target
 
@@ -63,6 +64,13 @@ def agent() -> Iterator[Any]:
     """An agent in a process of its own."""
     with LocalHost().start() as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def agent_for(agent: Any) -> Iterator[Agents]:
+    """The agent that has a runtime: ``agent_for("tflite-micro")``. Where there is none, the test is skipped."""
+    with ExitStack() as stack:
+        yield Agents(agent, stack)
 
 
 @pytest.fixture(scope="session")

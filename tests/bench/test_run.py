@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from support.bench_records import ONCE, QUICK
-from support.paths import ROOT
+from support.environments import python_or_skip
 
 from edgecnn.bench.run import bench_bundle
 from edgecnn.bench.table import columns_for
@@ -76,11 +73,7 @@ def test_an_artifact_that_does_not_open_is_reported_and_the_others_are_measured(
 
 @pytest.mark.parametrize("runtime", ["tflite-runtime", "tflite-micro"])
 def test_runtimes_in_environments_of_their_own(bundle, runtime):
-    variable = f"EDGECNN_{runtime.upper().replace('-', '_')}_PYTHON"
-    beside = ROOT / f".venv-{runtime}" / "bin" / "python"
-    python = os.environ.get(variable, str(beside))
-    if not Path(python).exists():
-        pytest.skip(f"needs {runtime} in an environment of its own: make runtimes, or {variable}")
+    python = python_or_skip(runtime)
     target = Target(runtime=runtime, host=LocalHost(python=python, label="other"), name=f"{runtime}@other")
     found = bench_bundle(bundle, targets=[target], limits=ONCE, batches=(1, 2), profile=True)
     assert found.complete

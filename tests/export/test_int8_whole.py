@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from int8_against_ort import MODELS
+from support.int8 import quantized_network
+from support.int8_files import data
 
 import edgecnn
 from edgecnn.data.calibration import of_samples
 from edgecnn.data.sources import load_dataset
+from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.models import create_model
 from edgecnn.training.fit import train_model
 
@@ -120,3 +123,18 @@ def test_accuracy(kind: str, trained: torch.nn.Module, tmp_path, here) -> None:
         if v.precision == "int8" and v.accuracy is not None and v.samples == len(test):
             assert v.accuracy >= v.reference_accuracy - 0.003
             assert v.top1_agreement >= 0.99
+
+
+# The smallest int8 files of other tools for the same architectures, in bytes.
+TFLITE_LIMITS = {"lenet5": 66_504, "conv_pool": 55_592, "resnet8": 93_136}
+ONNX_LIMITS = {"lenet5": 73_678, "conv_pool": 58_504, "resnet8": 100_116}
+
+
+@pytest.mark.parametrize(("name", "limit"), TFLITE_LIMITS.items())
+def test_tflite_is_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
+    assert len(data(name)) <= limit
+
+
+@pytest.mark.parametrize(("name", "limit"), ONNX_LIMITS.items())
+def test_onnx_is_at_most_the_smallest_of_other_tools(name: str, limit: int) -> None:
+    assert len(export_onnx_int8(quantized_network(name), version="0").data) <= limit

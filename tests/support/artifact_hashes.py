@@ -1,7 +1,11 @@
 """The SHA-256 of every file that the exporters write for the zoo and for every case of the operator table.
 
-    python tests/support/artifact_hashes.py            # compare with the list
-    python tests/support/artifact_hashes.py --write    # make the list
+From the checkout's root::
+
+    PYTHONPATH=tests python -m support.artifact_hashes            # compare with the list
+    PYTHONPATH=tests python -m support.artifact_hashes --write    # make the list; so does `make hashes`
+
+``tests/house/test_artifact_hashes.py`` compares a part of it in every run of the tests.
 
 Weights are seeded. Quantized files depend on ranges that torch measures in float32, and so on the processor and on the
 versions of torch and numpy: the list names the machine that it was made on, and what depends on it is compared only
@@ -41,7 +45,7 @@ SAMPLES = 4
 GOLDEN_SAMPLES = 2
 ZOO_SAMPLES = 8
 PORTABLE = ("fp32", "fp16", "int8-dynamic")
-"""Precisions whose files hold nothing that was measured on a processor."""
+"""Precisions whose files hold nothing that was measured on a processor, and so are equal on every machine."""
 NO_FILE = "refused"
 Hashes = dict[str, str]
 
@@ -164,7 +168,17 @@ def differences(found: Mapping[str, str], listed: Mapping[str, str], made_on: Ma
     ]
 
 
+def listed_of(subject: str, listed: Mapping[str, str]) -> Hashes:
+    """The entries of the list for one model or case, by its name in the keys: ``zoo:NAME`` or ``case:NAME``."""
+
+    def subject_of(key: str) -> str:  # names of cases and of models' files may hold dots
+        return key.rsplit(".", 2)[0] if key.startswith("case:") else key.split(".", 1)[0]
+
+    return {key: value for key, value in listed.items() if subject_of(key) == subject}
+
+
 def main() -> int:
+    """Compare with the list, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the list instead of comparing with it")
     arguments = parser.parse_args()
@@ -175,10 +189,10 @@ def main() -> int:
         LIST.write_text(json.dumps({"machine": machine(), "sha256": dict(sorted(found.items()))}, indent=0) + "\n")
         print(f"{len(found)} entries written")
         return 0
-    kept = json.loads(LIST.read_text())
-    wrong = differences(found, kept["sha256"], kept["machine"])
-    print(*wrong, f"{len(found)} entries, {len(wrong)} differ", sep="\n")
-    return bool(wrong)
+    listed = json.loads(LIST.read_text())
+    differing = differences(found, listed["sha256"], listed["machine"])
+    print(*differing, f"{len(found)} entries, {len(differing)} differ", sep="\n")
+    return bool(differing)
 
 
 if __name__ == "__main__":

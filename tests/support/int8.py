@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from support.paths import ROOT
 from torch import nn
 
 from edgecnn.capture.capture import capture
@@ -63,19 +59,6 @@ ELSEWHERE: Mapping[str, Executor] = MappingProxyType(
 )
 """Executors whose runtimes live in environments of their own. tflite-runtime's optimized kernels follow no one rule."""
 ALL: Mapping[str, Executor] = MappingProxyType({**EXECUTORS, **ELSEWHERE})
-PYTHONS = MappingProxyType(
-    {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
-)
-"""What names an environment's interpreter; else it lies beside the sources, where ``make runtimes`` puts it."""
-
-
-def python_of(runtime: str) -> str | None:
-    """The interpreter that has a runtime: this one, that of its own environment, or None where there is none."""
-    if runtime not in PYTHONS:
-        return sys.executable
-    beside = ROOT / f".venv-{runtime}" / "bin" / "python"
-    python = os.environ.get(PYTHONS[runtime]) or str(beside)
-    return python if Path(python).exists() else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from support.int8 import python_of
+from support.environments import python_or_skip
 from support.shared_host import shared_target
 from torch import nn
 
@@ -69,10 +69,8 @@ def kernels(agent) -> Target:
 
 
 def elsewhere(runtime: str) -> Target:
-    python = python_of(runtime)
-    if python is None:
-        pytest.skip(f"needs {runtime} in an environment of its own: make runtimes")
-    return Target(runtime=runtime, host=LocalHost(python=python, label="other"), name=f"{runtime}@other")
+    host = LocalHost(python=python_or_skip(runtime), label="other")
+    return Target(runtime=runtime, host=host, name=f"{runtime}@other")
 
 
 @pytest.mark.parametrize(

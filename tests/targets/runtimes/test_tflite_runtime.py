@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from cases import CASES
 from cases.base import captured
 from support.exporters import LIMIT
-from support.paths import ROOT
 from support.precisions import REFERENCE, ZOO, integers16, outputs_of, quantized16, run16, zoo_model
 
 from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
@@ -22,19 +19,12 @@ from edgecnn.golden.integer16 import execute_int16
 from edgecnn.parity.metrics import relative_error
 from edgecnn.program.half_weights import half_weights
 from edgecnn.quantize.prepare import prepare
-from edgecnn.targets.hosts.local import LocalHost
-
-_BESIDE = ROOT / ".venv-tflite-runtime" / "bin" / "python"
-OLD_PYTHON = os.environ.get("EDGECNN_TFLITE_RUNTIME_PYTHON", str(_BESIDE) if _BESIDE.exists() else "")
-"""An interpreter with tflite-runtime 2.14, which wants numpy < 2 and so a virtual environment of its own."""
 
 
-@pytest.fixture(scope="module")
-def old() -> Iterator[Any]:
-    if not OLD_PYTHON:
-        pytest.skip("EDGECNN_TFLITE_RUNTIME_PYTHON names no interpreter with tflite-runtime")
-    with LocalHost(python=OLD_PYTHON).start() as connection:
-        yield connection
+@pytest.fixture
+def old(agent_for) -> Any:
+    """The agent that has tflite-runtime 2.14."""
+    return agent_for("tflite-runtime")
 
 
 @pytest.mark.parametrize("name", ZOO)
