@@ -56,7 +56,7 @@ def agent_cpu(session):
 
 
 def compare(bundle, artifact, target, data, inputs, rounds):
-    """The best batch, and for each round seconds of: check, bare loop; CPU seconds of: agent, bare loop, this process."""
+    """The best batch, and per round seconds of check and bare loop, and CPU seconds of agent, loop and this process."""
     loops = {batch: bare_loop(artifact, inputs, batch) for batch in BATCHES}
     best = min(BATCHES, key=lambda batch: min(loops[batch]()[0] for _ in range(3)))
     found = []

@@ -89,7 +89,7 @@ def compare_linear(run: Run, samples: int) -> Iterator[Compared]:
 
 
 def pairs(seed: int) -> list[np.ndarray]:
-    """Every pair of int8 values once, as inputs of 16 channels of 64x64 pixels in a seeded order, at two seeded ranges."""
+    """Every pair of int8 values once, as 16 channels of 64x64 pixels in a seeded order, at two seeded ranges."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(1 << 16)
     sides = [(order >> 8) - 128, (order & 255) - 128]
