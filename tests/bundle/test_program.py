@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.int8 import network, quantized_graph
 
 from edgecnn.bundle import Program, decode_program, encode_program
-from edgecnn.bundle.npz import encode_npz
+from edgecnn.bundle.npz_codec import encode_npz
 from edgecnn.capture.capture import capture
 from edgecnn.errors import BundleError
 from edgecnn.graph import ops
