@@ -1,8 +1,8 @@
-# `make demo` and `make test` set up everything in .venv by themselves.
+# `make demo` and `make test` set up .venv themselves.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One more than the cores of CI: for a quarter of its time a worker waits for programs it has started.
+# One more than the cores of CI, because a worker waits a quarter of its time for programs that it has started.
 WORKERS ?= 3
 
 .PHONY: demo test lint types runtimes pythons boards wheel docs zoo hashes check clean
@@ -14,8 +14,8 @@ demo: $(VENV)/.installed
 	$(BIN)/edgecnn export conv_pool --weights build/conv_pool.pt --data digits --precisions fp32,int8 -o build/conv_pool
 	$(BIN)/edgecnn check build/conv_pool --data digits --model conv_pool --weights build/conv_pool.pt
 
-# worksteal: each worker has its tests in one piece, and so starts a file's boards and bundles once; who is done first
-# helps the others.
+# worksteal: each worker gets consecutive tests, and so starts a file's boards and bundles once; a worker that finishes
+# first takes tests from the others.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
@@ -27,7 +27,7 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy -p edgecnn
 
-# The other TFLite runtimes, each in a venv of its own, where the tests look for them. tflite-runtime ends at Python 3.11
+# The other TFLite runtimes, each in a separate venv where the tests look for it. tflite-runtime ends at Python 3.11
 # and needs numpy 1; TFLite Micro is published as pre-releases only.
 runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 
@@ -37,29 +37,29 @@ runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 		$$($(BIN)/python -c 'from edgecnn.targets.environments import RECIPES; print(*RECIPES["$*"].requirements)')
 	@touch $@
 
-# The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.
+# The emulated boards that the tests run on, in EDGECNN_CACHE or in the user's cache folder. Needs qemu-user.
 boards: $(VENV)/.installed
 	$(BIN)/edgecnn targets emulate pi4 pi5 pi2 x86-64-v3
 
-# The agent must run under every Python that a device may have: a venv for each that is here, from PATH or from pyenv.
+# The agent must run under every Python that a device may have: a venv for each that is installed, from PATH or from pyenv.
 pythons:
 	@for version in 3.9 3.10 3.12 3.13; do \
 		found=; \
 		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
 			if "$$python" -c "import venv" 2>/dev/null; then found=$$python; break; fi; \
 		done; \
-		if [ -z "$$found" ]; then echo "no Python $$version here: the agent is not tested under it"; continue; fi; \
+		if [ -z "$$found" ]; then echo "Python $$version is not installed: the agent is not tested under it"; continue; fi; \
 		if [ -e .venv-agent-$$version/.installed ]; then continue; fi; \
 		"$$found" -m venv .venv-agent-$$version && \
 		.venv-agent-$$version/bin/python -m pip install --quiet --no-compile --only-binary=:all: numpy onnxruntime && \
 		touch .venv-agent-$$version/.installed && echo "Python $$version: ready" || exit 1; \
 	done
 
-# The wheel in a venv of its own, tested from outside the checkout.
+# The wheel, installed in a separate venv and tested from outside the checkout.
 wheel: $(VENV)/.installed
 	PYTHON=$(BIN)/python bash .ci/wheel
 
-# docs/operators.md and docs/commands.md, from the tables and the command line themselves.
+# docs/operators.md, docs/commands.md and the JSON schemas, generated from the tables, the command line and the classes.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
 

@@ -1,8 +1,8 @@
-"""What `edgecnn bench` adds to a hand-written loop around the runtime's own call, interleaved in one process.
+"""Overhead of `edgecnn bench` over a hand-written loop around the runtime's own call, interleaved in one process.
 
-For each artifact of a bundle: a slice of the agent's timing loop, then one of a loop that a person would write, each on
-its own session with inputs in place, many times over. Prints both medians, their difference and their ratio with its
-interval (rounds are the unit), and says whether the difference is within 2 % or 1 us.
+For each artifact of a bundle, a slice of the agent's timing loop alternates with a slice of a hand-written loop, each
+on its own session with bound inputs. Prints both medians, their difference, and their ratio with its interval (rounds
+are the unit), and whether the difference is within 2 % or 1 us.
 
     python benchmarks/bench_overhead.py build/conv_pool build/lenet5 [--rounds 60]
 """
@@ -26,7 +26,7 @@ LIMIT, LIMIT_NS = 0.02, 1000
 
 
 def onnx_call(data, inputs):
-    """IO binding as ONNX Runtime's documentation shows it, one thread."""
+    """Create a call with IO binding as in ONNX Runtime's documentation, with one thread."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -41,7 +41,7 @@ def onnx_call(data, inputs):
 
 
 def tflite_call(data, inputs):
-    """An interpreter with its inputs set, one thread."""
+    """Create a call of an interpreter with filled inputs, with one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=data, num_threads=1)
@@ -52,7 +52,7 @@ def tflite_call(data, inputs):
 
 
 def bare_loop(call):
-    """Median ns of `CALLS` calls."""
+    """Median time of `CALLS` calls in ns."""
     samples = []
     for _ in range(CALLS):
         start = time.perf_counter_ns()
@@ -62,7 +62,7 @@ def bare_loop(call):
 
 
 def compare(artifact, inputs, rounds):
-    """Medians of rounds: the agent's, the bare loop's."""
+    """Medians of rounds, of the agent and of the bare loop."""
     data = artifact.read()
     runtime = {"onnx": "onnxruntime", "tflite": "litert"}[artifact.format]
     row = agent.RUNTIMES[runtime]

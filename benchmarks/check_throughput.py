@@ -1,12 +1,13 @@
-"""What `edgecnn check` adds to a bare loop over the same runtime, on a data set, one thread.
+"""Overhead of `edgecnn check` compared with a bare loop over the same runtime, on a data set, with one thread.
 
-For each artifact of a bundle, round by round: a check's run over the data set (images made from bytes, sent to the
-agent, answers measured against the reference), then a loop that a person would write around the runtime's own call,
-inputs ready in memory, with the batch of those tried that it is fastest with. Prints microseconds per sample of both,
-the median of the rounds' ratios of throughput with its interval; how much of the time the agent's main thread, where
-the runtime is, had a processor: what is missing from 1 is what it waited for this process, or for other load on the
-machine; and the median ratio of CPU time, the bare loop's over that thread's. This process's own CPU time per sample is
-the last column: it is spent on another core.
+For each artifact of a bundle, each round measures two runs. One is a check's run over the data set: images are made
+from bytes and sent to the agent, and outputs are compared with the reference. The other is a hand-written loop around
+the runtime's own call, with inputs in memory, at its fastest batch size among those tried.
+
+Prints microseconds per sample of both, and the median of the rounds' throughput ratios with its interval. Also prints
+the share of time for which the agent's main thread, which runs the runtime, had a processor (for the rest it waited for
+this process, or for other load on the machine), and the median ratio of CPU time, the bare loop's over that thread's.
+The last column is this process's own CPU time per sample, which is spent on another core.
 
     python benchmarks/check_throughput.py build/lenet5 [--samples 10000] [--rounds 9]
 """
@@ -34,7 +35,7 @@ LIMIT = 0.9
 
 
 def bare_loop(artifact, inputs, batch):
-    """Seconds for all inputs, straight through the runtime's own call."""
+    """Seconds for all inputs, with direct calls of the runtime."""
     runtime = {"onnx": "onnxruntime", "tflite": "litert"}[artifact.format]
     row = agent.RUNTIMES[runtime]
     session = row.open(row.module, artifact.read(), {**row.options, "threads": 1, "profile": False})
@@ -50,12 +51,12 @@ def bare_loop(artifact, inputs, batch):
 
 
 def agent_cpu(session):
-    """CPU seconds of the agent so far."""
+    """CPU time of the agent's main thread so far, in seconds."""
     return int(Path(f"/proc/{session.pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def compare(bundle, artifact, target, data, inputs, rounds):
-    """The best batch, and for each round seconds of: check, bare loop; CPU of: agent, bare loop, this process."""
+    """The best batch, and per round seconds of check and bare loop, and CPU seconds of agent, loop and this process."""
     loops = {batch: bare_loop(artifact, inputs, batch) for batch in BATCHES}
     best = min(BATCHES, key=lambda batch: min(loops[batch]()[0] for _ in range(3)))
     found = []

@@ -1,7 +1,8 @@
-"""How the cost of an export grows with the number of layers: processor time per layer, step by step.
+"""Growth of the cost of an export with the number of layers: processor time per layer, step by step.
 
-``python benchmarks/export_growth.py`` exports nets of 10, 100 and 1,000 layers in float and in int8, and says for each
-step what a layer costs; it fails where a layer of the largest net costs more than twice one of the net before it.
+``python benchmarks/export_growth.py`` exports nets of 10, 100 and 1,000 layers in float and in int8, and prints the
+time per layer of each step. It fails if a layer of the largest net costs more than twice as much as a layer of the next
+smaller net.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ALLOWED = 2.0
 
 
 class Block(nn.Module):
-    """A convolution, a batch norm, a ReLU and a sum: one layer here."""
+    """A convolution, a batch norm, a ReLU and a sum: counted as one layer."""
 
     def __init__(self) -> None:
         super().__init__()

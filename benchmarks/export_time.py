@@ -1,10 +1,10 @@
-"""How long an export takes, against the least it could: a bare process that traces the same model.
+"""Time of an export, compared with the minimum: a bare process that traces the same model.
 
 ``python benchmarks/export_time.py [MODEL] [--runs N]`` runs these in turn, N times after a warm-up, and prints medians:
 
 - A: ``edgecnn export MODEL --no-check`` in both formats, whole process
 - B: import torch and call ``torch.export.export`` on the model, whole process
-- ``edgecnn --help`` and ``import edgecnn`` against ``python -c pass``
+- ``edgecnn --help`` and ``import edgecnn`` compared with ``python -c pass``
 - in one process: export of a second model, and ``torch.export.export`` alone
 """
 

@@ -1,13 +1,13 @@
-"""False alarms: good artifacts on good runtimes, of which none may fail a check or be said to have a faulty layer.
+"""False alarms: checks of correct artifacts on correct runtimes, none of which may fail or name a faulty layer.
 
 ``python benchmarks/false_alarms.py [--seeds N] [--models M,M] [--boards B,B] [--board-models M,M]`` exports models of
 the zoo with random weights in both formats, float and int8, runs every artifact on every runtime here and on emulated
-boards, and looks into every layer of each, as ``edgecnn check --locate`` does. An alarm is a verdict that failed, a
-target that could not be judged, or a layer or cause that is named. It prints the runs by place and every alarm, and
-exits 1 if there is one.
+boards, and locates errors in each, as ``edgecnn check --locate`` does. An alarm is a failed verdict, a target that
+could not be judged, or a named layer or cause. It prints the number of runs by place and every alarm, and exits with 1
+if there is one.
 
-Boards are those that are built (``edgecnn targets emulate``). Emulated x86 is left out: without VNNI ONNX Runtime's
-int8 is wrong there, so a run is no clean one.
+Only boards that are built are used (``edgecnn targets emulate``). Emulated x86 is skipped: without VNNI, ONNX Runtime's
+int8 can be wrong there, so a run is not a clean one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BOARDS = ("pi2", "pi3", "pi4", "pi5", "zero2w")
 BOARD_MODELS = ("conv_pool", "lenet5", "ds_cnn")
 SAMPLES = 8
 SLOW = 600.0
-"""Seconds for an answer of an emulated board."""
+"""Time limit for one reply of an emulated board, in seconds."""
 
 
 def random_bundle(name: str, seed: int, folder: Path) -> Bundle:
@@ -68,7 +68,7 @@ def random_bundle(name: str, seed: int, folder: Path) -> Bundle:
 
 
 def alarms(bundle: Bundle, targets: Sequence[Target]) -> tuple[int, list[str]]:
-    """How often an artifact of the bundle ran on one of the targets, and what alarm was given."""
+    """The number of runs of the bundle's artifacts on the targets, and the alarms."""
     report = check_bundle(bundle, targets=targets)
     report = locate_failures(bundle, report, everything=True, targets=targets)
     found = [f"{v.artifact} on {v.target}: {v.reason}" for v in report.verdicts if not v.passed]
@@ -78,16 +78,16 @@ def alarms(bundle: Bundle, targets: Sequence[Target]) -> tuple[int, list[str]]:
             found.append(f"{location.artifact} on {location.target}: {location.layer}: {location.cause}")
     runs = {(v.artifact, v.target) for v in report.verdicts} | {(u.artifact, u.target) for u in report.unjudged}
     if len(report.locations) != len(runs):
-        found.append(f"{bundle.manifest.name}: {len(runs)} runs, {len(report.locations)} looked into: {report.notes}")
+        found.append(f"{bundle.manifest.name}: {len(runs)} runs, {len(report.locations)} located: {report.notes}")
     return len(runs), found
 
 
 def board_targets(names: Sequence[str], stack: ExitStack) -> Iterator[Target]:
-    """Both runtimes of each board that is built, each in one process for all artifacts."""
+    """Both runtimes of each built board, each in one process for all artifacts."""
     for name in names:
         board = load_board(name)
         if not is_built(board):
-            print(f"{name} is not built, and left out: edgecnn targets emulate {name}")
+            print(f"{name} is not built and is skipped: edgecnn targets emulate {name}")
             continue
         host: Any = EmulatedHost(board)
         for runtime in RUNTIMES:
@@ -97,7 +97,7 @@ def board_targets(names: Sequence[str], stack: ExitStack) -> Iterator[Target]:
 
 
 def main() -> int:
-    """Count."""
+    """Run all checks and count the alarms."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--models", default=",".join(MODELS))

@@ -1,8 +1,8 @@
-"""Mutations of good files by the thousand: every one must end in a clear error or a verdict.
+"""Thousands of mutations of valid files, each of which must end in a clear error or a verdict.
 
-``python benchmarks/hostile_files.py --count 2000 --seed 1`` prints what became of them as a Markdown table, the most
-frequent messages, the longest time of one case and the peak of this process's memory. The first case that ends in
-anything else stops it, with its seed: ``--only SEED`` repeats that one.
+``python benchmarks/hostile_files.py --count 2000 --seed 1`` prints the outcomes as a Markdown table, the most frequent
+messages, the longest time of one case and the peak of this process's memory. It stops at the first case with another
+outcome and prints its seed; ``--only SEED`` repeats that case.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Instructions per inference of the zoo on emulated boards: the table in docs/boards.md.
 
-``python benchmarks/instruction_counts.py [--boards B,...] [--models M,...] [--write]`` builds the boards where they are
-not built, exports the models of the zoo with seeded random weights in fp32 and int8, and counts one image on one
-thread: the median of five inferences after two that are not counted, in a process of its own each. ``--write`` puts the
-table into the page; without it, it is printed. Weights and images do not matter to the counts, but by the few
-instructions that Python takes to look at results.
+``python benchmarks/instruction_counts.py [--boards B,...] [--models M,...] [--write]`` builds missing boards, exports
+the models of the zoo with seeded random weights in fp32 and int8, and counts one image on one thread: the median of
+five inferences after two that are not counted, each file in a separate process. ``--write`` puts the table into the
+page; without it, the table is printed. The counts do not depend on weights and images, except for a few instructions
+with which Python reads results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = tuple[str, str, str]  # runtime, model, precision
 
 
 def artifacts(models: list[str], folder: Path) -> dict[Row, tuple[bytes, np.ndarray]]:
-    """Every file that is counted, and an image as it takes it."""
+    """Every file to count, with an input image in its layout and type."""
     made = {}
     for name in models:
         torch.manual_seed(0)
@@ -67,7 +67,7 @@ def counted(
 
 
 def table(boards: list[str], counts: dict[tuple[Row, str], Counts]) -> str:
-    """The counts in millions, and how many of them are dot products of four 8-bit numbers."""
+    """The counts in millions, with the number of dot-product instructions of four 8-bit numbers."""
     lines = [f"| runtime | model | precision | {' | '.join(boards)} |", "| --- " * (3 + len(boards)) + "|"]
     for row in dict.fromkeys(row for row, _ in counts):
         cells = []

@@ -1,16 +1,17 @@
-"""Our int8 against ONNX Runtime's own ``quantize_static``: the same models, calibration and evaluation data.
+"""Our int8 compared with ONNX Runtime's ``quantize_static`` on the same models, calibration and evaluation data.
 
 ``python benchmarks/int8_against_ort.py [MODEL ...] [--recipe R] [--seed S]`` exports each model (weights of a fixed
-seed), has ``quantize_static`` quantize our fp32 ONNX file (QDQ, per channel, min-max), and prints a row for every file:
+seed), lets ``quantize_static`` quantize our fp32 ONNX file (QDQ, per channel, min-max), and prints a row for every
+file:
 
-- top-1: share of the evaluation inputs on which the best class is that of the float model in torch
+- top-1: share of the evaluation inputs with the best class of the float model in torch
 - SNR: energy of the float logits over that of their error, in dB
 - latency: median of plain ``run`` calls with one sample, one thread, the files taking turns in one process
 
-Below them stand ratios of latencies, of our int8 file to our fp32 file and to ``quantize_static`` with int8
-activations: of the medians, and of the fastest calls, which other work on the machine disturbs least.
+Ratios of latencies follow, of our int8 file to our fp32 file and to ``quantize_static`` with int8 activations: of the
+medians, and of the fastest calls, which other work on the machine disturbs least.
 
-It ends with status 1 where our SNR is below theirs. Latency never fails it.
+The exit status is 1 if our SNR is lower than theirs. Latency never fails it.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ def classifier(channels: int, classes: int) -> list[nn.Module]:
 
 
 def ds_cnn() -> nn.Module:
-    """Keyword spotting of MLPerf Tiny."""
+    """The keyword spotting model of MLPerf Tiny."""
     blocks = [layer for _ in range(4) for layer in separable(64, 64)]
     return nn.Sequential(*conv_bn(1, 64, (10, 4), stride=2, padding=(5, 1)), *blocks, *classifier(64, 12))
 
 
 def mobilenet() -> nn.Module:
-    """MobileNetV1-0.25, the visual wake words of MLPerf Tiny."""
+    """MobileNetV1-0.25, the visual wake words model of MLPerf Tiny."""
     wide = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
     layers, channels = conv_bn(3, 8, 3, stride=2, padding=1), 8
     for outputs, stride in wide:
@@ -78,15 +79,16 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 
 
 def build(name: str, inputs: Array, seed: int) -> nn.Module:
-    """The model with seeded weights, settled on ``inputs``."""
+    """The model with seeded weights and the batch norm statistics of ``inputs``."""
     torch.manual_seed(seed)
     return settle(MODELS[name][0](), inputs)
 
 
 def settle(model: nn.Module, inputs: Array) -> nn.Module:
-    """Batch norms get random scales and shifts and the statistics of ``inputs``; the model is in eval mode then.
+    """Give batch norms random scales and shifts and the statistics of ``inputs``, and switch to eval mode.
 
-    Logits of a last linear layer are centred: else one class would win on every input, and SNR would be a constant's.
+    The logits of a last linear layer are centred, since otherwise one class would win on every input, and the SNR would
+    be that of a constant.
     """
     x = torch.from_numpy(inputs)
     for layer in model.modules():
@@ -151,7 +153,7 @@ def snr(logits: Array, reference: Array) -> float:
 
 
 def latencies(paths: Mapping[str, Path], sample: Array, runs: int) -> dict[str, list[int]]:
-    """Nanoseconds of each file's calls, in turns of BLOCK calls; the first turn is not counted."""
+    """Time of each file's calls in ns, in turns of BLOCK calls; the first turn is not counted."""
     sessions = {name: session(path) for name, path in paths.items()}
     feeds = {name: {s.get_inputs()[0].name: sample} for name, s in sessions.items()}
     times: dict[str, list[int]] = {name: [] for name in paths}
@@ -165,7 +167,7 @@ def latencies(paths: Mapping[str, Path], sample: Array, runs: int) -> dict[str, 
 
 
 def print_ratios(name: str, times: Mapping[str, list[int]]) -> None:
-    """Our int8 file's latency over those of others."""
+    """Print the ratios of our int8 file's latency to those of other files."""
     ours = times["ours int8, onnxruntime"]
     for other in ("ours fp32, onnxruntime", "quantize_static QInt8"):
         medians = statistics.median(ours) / statistics.median(times[other])
@@ -176,7 +178,7 @@ def print_ratios(name: str, times: Mapping[str, list[int]]) -> None:
 
 
 def compare(name: str, given: argparse.Namespace, folder: Path) -> bool:
-    """Print a model's rows; whether our SNR is at least theirs."""
+    """Print a model's rows; returns whether our SNR is at least theirs."""
     rng = np.random.default_rng(given.seed)
     counts, shape = (CALIBRATION, EVALUATION), MODELS[name][1]
     calibration, evaluation = (rng.standard_normal((n, *shape), dtype=np.float32) for n in counts)

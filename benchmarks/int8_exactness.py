@@ -1,10 +1,10 @@
-"""How exact the golden integer executor is: at least a million values per operator kind and runtime.
+"""Exactness of the golden integer executor, on at least a million values per operator kind and runtime.
 
 ``python benchmarks/int8_exactness.py [--scale S]`` quantizes the zoo and a depthwise network on images of digits, runs
-each operator alone in a model on the golden integers, and prints how many results differ from the golden executor's.
-Operators without weights run on every pair of int8 values too, at several pairs of ranges. Each runtime is compared
+each operator in isolation on the golden integers, and prints how many results differ from the golden executor's.
+Operators without weights also run on every pair of int8 values, at several pairs of ranges. Each runtime is compared
 with the rounding rule of its own kernels (``ALL`` in tests/support/int8.py). tflite-runtime and TFLite Micro are found
-as the tests find them; one that is missing is said, and left out.
+as the tests find them; missing runtimes are reported and skipped.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.targets.hosts.local import LocalHost
 
 SAMPLES = {"lenet5": 512, "conv_pool": 64, "resnet8": 32, "depthwise": 96}
-"""Enough of each for a million values of every kind, with the linear layers of lenet5 alone."""
+"""Samples of each model: enough for a million values of every kind, together with lenet5's separate linear layers."""
 LINEAR_SAMPLES = 5120
 CHUNK = 256
 GAINS = 16
-"""Pairs of input ranges for the operators without weights."""
+"""Number of pairs of input ranges for the operators without weights."""
 FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
@@ -54,16 +54,16 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "slice": lambda x, y: y[:, :, 1:],  # noqa: ARG005
 }
 WINDOWS = ((4, 4), (8, 8), (7, 7), (5, 3), (3, 3), (6, 6), (1, 10), (12, 12))
-"""Image sizes of the global means, of which a pair of int8 values in 16 channels gives only 16."""
+"""Image sizes of the global means, since the pairs of int8 values in 16 channels give only 16 means."""
 MEANS = (4096, 16)
-"""Means per window and pair of ranges."""
+"""Number of means per window and pair of ranges."""
 
 
 Run = Callable[[QuantizedGraph, Sequence[np.ndarray]], list[Compared]]
 
 
 def runs(executors: Sequence[str], stack: ExitStack) -> Run:
-    """Compare every operator of a graph on every executor, each runtime in a process of its own."""
+    """Compare every operator of a graph on every executor, each runtime in a separate process."""
     agents = {r: stack.enter_context(LocalHost(python_of(r)).start()) for r in {ALL[e].runtime for e in executors}}
 
     def run(q: QuantizedGraph, data: Sequence[np.ndarray]) -> list[Compared]:
@@ -82,7 +82,7 @@ def compare(run: Run, name: str, samples: int) -> Iterator[Compared]:
 
 
 def compare_linear(run: Run, samples: int) -> Iterator[Compared]:
-    """The linear layers of lenet5 on random features."""
+    """Compare the linear layers of lenet5 on random features."""
     data = np.random.default_rng(0).standard_normal((samples, 400), dtype=np.float32)
     q = quantized(network("lenet5").classifier, [data[:CALIBRATION]])
     for start in range(0, samples, CHUNK):
@@ -116,7 +116,7 @@ def compare_function(run: Run, function: Callable[..., torch.Tensor], count: int
 
 
 def compare_means(run: Run, count: int) -> Iterator[Compared]:
-    """Global averages of random integers."""
+    """Compare global averages of random integers."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
         steps = rng.integers(-128, 128, (*MEANS, *WINDOWS[seed % len(WINDOWS)])) + rng.integers(-40, 40)
@@ -131,7 +131,7 @@ def main() -> None:
     start = time.perf_counter()
     executors = [e for e, x in ALL.items() if python_of(x.runtime)]
     for missing in ALL.keys() - set(executors):
-        print(f"{missing}: not installed, left out")
+        print(f"{missing}: not installed, skipped")
     table: dict[tuple[str, str], list[Compared]] = defaultdict(list)
     count = max(1, round(GAINS * scale))
     with ExitStack() as stack:

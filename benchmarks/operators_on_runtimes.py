@@ -1,13 +1,13 @@
 """Every operator on every runtime and emulated board, float and int8: the tables of docs/runtimes.md.
 
-``python benchmarks/operators_on_runtimes.py [--places GLOB,...] [--each N] [--write]`` takes the operators of all cases
-of the tests (tests/cases), each with its settings and shapes once, and of each kind at most N, spread evenly (all if
-not given). They run side by side in files of forty: in int8 on the golden executor's integers by the runtime's own
-rule, in float on random values, against torch. A file that a runtime refuses is taken apart, so that the operator is
-named. ``--places 'litert*,*@pi3'`` measures these only. ``--write`` keeps what was measured in
-benchmarks/operators_on_runtimes.jsonl, after every place, and makes the tables of docs/runtimes.md of that: places that
-were not measured now stay as they were. Without it, tables of what was measured now are printed. Boards must have been
-built (``edgecnn targets emulate``); runtimes that are missing are said.
+``python benchmarks/operators_on_runtimes.py [--places GLOB,...] [--each N] [--write]`` takes the operators of all test
+cases (tests/cases), each with its settings and shapes once, and at most N of each kind, spread evenly (default: all).
+They run in parallel branches of files of forty operators: in int8 on the golden executor's integers by the runtime's
+own rule, in float on random values, compared with torch. A file that a runtime refuses is split until the refused
+operator is known. ``--places 'litert*,*@pi3'`` measures only these places. ``--write`` stores the measurements in
+benchmarks/operators_on_runtimes.jsonl, after every place, and generates the tables of docs/runtimes.md from it; places
+that were not measured now keep their results. Without it, only the new results are printed. Boards must have been built
+(``edgecnn targets emulate``); missing runtimes are reported.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ BEGIN, END = "<!-- operators: benchmarks/operators_on_runtimes.py -->", "<!-- en
 SLOW = 600.0
 HERE = "here"
 LOCAL_NAMES = {"xnnpack": "litert", "reference": "litert reference"}
-"""How the page calls runtimes of this machine that the tests call by their kernels."""
+"""The page's names of runtimes on this machine that the tests name by their kernels."""
 Cells = dict[tuple[str, str], Cell]
 Place = tuple[str, Executor, Callable[[], Any]]
 
 
 def places() -> Iterator[Place]:
-    """Name, executor, and what starts the agent, of every place that is there; the others are said."""
+    """Name, executor and starter of the agent for every available place; the others are reported."""
     for name, executor in ALL.items():
         python = python_of(executor.runtime)
         if python is None:
-            print(f"{name}: not installed, left out", file=sys.stderr)
+            print(f"{name}: not installed, skipped", file=sys.stderr)
             continue
         yield f"{LOCAL_NAMES.get(name, name)}@{HERE}", executor, LocalHost(python).start
     for board in load_boards().values():
         if board.emulation is None:
             continue
         if not is_built(board):
-            print(f"{board.name}: not built, left out", file=sys.stderr)
+            print(f"{board.name}: not built, skipped", file=sys.stderr)
             continue
         host = EmulatedHost(board)
         for runtime, form in FORMS.items():
@@ -71,7 +71,7 @@ def _starter(host: EmulatedHost, environment: str) -> Callable[[], Any]:
 
 
 def said(cell: Cell, precision: str) -> str:
-    """What an operator gave at a place."""
+    """The text for an operator's result at a place."""
     if cell.lost == cell.parts:
         return "not offered"
     some = f", {cell.lost} of {cell.parts} not offered" if cell.lost else ""
@@ -81,7 +81,7 @@ def said(cell: Cell, precision: str) -> str:
 
 
 def grouped(texts: Mapping[str, str]) -> str:
-    """One cell of the table: what most places say, then what others do, each with their names.
+    """One cell of the table: the result of most places, then the other results with the names of their places.
 
     Args:
         texts: What is said, by place.
@@ -96,7 +96,7 @@ def grouped(texts: Mapping[str, str]) -> str:
 
 
 def table(found: Mapping[str, Cells], precision: str) -> str:
-    """One precision: a row for each operator, a column for each runtime; below it why some are not offered."""
+    """One precision: a row for each operator, a column for each runtime; and below it why some are not offered."""
     runtimes = list(dict.fromkeys(name.split("@")[0] for name in found))
     kinds = sorted({kind for cells in found.values() for kind, p in cells if p == precision})
     here = {r: [n.split("@")[1] for n in found if n.split("@")[0] == r] for r in runtimes}
@@ -113,7 +113,7 @@ def table(found: Mapping[str, Cells], precision: str) -> str:
 
 
 def reasons(found: Mapping[str, Cells], precision: str, kinds: Sequence[str]) -> list[str]:
-    """Why runtimes do not offer operators, in their own words."""
+    """The runtimes' own messages about operators that they do not offer."""
     why: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, cells in found.items():
         for kind in kinds:
@@ -125,7 +125,7 @@ def reasons(found: Mapping[str, Cells], precision: str, kinds: Sequence[str]) ->
 
 
 def read_measured(each: int | None) -> dict[str, Cells]:
-    """What was measured before with as many operators of each kind, by place."""
+    """Earlier measurements with the same number of operators of each kind, by place."""
     found: dict[str, Cells] = defaultdict(dict)
     for line in MEASURED.read_text(encoding="utf-8").splitlines() if MEASURED.exists() else []:
         row = json.loads(line)
@@ -136,12 +136,12 @@ def read_measured(each: int | None) -> dict[str, Cells]:
 
 
 def write(found: Mapping[str, Cells], order: Sequence[str], precisions: Sequence[str], each: int | None) -> None:
-    """Keep what was measured, and put the tables into the page."""
+    """Store the measurements, and put the tables into the page."""
     found = {name: found[name] for name in [*order, *sorted(set(found) - set(order))] if name in found}
     lines = []
     for name, cells in found.items():
         for p in precisions:
-            # What is 0 or empty is the cell's default.
+            # Values that are 0 or empty are the cell's defaults.
             own = {k: {n: v for n, v in asdict(c).items() if v} for (k, q), c in cells.items() if q == p}
             lines.append(json.dumps({"place": name, "precision": p, "each": each, "cells": own}))
     MEASURED.write_text("\n".join(lines) + "\n", encoding="utf-8")

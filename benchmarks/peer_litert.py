@@ -1,8 +1,8 @@
-"""What litert-torch and its quantizer make of a model of the zoo: run by `side_by_side.py` under the peers' Python.
+"""Export and quantize a model of the zoo with litert-torch; `side_by_side.py` runs this under the peers' Python.
 
-``python peer_litert.py MODEL FOLDER``: FOLDER holds ``weights.pt`` (a state dict) and ``calibration.npy``; it gains
-``peer.fp32.tflite`` and ``peer.int8.tflite`` as litert-torch writes them by default (inputs as torch has them), and
-``peer.fp32.nhwc.tflite`` and ``peer.int8.nhwc.tflite`` with channels last at the inputs.
+``python peer_litert.py MODEL FOLDER``: FOLDER holds ``weights.pt`` (a state dict) and ``calibration.npy``. The script
+writes ``peer.fp32.tflite`` and ``peer.int8.tflite`` with litert-torch's defaults (inputs as in torch), and
+``peer.fp32.nhwc.tflite`` and ``peer.int8.nhwc.tflite`` with channels-last inputs.
 """
 
 import sys

@@ -1,18 +1,18 @@
-"""The zoo beside what its peers export: the same models, the same runtimes, files taking turns in one process.
+"""Latency of the zoo against exports of other tools: same models, same runtimes, files taking turns in one process.
 
     python -m venv build/peers
     build/peers/bin/pip install torch==2.13.0 'litert-torch==0.10.*'
     python benchmarks/side_by_side.py --peers build/peers/bin/python [MODEL ...]
 
-Peers: litert-torch with its quantizer (static int8, per channel), with its default inputs and with channels-last ones;
-torch.onnx's exporter, and ONNX Runtime's ``quantize_static`` (QDQ, per channel, min-max; both types of activations) on
-what it gives. Weights are seeded, batch norms have random scales and the statistics of the calibration data.
+Peers: litert-torch with its quantizer (static int8, per channel), with its default inputs and with channels-last
+inputs; torch.onnx's exporter, and ONNX Runtime's ``quantize_static`` (QDQ, per channel, min-max; both types of
+activations) on its file. Weights are seeded; batch norms have random scales and the statistics of the calibration data.
 
-For each model and runtime the medians of all files, one thread, one sample, inputs in place; then the ratios that
-count, each the median over rounds with its 95 % interval: ours to the best peer in LiteRT (at most 1.02; in int8 ours
-with ``io="int8"``, since litert-torch's quantizer leaves files that take and give integers), int8 to our own fp32 in
-ONNX Runtime (at most 1). A ratio is marked where its whole interval lies above its limit, and the status is
-then 1. In ONNX Runtime ours beside the peers is told without a limit.
+Prints for each model and runtime the medians of all files, with one thread, one sample and bound inputs. Then it prints
+the ratios that have limits, each the median over rounds with its 95 % interval: ours to the best peer in LiteRT (at
+most 1.02; in int8 ours with ``io="int8"``, since litert-torch's quantizer leaves integer inputs and outputs), and int8
+to our own fp32 in ONNX Runtime (at most 1). A ratio whose whole interval lies above its limit is marked, and the exit
+status is then 1. In ONNX Runtime the ratios of ours to the peers have no limit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Call = Callable[[], object]
 
 
 def export_all(name: str, folder: Path, peers: str | None) -> dict[str, Path]:
-    """Every file of a model, by what it is called in the table."""
+    """Every file of a model, by its name in the table."""
     shape = ZOO[name].input_shape
     rng = np.random.default_rng(0)
     calibration = rng.standard_normal((CALIBRATION, *shape), dtype=np.float32)
@@ -84,7 +84,7 @@ def litert_files(name: str, folder: Path, python: str) -> dict[str, Path]:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["(it said nothing)"])[-1]
-        print(f"{name}: litert-torch failed, what it had written is used: {last}", file=sys.stderr)
+        print(f"{name}: litert-torch failed, the files that it wrote before are used: {last}", file=sys.stderr)
     found = {}
     for precision in ("fp32", "int8"):
         for form in ("", ".nhwc"):
@@ -95,7 +95,7 @@ def litert_files(name: str, folder: Path, python: str) -> dict[str, Path]:
 
 
 def call_of(file: Path) -> Call:
-    """One inference with inputs in place; random real values, or random integers."""
+    """A call that runs one inference with bound inputs: random real values or random integers."""
     data, rng = file.read_bytes(), np.random.default_rng(1)
     if file.suffix == ".onnx":
         import onnxruntime
@@ -114,7 +114,7 @@ def call_of(file: Path) -> Call:
 
 
 def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, np.ndarray]:
-    """Each file's median ns of CALLS calls in every round; all files in each, in an order that turns."""
+    """Median time in ns of CALLS calls of each file in every round; the order of the files rotates."""
     for call in calls.values():
         for _ in range(3 * CALLS):
             call()
@@ -131,7 +131,7 @@ def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, np.ndarray]:
 
 
 def ratio(name: str, times: Mapping[str, np.ndarray], ours: str, other: str, limit: float) -> bool:
-    """Print it; whether it is within its limit, or may be."""
+    """Print a ratio; returns whether it is within its limit, or may be."""
     found = median_interval(times[ours] / times[other])
     above = found.low > limit
     marked = f"  ABOVE {limit}" if above else ""
@@ -143,7 +143,7 @@ def ratio(name: str, times: Mapping[str, np.ndarray], ours: str, other: str, lim
 
 
 def compare(name: str, given: argparse.Namespace, folder: Path) -> bool:
-    """Print a model's medians and ratios; whether all are within their limits."""
+    """Print a model's medians and ratios; returns whether all are within their limits."""
     files = export_all(name, folder, given.peers)
     good = True
     for suffix, limit in ((".tflite", LITERT_LIMIT), (".onnx", np.inf)):

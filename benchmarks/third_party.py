@@ -1,8 +1,8 @@
-"""Files that others made: each is loaded, run, and compared with itself.
+"""Files of other tools: each is loaded, run, and compared with itself.
 
-``python benchmarks/third_party.py [NAME=FOLDER ...]`` takes the ONNX files that come with the installed onnx and
-onnxruntime, and every .onnx and .tflite file below the given folders. It prints a Markdown table of files, inputs and
-outcomes, then how often each outcome came. A refusal is printed as a user would read it. Nothing is downloaded.
+``python benchmarks/third_party.py [NAME=FOLDER ...]`` takes the ONNX files that the installed onnx and onnxruntime
+contain, and every .onnx and .tflite file below the given folders. It prints a Markdown table of files, inputs and
+outcomes, then the number of each outcome. A refusal is printed as a user would read it. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.targets.target import Target, installed_targets
 
 INSTALLED = {"onnx": "backend/test/data", "onnxruntime": "datasets"}
-"""Packages that edgecnn itself needs, and the folder in which each has models for its own tests."""
+"""Dependencies of edgecnn, and the folder in which each has models for its own tests."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file and what became of it."""
+    """A file and its outcome."""
 
     package: str
     file: str
@@ -42,7 +42,7 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="NAME=FOLDER")
-    parser.add_argument("--only-given", action="store_true", help="without what is installed")
+    parser.add_argument("--only-given", action="store_true", help="without the files of installed packages")
     given = parser.parse_args()
     places = [] if given.only_given else [(f"{n} {importlib.metadata.version(n)}", f) for n, f in installed_folders()]
     places += [(name, Path(folder)) for name, _, folder in (text.partition("=") for text in given.folders)]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle.manifest import check_tag, check_text
-from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
+from edgecnn.bundle.npz_codec import Kind, decode_npz, encode_npz
 from edgecnn.errors import BundleError
 from edgecnn.types import Array
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import numpy as np
 
-from edgecnn.bundle.npz import Kind, decode_npz, encode_npz
+from edgecnn.bundle.npz_codec import Kind, decode_npz, encode_npz
 from edgecnn.bundle.program_check import check_graph, check_quantized, check_scales
 from edgecnn.errors import BundleError, EdgecnnError
 from edgecnn.graph.graph import Graph, Input, Node, Origin, Output
@@ -82,7 +82,7 @@ def decode_program(data: bytes, *, where: str = "") -> Program:
     """
     arrays = decode_npz(data, _KIND, where=where)
     try:
-        return _Reader(arrays).program()
+        return _ProgramReader(arrays).program()
     except (EdgecnnError, msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as err:
         why = str(err) if not isinstance(err, EdgecnnError) else err.message
         raise BundleError("the program is invalid", where=where, why=why, hint=_AGAIN) from err
@@ -201,7 +201,7 @@ class _ProgramText(msgspec.Struct, forbid_unknown_fields=True):
     digests: dict[str, Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]] = {}
 
 
-class _Reader:
+class _ProgramReader:
     """Decodes text and arrays to a program; constants that share an array still share it."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:

@@ -198,13 +198,13 @@ def _compared(v: Verdict, kept: BaselineSamples, entry: Entry, where: str) -> Ve
     if not worse:
         return v
     first = worse[0]
-    told: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     if v.outcome != "failed":  # a broken limit stays the deciding metric
-        told = {"metric": first.metric, "value": first.value, "limit": first.before}
-        told |= {"value_low": None, "value_high": None, "samples_needed": None}
+        changes = {"metric": first.metric, "value": first.value, "limit": first.before}
+        changes |= {"value_low": None, "value_high": None, "samples_needed": None}
     reason = "; ".join([*([v.reason] if v.reason else []), *(w.text for w in worse)])
     names = tuple(w.metric for w in worse)
-    return replace(v, **told, outcome="failed", passed=False, reason=reason, worse=names)
+    return replace(v, **changes, outcome="failed", passed=False, reason=reason, worse=names)
 
 
 def _worse_values(v: Verdict, kept: BaselineSamples, entry: Entry) -> list[WorseMetric]:

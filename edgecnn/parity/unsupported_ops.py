@@ -38,5 +38,5 @@ def _place(value: str, origins: Mapping[str, Origin]) -> str:
     names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     origin = next((origins[name] for name in names if name in origins), Origin())
     module = origin.module if origin.module != value else ""
-    told = [f"module {module}" if module else "", origin.source]
-    return value + (f" ({', '.join(t for t in told if t)})" if any(told) else "")
+    details = [f"module {module}" if module else "", origin.source]
+    return value + (f" ({', '.join(t for t in details if t)})" if any(details) else "")

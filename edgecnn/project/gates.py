@@ -153,7 +153,7 @@ def _cost(plan: ModelPlan, budget: ProjectBudget, artifact: str, target: str, va
 
 def _idle(plan: ModelPlan, budget: ProjectBudget, *, fits: bool) -> Outcome:
     """A budget that nothing was held to: it would stay green for ever."""
-    why = f"nothing that was measured has {budget.item}" if fits else f"no target is called like {budget.targets}"
+    why = f"no result has {budget.item}" if fits else f"no target matches {budget.targets}"
     hint = "instructions_m is for emulated boards, latencies are for all others, arena_kb is for tflite-micro"
     error = UsageError(
         f'the budget {budget.item} of "{budget.targets}" holds nothing',

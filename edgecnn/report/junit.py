@@ -50,10 +50,10 @@ def _case(suite: ET.Element, outcome: Outcome, number_of_name: int) -> None:
         suite, "testcase", {"classname": xml_text(f"{outcome.model}.{outcome.step}"), "name": xml_text(name)}
     )
     if outcome.status in _TAGS:
-        told = ET.SubElement(case, _TAGS[outcome.status], {"message": xml_text(outcome.message)})
+        element = ET.SubElement(case, _TAGS[outcome.status], {"message": xml_text(outcome.message)})
         if outcome.status != "skipped":
-            told.set("type", outcome.metric or outcome.step)
-            told.text = xml_text("\n".join((outcome.message, *_measured(outcome), *outcome.details)))
+            element.set("type", outcome.metric or outcome.step)
+            element.text = xml_text("\n".join((outcome.message, *_measured(outcome), *outcome.details)))
     else:
         lines = (*_measured(outcome), *outcome.details)
         if lines:

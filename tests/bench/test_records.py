@@ -33,7 +33,7 @@ def test_statistics_in_a_record_are_derived_anew():
         (lambda r: r.update(schema=2), "this edgecnn reads 1"),
         (lambda r: r.pop("schema"), "cannot be read"),
         (lambda r: r.update(more=1), "unknown field"),
-        (lambda r: r.update(hosts={}), "nothing about the hosts local"),
+        (lambda r: r.update(hosts={}), "no facts about the hosts local"),
         (lambda r: r["results"][0].update(samples_ns=[]), "0 rows of samples"),
         (lambda r: r["results"][0]["samples_ns"][0].append(5), "do not add up"),
         (lambda r: r["results"][0]["samples_ns"][0].__setitem__(0, -1), "negative time"),

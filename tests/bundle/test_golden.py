@@ -49,7 +49,7 @@ def test_golden_holds_more_precisions_and_no_labels():
     ("fields", "message"),
     [
         ({"inputs": {}}, "need an input"),
-        ({"outputs": {"int8": {"y": np.ones((3, 1))}}}, "reference's outputs"),
+        ({"outputs": {"int8": {"y": np.ones((3, 1))}}}, "the outputs of the reference"),
         ({"outputs": {"fp32": {"y": np.ones((2, 1))}}}, "2 golden samples"),
         ({"outputs": {"fp32": {"y": np.array(["a"] * 3)}}}, "only numbers"),
         ({"outputs": {"fp32": {"y": np.ones((3, 1), np.complex64)}}}, "only numbers"),
@@ -112,13 +112,13 @@ HUGE = ONES.replace(b"(3, 1), }" + b" " * 8, b"(3, 999999999), }")
         (npz(*PAIR, ("input/.npy", ONES)), "an unexpected array"),
         (npz(*PAIR, ("readme.txt", b"")), "not an array"),
         (npz(*PAIR, ("input/z.npy", b"text")), "not an array of npy format"),
-        (npz(*PAIR, compression=zipfile.ZIP_LZMA), "compressed by a method"),
+        (npz(*PAIR, compression=zipfile.ZIP_LZMA), "compressed by an unsupported method"),
         (npz(*PAIR, ("input/z.npy", npy(np.ones((2, 1), np.float32)))), "2 golden samples"),
-        (npz(*PAIR, ("input/z.npy", npy(np.array([{}] * 3), allow_pickle=True))), "no plain array"),
-        (npz(*PAIR, ("input/z.npy", npy(np.array(["text"] * 3)))), "no plain array"),
-        (npz(*PAIR, ("input/z.npy", npy(np.ones((3, 2), order="F")))), "no plain array"),
+        (npz(*PAIR, ("input/z.npy", npy(np.array([{}] * 3), allow_pickle=True))), "is not a plain array"),
+        (npz(*PAIR, ("input/z.npy", npy(np.array(["text"] * 3)))), "is not a plain array"),
+        (npz(*PAIR, ("input/z.npy", npy(np.ones((3, 2), order="F")))), "is not a plain array"),
         (npz(*PAIR, ("input/z.npy", ONES[:-1])), "which do not match"),
-        (npz(*PAIR, ("input/z.npy", ONES[:20])), "no plain array"),
+        (npz(*PAIR, ("input/z.npy", ONES[:20])), "is not a plain array"),
         (npz(*PAIR, ("input/z.npy", HUGE)), "which do not match"),
         (npz(*PAIR, ("labels.npy", ONES)), "not int64"),
     ],
@@ -168,5 +168,5 @@ def test_changed_golden_is_not_read(bundle):
 def test_golden_of_another_model_is_not_used(bundle, manifest):
     manifest["golden"]["samples"] = 7
     write_manifest(bundle, manifest)
-    with pytest.raises(BundleError, match="3 golden samples, the manifest says 7"):
+    with pytest.raises(BundleError, match="3 golden samples, but the manifest says 7"):
         load_bundle(bundle.directory).golden()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.int8 import network, quantized_graph
 
 from edgecnn.bundle import Program, decode_program, encode_program
-from edgecnn.bundle.npz import encode_npz
+from edgecnn.bundle.npz_codec import encode_npz
 from edgecnn.capture.capture import capture
 from edgecnn.errors import BundleError
 from edgecnn.graph import ops
@@ -220,7 +220,7 @@ def _set(path: str, value: Any) -> Any:
         (_set("graph/nodes/0/fields/stride", ["1", 1]), "Expected `int`"),
         (_set("graph/nodes/0/fields/stride", [1]), "length 2"),
         (_set("graph/nodes/0/fields/activation", "sine"), "Invalid enum value"),
-        (_set("graph/nodes/0/fields/more", 1), "other fields"),
+        (_set("graph/nodes/0/fields/more", 1), "does not have the fields of the operator"),
         (_set("graph/nodes/0/fields/groups", {"infinite": 1}), "Expected `int`"),
         (_set("graph/nodes/0/fields/groups", {"nan": 1}), "neither a number"),
         (_set("graph/nodes/0/shape", [1, 2, 3, 4]), "says its shape"),
@@ -228,7 +228,7 @@ def _set(path: str, value: Any) -> Any:
         (_set("graph/nodes/0/fields/x", "nothing"), "before it is given"),
         (_set("graph/inputs/0/1", [1, 2**31, 2**31, 1]), "positive and bounded"),
         (_set("graph/outputs/0/1", "nothing"), "nothing gives"),
-        (_set("graph/constants/0/1", 999), "array 999 is not there"),
+        (_set("graph/constants/0/1", 999), "array 999 does not exist"),
         (_set("graph/extra", 1), "unknown field"),
         (_set("quantized/activations/0/1", -1.0), "scale of -1.0"),
         (_set("quantized/activations/0/2", 300), "zero point of 300"),
@@ -253,12 +253,12 @@ def test_programs_that_are_refused(program: Program, change: Any, message: str) 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"[" * 10_000, b'{"graph": NaN, "quantized": null}'])
 def test_texts_that_are_refused(text: bytes) -> None:
-    with pytest.raises(BundleError, match="no meaning"):
+    with pytest.raises(BundleError, match="the program is invalid"):
         decode_program(_packed(text, {}))
 
 
 def test_a_program_without_text_is_refused() -> None:
-    with pytest.raises(BundleError, match="no meaning"):
+    with pytest.raises(BundleError, match="the program is invalid"):
         decode_program(encode_npz([("array/0", np.ones(1, np.float32))]))
 
 

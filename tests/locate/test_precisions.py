@@ -18,7 +18,7 @@ from support.shared_host import shared_target
 
 import edgecnn
 from edgecnn.bundle import Bundle, Program, decode_program, encode_program, load_bundle
-from edgecnn.bundle.npz import encode_npz
+from edgecnn.bundle.npz_codec import encode_npz
 from edgecnn.capture.capture import capture
 from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, EdgecnnError, UsageError

@@ -111,7 +111,7 @@ def test_budgets_are_for_the_targets_that_they_name(held) -> None:
 @pytest.mark.parametrize(
     ("budget", "why"),
     [
-        ('budget."*@pi5".instructions_m = 2', "no target is called like *@pi5"),
+        ('budget."*@pi5".instructions_m = 2', "no target matches *@pi5"),
         ('budget."*@pi4".latency_p50_ms = 2', "no result has latency_p50_ms"),
     ],
 )

@@ -128,7 +128,7 @@ WRONG = [
     ("[bench]\nprocesses = 0", 2, "processes: Expected a whole number >= 1", ""),
     ("[bench]\nmax_slowdown = 1.1\n" + MODEL, 2, "max_slowdown without a baseline", "[baselines]"),
     ('[baselines]\nchek = "x"', 2, "no key 'chek'", "check"),
-    ("x = ", None, "no TOML", "toml.io"),
+    ("x = ", None, "not valid TOML", "toml.io"),
 ]
 
 

@@ -99,7 +99,7 @@ def test_units_have_panels_and_values_that_are_no_numbers_a_place() -> None:
     said = texts(root)
     assert said.index("Integers") < said.index("Floats")
     assert "NaN" in said
-    assert "limit of one operator alone: 1e-05" in said
+    assert "limit of one operator in isolation: 1e-05" in said
     lines = points(root)
     infinite = next(line for line in lines if len(line) == 4)
     assert infinite[3][0] > infinite[2][0] > infinite[1][0] > infinite[0][0]
