@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from edgecnn.bundle import ArtifactSpec, InputSpec, Manifest, OutputSpec, TensorQuantization, decode_manifest
 from edgecnn.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES
-from edgecnn.compare.source import Affine, Facts
+from edgecnn.compare.facts import Facts
 from edgecnn.errors import BundleError
+from edgecnn.export.file_facts import Affine
 
 _UNSIGNED = 128
 """What a uint8 is more than the int8 that the manifest's zero points are of."""

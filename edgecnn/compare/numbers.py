@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecnn.compare.source import Affine
 from edgecnn.errors import UsageError
+from edgecnn.export.file_facts import Affine
 from edgecnn.types import Array
 
 

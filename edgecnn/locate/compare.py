@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from edgecnn.export.steps import Held, Step
 from edgecnn.graph.ops import ValueName
-from edgecnn.locate.reexport import Twin
-from edgecnn.locate.steps import Held, Step, onnx_steps, tflite_steps
+from edgecnn.locate.reexport import Reexport
 from edgecnn.types import Array
 
 ROLES = ("weight", "bias", "bound", "operand", "scale", "zero point")
 """What constants are, those first that say more when several differ in one layer."""
 _BOUNDS = ("fusedActivationFunction",)
 _PADDING = ("padding", "pads", "auto_pad")
-_ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
-_SCHEMES = ("SAME", "VALID")
 _OTHER_MODEL = 0.5
 """Share of the layers with weights from which on a file is another model's."""
 
@@ -52,17 +49,17 @@ class Comparison:
         return [d for d in self.found if d.layer == layer]
 
 
-def compare(twin: Twin, data: bytes) -> Comparison:
+def compare(reexport: Reexport, data: bytes) -> Comparison:
     """Compare a file with what it should be.
 
     Raises:
         BundleError: if the file cannot be read.
     """
-    if data == twin.written.data:
+    if data == reexport.written.data:
         return Comparison()
-    steps = onnx_steps if twin.form == "onnx" else tflite_steps
-    wanted, own = steps(twin.written.data), steps(data)
-    layers = _layers(twin, wanted)
+    steps = reexport.descriptor.editor().steps
+    wanted, own = steps(reexport.written.data), steps(data)
+    layers = _layers(reexport, wanted)
     by_name = {step.name: step for step in own}
     found: list[Discrepancy] = []
     for i, step in enumerate(wanted):
@@ -92,8 +89,7 @@ def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
 
 def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]:
     if own.kind != wanted.kind:
-        bound = {own.kind, wanted.kind} <= {"Relu", "Clip", "Identity", "RELU", "RELU6", "MAXIMUM", "MINIMUM"}
-        kind = "bound" if bound else "operator"
+        kind = "bound" if own.only_bounds and wanted.only_bounds else "operator"
         return [
             Discrepancy(kind=kind, layer=layer, text=f"{wanted.name} is given by {own.kind} instead of {wanted.kind}")
         ]
@@ -102,7 +98,7 @@ def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]
         before, now = wanted.options.get(name, "none"), own.options.get(name, "none")
         if before != now:
             kind = "bound" if name in _BOUNDS else "padding" if name in _PADDING else "option"
-            text = f"{_option(name)} of {layer} ({own.kind}) is {_named(name, now)} instead of {_named(name, before)}"
+            text = f"{_option(name)} of {layer} ({own.kind}) is {now} instead of {before}"
             found.append(Discrepancy(kind=kind, layer=layer, text=text))
     for slot, held in wanted.held.items():
         found += _held(layer, held, own.held.get(slot))
@@ -161,37 +157,22 @@ def _option(name: str) -> str:
     )
 
 
-def _named(option: str, value: str) -> str:
-    names = {"fusedActivationFunction": _ACTIVATIONS, "padding": _SCHEMES}.get(option, ())
-    return names[int(value)] if value.isdigit() and int(value) < len(names) else value
-
-
-def _layers(twin: Twin, steps: Sequence[Step]) -> dict[str, ValueName]:
+def _layers(reexport: Reexport, steps: Sequence[Step]) -> dict[str, ValueName]:
     """For each operator, by what it gives, the value of the graph that it first has a part in."""
-    names = _place_names(twin)
+    names = _place_names(reexport)
     found: dict[str, ValueName] = {}
     for step in reversed(steps):
         readers = [found[s.name] for s in steps if step.name in s.reads and s.name in found]
-        order = [n.name for n in twin.graph.nodes]
+        order = [n.name for n in reexport.graph.nodes]
         first = min(readers, key=lambda v: order.index(v) if v in order else -1, default="")
         found[step.name] = names.get(step.name, first or step.name)
     return found
 
 
-def _place_names(twin: Twin) -> dict[str, ValueName]:
-    named: dict[str, ValueName] = {}
-    tensors: Any = None
-    for value, places in twin.written.places.items():
-        for place in places:
-            if isinstance(place.tensor, int):
-                if tensors is None:
-                    from edgecnn.locate.edit_tflite import name_of, parsed
-
-                    tensors = [name_of(t) for t in parsed(twin.written.data).subgraphs[0].tensors]
-                named[tensors[place.tensor]] = value
-            else:
-                named[place.tensor] = value
-    return named
+def _place_names(reexport: Reexport) -> dict[str, ValueName]:
+    """For each tensor that holds a value, by its name, that value."""
+    names = reexport.descriptor.editor().tensor_names(reexport.written.data)
+    return {names[place.tensor]: value for value, places in reexport.written.places.items() for place in places}
 
 
 def _other_model(wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
@@ -211,7 +192,6 @@ def _once(found: Sequence[Discrepancy]) -> list[Discrepancy]:
     return list({(d.tensor or d.layer, d.text): d for d in reversed(found)}.values())[::-1]
 
 
-def layer_of(twin: Twin, name: str) -> ValueName:
+def layer_of(reexport: Reexport, name: str) -> ValueName:
     """The value of the graph that an operator has a part in, by the name of what the operator gives."""
-    steps = onnx_steps(twin.written.data) if twin.form == "onnx" else tflite_steps(twin.written.data)
-    return _layers(twin, steps).get(name, name)
+    return _layers(reexport, reexport.descriptor.editor().steps(reexport.written.data)).get(name, name)

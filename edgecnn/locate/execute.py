@@ -9,7 +9,7 @@ import numpy as np
 from edgecnn.bundle import Artifact, Manifest
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.program.int16 import HIGHEST, LOWEST, QuantizedGraph16, Scale16
 from edgecnn.program.quantized import QuantizedGraph
@@ -18,68 +18,68 @@ from edgecnn.types import Array
 Values = Mapping[ValueName, Array]
 
 
-def taken(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def taken(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Real inputs (samples, ...) as the program takes them: its integers where it is one of integers."""
-    if twin.int16 is not None:
-        scales = twin.int16.activations
-        return tuple(_int16(scales[i.name], a) for i, a in zip(twin.graph.inputs, inputs, strict=True))
-    return tuple(inputs) if twin.quantized is None else graph_inputs(twin.quantized, manifest, artifact, inputs)
+    if reexport.int16 is not None:
+        scales = reexport.int16.activations
+        return tuple(_int16(scales[i.name], a) for i, a in zip(reexport.graph.inputs, inputs, strict=True))
+    return tuple(inputs) if reexport.quantized is None else graph_inputs(reexport.quantized, manifest, artifact, inputs)
 
 
-def execute(twin: Twin, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
+def execute(reexport: Reexport, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
     """Every value, by name, for inputs as the program takes them; by one of its rules, in float32 by none."""
-    if twin.quantized is not None:
-        return run_integers(twin.quantized, inputs, rule)
-    if twin.int16 is not None:
-        return run_int16(twin.int16, inputs, rule)
-    if twin.precision == "int8-dynamic":
+    if reexport.quantized is not None:
+        return run_integers(reexport.quantized, inputs, rule)
+    if reexport.int16 is not None:
+        return run_int16(reexport.int16, inputs, rule)
+    if reexport.precision == "int8-dynamic":
         from edgecnn.golden.dynamic import execute_dynamic
 
-        return execute_dynamic(twin.graph, inputs, rule=rule)
+        return execute_dynamic(reexport.graph, inputs, rule=rule)
     from edgecnn.golden.batches import execute_samples
 
-    return execute_samples(twin.graph, inputs)
+    return execute_samples(reexport.graph, inputs)
 
 
-def execute_alone(twin: Twin, node: Node, values: Values, rule: str) -> Array:
+def execute_alone(reexport: Reexport, node: Node, values: Values, rule: str) -> Array:
     """What one operator gives for values of the program."""
-    if twin.quantized is not None:
+    if reexport.quantized is not None:
         from edgecnn.golden.integer import execute_node
 
-        return execute_node(twin.quantized, node, values, rounding=rule)
-    if twin.int16 is not None:
+        return execute_node(reexport.quantized, node, values, rounding=rule)
+    if reexport.int16 is not None:
         from edgecnn.golden.int16 import execute_int16_node
 
-        return execute_int16_node(twin.int16, node, values, linear=rule)
+        return execute_int16_node(reexport.int16, node, values, linear=rule)
     from edgecnn.golden.dynamic import DynamicGraph
 
-    return DynamicGraph(twin.graph).node(node, values, rule)
+    return DynamicGraph(reexport.graph).node(node, values, rule)
 
 
-def rules_of(twin: Twin) -> tuple[str, ...]:
+def rules_of(reexport: Reexport) -> tuple[str, ...]:
     """The rules that are known of a precision; none in float32, where sums are all that there is to differ."""
-    if twin.quantized is not None:
+    if reexport.quantized is not None:
         from edgecnn.golden.integer import ROUNDINGS
 
         return tuple(ROUNDINGS)
-    if twin.int16 is not None:
+    if reexport.int16 is not None:
         from edgecnn.golden.int16 import LINEAR
 
         return tuple(LINEAR)
-    if twin.precision == "int8-dynamic":
+    if reexport.precision == "int8-dynamic":
         from edgecnn.golden.dynamic import RULES
 
         return tuple(RULES)
     return ()
 
 
-def outputs_of(twin: Twin, values: Values) -> list[Array]:
+def outputs_of(reexport: Reexport, values: Values) -> list[Array]:
     """The outputs among a program's values: its integers, where it is one of integers."""
-    if twin.quantized is None:
-        return [values[o.value] for o in twin.graph.outputs]
+    if reexport.quantized is None:
+        return [values[o.value] for o in reexport.graph.outputs]
     from edgecnn.golden.mixed import as_integers
 
-    q = twin.quantized
+    q = reexport.quantized
     return [as_integers(q, o.value, values[o.value]) for o in q.graph.outputs]
 
 

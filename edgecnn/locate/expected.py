@@ -13,7 +13,7 @@ from edgecnn.bundle import Artifact, Manifest
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.locate.execute import execute, taken
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.types import Array
 
@@ -49,14 +49,14 @@ class Expected:
     """The golden run on some samples.
 
     Attributes:
-        twin: What was to be run.
+        reexport: What was to be run.
         rule: Of the golden executor, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
         inputs: The graph's inputs as it takes them: int8 or int16 where it is quantized.
         values: Every value by name: int8 or int16, or float32 where it is float.
         sums: The accumulators of layers that a file holds as such.
     """
 
-    twin: Twin
+    reexport: Reexport
     rule: str
     inputs: tuple[Array, ...]
     values: Mapping[ValueName, Array]
@@ -66,7 +66,7 @@ class Expected:
         """The value as a file has it there, with the batch that was run."""
         array = self.values[value]
         match place.form:
-            case "integers" if self.twin.int16 is not None:
+            case "integers" if self.reexport.int16 is not None:
                 pass
             case "integers":
                 array = _widened(self._integers(value), place, self._zero(value)).astype(np.int16) + place.offset
@@ -83,9 +83,9 @@ class Expected:
     def real(self, value: ValueName) -> Array:
         """The value's real numbers."""
         array = self.values[value]
-        if self.twin.int16 is not None:
-            return self.twin.int16.activations[value].dequantize(array)
-        q = self.twin.quantized
+        if self.reexport.int16 is not None:
+            return self.reexport.int16.activations[value].dequantize(array)
+        q = self.reexport.quantized
         return array if q is None or array.dtype == np.float32 else q.activations[value].dequantize(array)
 
     def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
@@ -106,16 +106,16 @@ class Expected:
     def _integers(self, value: ValueName) -> Array:
         from edgecnn.golden.mixed import as_integers
 
-        assert self.twin.quantized is not None
-        return as_integers(self.twin.quantized, value, self.values[value])
+        assert self.reexport.quantized is not None
+        return as_integers(self.reexport.quantized, value, self.values[value])
 
     def _zero(self, value: ValueName) -> int:
-        assert self.twin.quantized is not None
-        return self.twin.quantized.activations[value].zero_point
+        assert self.reexport.quantized is not None
+        return self.reexport.quantized.activations[value].zero_point
 
     def _factors(self, layer: ValueName, channels: int) -> Array:
         """What an accumulator's unit is in steps of the layer's value."""
-        q = self.twin.quantized
+        q = self.reexport.quantized
         assert q is not None
         op: Any = q.graph.producers[layer].op
         own = q.activations[op.x].scale * q.weights[op.weight].scales / q.activations[layer].scale
@@ -161,14 +161,16 @@ def _widened(array: Array, place: Place, zero: int) -> Array:
     return np.pad(array, widths, constant_values=zero) if extra > 0 else array
 
 
-def expect(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
+def expect(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
     """Run the golden executor on real inputs (samples, ...)."""
-    given = taken(twin, manifest, artifact, inputs)
-    values = execute(twin, given, rule)
-    q = twin.quantized
-    wanted = {value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)}
+    given = taken(reexport, manifest, artifact, inputs)
+    values = execute(reexport, given, rule)
+    q = reexport.quantized
+    wanted = {
+        value for value, places in reexport.written.places.items() if any(place.form == "sums" for place in places)
+    }
     sums = {} if q is None else _sums(q, values, wanted)
-    return Expected(twin=twin, rule=rule, inputs=given, values=values, sums=sums)
+    return Expected(reexport=reexport, rule=rule, inputs=given, values=values, sums=sums)
 
 
 def _sums(q: QuantizedGraph, values: Mapping[ValueName, Array], wanted: set[ValueName]) -> dict[ValueName, Array]:

@@ -9,7 +9,7 @@ from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import EdgecnnError
 from edgecnn.locate.compare import compare
 from edgecnn.locate.malformed_file import contradictions
-from edgecnn.locate.reexport import make_twin
+from edgecnn.locate.reexport import reexport_artifact
 
 
 def file_differences(bundle: Bundle) -> Callable[[Artifact], int | None]:
@@ -34,7 +34,7 @@ def file_differences(bundle: Bundle) -> Callable[[Artifact], int | None]:
             return 0
         try:
             with contradictions(artifact):
-                return len(compare(make_twin(artifact, program, data, version=version), data).found)
+                return len(compare(reexport_artifact(artifact, program, data, version=version), data).found)
         except EdgecnnError:
             return 1
 

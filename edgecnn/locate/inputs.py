@@ -14,7 +14,7 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.locate.execute import execute, outputs_of, taken
 from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.rounding import REFERENCE_RULE
 from edgecnn.types import Array
 
@@ -57,11 +57,11 @@ def _scaled(x: Array, p: Preprocessing) -> Iterator[tuple[str, Array]]:
         yield f"with the scale of {p.scale:g} twice", p.apply(raw * p.scale)
 
 
-def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
+def golden_contradiction(reexport: Reexport, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
     """What is wrong with the golden inputs where the program itself gives other outputs for them than it gave once."""
-    precision = twin.precision if twin.precision in golden.outputs else REFERENCE
+    precision = reexport.precision if reexport.precision in golden.outputs else REFERENCE
     wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
-    recorded = twin if precision == twin.precision else replace(twin, precision=precision)
+    recorded = reexport if precision == reexport.precision else replace(reexport, precision=precision)
     run, close = _program(recorded, manifest, artifact, RECORDED.get(precision, ""))
     inputs = [golden.inputs[i.name] for i in manifest.inputs]
     if close(run(inputs), wanted):
@@ -77,19 +77,24 @@ def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, gol
 
 
 def acts_mixed_up(
-    twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], outputs: Sequence[Array], rule: str
+    reexport: Reexport,
+    manifest: Manifest,
+    artifact: Artifact,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    rule: str,
 ) -> str:
     """The mix-up under which the program gives what the artifact gave; empty where none does.
 
     Args:
-        twin: The program.
+        reexport: The program.
         manifest: The bundle's manifest.
         artifact: The artifact.
         inputs: What it was fed, in the model's layout.
         outputs: What it gave: integers where it is one of integers, else real numbers.
         rule: Of the golden executor.
     """
-    run, close = _program(twin, manifest, artifact, rule)
+    run, close = _program(reexport, manifest, artifact, rule)
     if close(run(inputs), outputs):
         return ""
     return _explained(inputs, manifest, lambda x: close(run(x), outputs))
@@ -102,15 +107,15 @@ def _explained(inputs: Sequence[Array], manifest: Manifest, fits: Callable[[list
     return ""
 
 
-def _program(twin: Twin, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
+def _program(reexport: Reexport, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
     """How the program gives outputs for inputs, and whether outputs are as good as others."""
 
     def run(inputs: Sequence[Array]) -> list[Array]:
-        return outputs_of(twin, execute(twin, taken(twin, manifest, artifact, inputs), rule))
+        return outputs_of(reexport, execute(reexport, taken(reexport, manifest, artifact, inputs), rule))
 
     def near(found: Sequence[Array], wanted: Sequence[Array]) -> bool:
         pairs = list(zip(found, wanted, strict=True))
-        if twin.quantized is None and twin.int16 is None:
+        if reexport.quantized is None and reexport.int16 is None:
             return all(real_gap(a, b).largest <= _CLOSE for a, b in pairs)
         return all(
             a.shape == b.shape and np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= _STEPS

@@ -24,7 +24,7 @@ _MOVES = frozenset(("ReorderInput", "ReorderOutput", "QuantizeLinear", "Dequanti
 """Operators that ONNX Runtime adds to hand a value out, and that compute nothing new."""
 
 
-class Suspect:
+class ProbeSession:
     """An artifact on a target; leaving the ``with`` block ends the process there."""
 
     def __init__(self, bundle: Bundle, artifact: Artifact, target: Target) -> None:

@@ -10,7 +10,7 @@ from edgecnn.graph import ops
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.exactness import node_is_exact
 from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, Rounding, rounding_of
 from edgecnn.targets.runtimes import OptionValue
@@ -55,18 +55,18 @@ def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) ->
     return rounding_of(runtime, options)
 
 
-def tolerance(twin: Twin, value: ValueName, rounding: Rounding) -> Tolerance:
+def tolerance(reexport: Reexport, value: ValueName, rounding: Rounding) -> Tolerance:
     """What the operator that gives a value may be off by where it reads golden values."""
-    node = twin.graph.producers.get(value)
-    if twin.int16 is not None:
+    node = reexport.graph.producers.get(value)
+    if reexport.int16 is not None:
         return STEP if node is None else _of_int16(node, rounding)
-    if twin.quantized is None:
+    if reexport.quantized is None:
         return REAL
     if not rounding.exact:
         return STEP
     if node is None:
         return EXACT if rounding.rule in (HALF_EVEN.rule, XNNPACK.rule) else STEP
-    return EXACT if node_is_exact(twin.quantized, node) else STEP
+    return EXACT if node_is_exact(reexport.quantized, node) else STEP
 
 
 def _of_int16(node: Node, rounding: Rounding) -> Tolerance:
@@ -81,9 +81,9 @@ def breaks(gap: Gap, allowed: Tolerance) -> bool:
     return not (gap.largest <= limit.largest and gap.mean <= limit.mean)
 
 
-def is_exact(twin: Twin, rounding: Rounding) -> bool:
+def is_exact(reexport: Reexport, rounding: Rounding) -> bool:
     """Whether every integer of the whole is to be exactly the golden one."""
-    if twin.quantized is None and twin.int16 is None:
+    if reexport.quantized is None and reexport.int16 is None:
         return False
-    values = (*(i.name for i in twin.graph.inputs), *twin.graph.producers)
-    return all(tolerance(twin, value, rounding) == EXACT for value in values)
+    values = (*(i.name for i in reexport.graph.inputs), *reexport.graph.producers)
+    return all(tolerance(reexport, value, rounding) == EXACT for value in values)

@@ -17,7 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 from support.hostile import Reused, rewrite
 
 import edgecnn
-from edgecnn.bundle.onnx_wire import Wire, WireError, check_self_contained
 from edgecnn.cli import cli
 from edgecnn.compare import Options, compare_files
 from edgecnn.compare.layout import AmbiguousError, Fit, UnfitError, fit
@@ -26,8 +25,10 @@ from edgecnn.compare.matching import match
 from edgecnn.compare.numbers import Numbers
 from edgecnn.compare.places import places
 from edgecnn.compare.reconcile import Side
-from edgecnn.compare.source import Affine, read_source
+from edgecnn.compare.source import read_source
 from edgecnn.errors import BundleError, EdgecnnError, TargetError, UsageError
+from edgecnn.export.file_facts import Affine
+from edgecnn.export.onnx.wire import Wire, WireError, check_self_contained
 from edgecnn.targets.target import Target
 
 FLOAT, UINT8, INT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT64
@@ -461,7 +462,7 @@ def test_what_is_no_file_is_refused(tmp_path) -> None:
     (tmp_path / "x.ort").write_bytes(b"\0\0\0\0ORTMxxxx")
     for name, words in (
         ("x.tflite", "no TFLite file"),
-        ("x.bin", "neither TFLite nor named .onnx"),
+        ("x.bin", "is of no known format"),
         ("x.onnx", "no ONNX file"),
         ("x.ort", "ONNX Runtime's own format"),
         ("missing.onnx", "cannot read missing.onnx"),
@@ -520,7 +521,7 @@ def test_nesting_and_fields_are_bounded(monkeypatch) -> None:
         data = bytes([number << 3 | 2]) + _varint(len(data)) + data
     with pytest.raises(BundleError, match="nest deeper"):
         check_self_contained(b"\x3a" + _varint(len(data)) + data, where="x")
-    monkeypatch.setattr("edgecnn.bundle.onnx_wire.MAX_FIELDS", 100)
+    monkeypatch.setattr("edgecnn.export.onnx.wire.MAX_FIELDS", 100)
     with pytest.raises(WireError, match="more than 100 fields"):
         list(Wire(b"\x08\x01" * 101).fields(memoryview(b"\x08\x01" * 101)))
 

@@ -1,4 +1,4 @@
-"""ONNX files read on the wire: only what is asked for is decoded, in bounded memory, whatever the file says.
+"""ONNX files read field by field: only what is asked for is decoded, in bounded memory, whatever the file says.
 
 A protobuf parser makes an object of every message, so that a file of some megabytes can take gigabytes. Here a message
 is a window on the file's own bytes.
