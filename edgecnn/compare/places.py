@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgecnn.compare.source import Source
 from edgecnn.errors import TargetError, UsageError
+from edgecnn.parity.jobs import find_given
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
-from edgecnn.targets.target import Found, Target, TargetFailure, find_targets, installed_targets
+from edgecnn.targets.target import Found, Target, TargetFailure, installed_targets
 
 Given = Sequence[Target | str]
 """Targets, or names of some."""
@@ -60,12 +61,11 @@ def places(a: Source, b: Source, both: Given, for_a: Given, for_b: Given, time_l
 
 
 def _found(given: Given, time_limit: float | None) -> Found:
-    names = [t for t in given if isinstance(t, str)]
-    found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
-    targets = (*(t for t in given if isinstance(t, Target)), *found.targets)
-    if found.failures and not targets:
+    """The targets; where none of them can be reached, the first failure is raised."""
+    found = find_given(given, time_limit)
+    if found.failures and not found.targets:
         raise found.failures[0].error
-    return replace(found, targets=targets)
+    return found
 
 
 def _installed(source: Source, here: Sequence[Target]) -> Target:

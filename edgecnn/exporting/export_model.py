@@ -28,7 +28,8 @@ from edgecnn.errors import DataError, UsageError
 from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice, format_of
 from edgecnn.exporting.c_array import C_FORMATS, MADE_FROM, c_artifacts
 from edgecnn.exporting.capture_check import capture_model, reference_outputs
-from edgecnn.exporting.precisions import Plan, check_precisions, plan_precisions, refuse_idle
+from edgecnn.exporting.plan import Plan
+from edgecnn.exporting.precisions import check_precisions, plan_precisions, refuse_idle
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
