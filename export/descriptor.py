@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgecnn.errors import UsageError
-from edgecnn.export.programs import LEGALIZED, Legalize, LegalProgram, Programs
+from edgecnn.export.legal_programs import LEGALIZED, Legalize, LegalProgram, Programs
 
 if TYPE_CHECKING:
     from edgecnn.export.editing import Editor
@@ -37,7 +37,7 @@ class WriteOptions:
     opset: int | None = None
 
 
-Writer = Callable[[Programs, WriteOptions], "Written"]
+FileWriter = Callable[[Programs, WriteOptions], "Written"]
 """Writes a model's file in one format and precision."""
 
 
@@ -69,7 +69,7 @@ class Format:
     package: str
     mark: bytes = b""
     options: tuple[str, ...] = ()
-    writers: Mapping[str, Writer]
+    writers: Mapping[str, FileWriter]
     refused: Mapping[str, Refusal]
     legalize: Legalize
     options_of: Callable[[bytes, WriteOptions], WriteOptions]

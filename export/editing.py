@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgecnn.export.steps import Step
     from edgecnn.types import Array
 
-Tensor = Any
+TensorKey = Any
 """What identifies a tensor of a file: its name in ONNX, its index in TFLite."""
 
 
@@ -20,7 +20,7 @@ Tensor = Any
 class End:
     """A tensor that an extracted file takes or gives: its type, and its shape for one sample."""
 
-    tensor: Tensor
+    tensor: TensorKey
     dtype: str
     shape: tuple[int, ...]
 
@@ -31,23 +31,23 @@ class Editor(Protocol):
     All functions raise BundleError where the file cannot be read.
     """
 
-    def inputs(self, data: bytes) -> list[Tensor]:
+    def inputs(self, data: bytes) -> list[TensorKey]:
         """The file's inputs, in its order."""
         ...
 
-    def outputs(self, data: bytes) -> list[Tensor]:
+    def outputs(self, data: bytes) -> list[TensorKey]:
         """The file's outputs, in its order."""
         ...
 
-    def tensor_names(self, data: bytes) -> Mapping[Tensor, str]:
+    def tensor_names(self, data: bytes) -> Mapping[TensorKey, str]:
         """The name of each tensor that an operator computes."""
         ...
 
-    def read_tensors(self, data: bytes) -> set[Tensor]:
+    def read_tensors(self, data: bytes) -> set[TensorKey]:
         """The tensors that some operator reads."""
         ...
 
-    def corresponding(self, reference: bytes, data: bytes) -> dict[Tensor, Tensor]:
+    def corresponding(self, reference: bytes, data: bytes) -> dict[TensorKey, TensorKey]:
         """For each tensor of a reference file the tensor of the same name that an operator of ``data`` computes."""
         ...
 
@@ -59,7 +59,7 @@ class Editor(Protocol):
         """The operators with all that they hold, in running order."""
         ...
 
-    def with_outputs(self, data: bytes, tensors: Sequence[Tensor], *, batch_free: bool) -> bytes:
+    def with_outputs(self, data: bytes, tensors: Sequence[TensorKey], *, batch_free: bool) -> bytes:
         """The file with these tensors as its only outputs, in this order.
 
         Args:
@@ -70,7 +70,7 @@ class Editor(Protocol):
         ...
 
     def with_fed_tensors(
-        self, data: bytes, tensors: Sequence[Tensor], fed: Sequence[tuple[Tensor, Array]], *, batch_free: bool
+        self, data: bytes, tensors: Sequence[TensorKey], fed: Sequence[tuple[TensorKey, Array]], *, batch_free: bool
     ) -> bytes:
         """The file with ``fed`` tensors as further inputs: operators read these inputs instead of computed tensors.
 
@@ -96,10 +96,10 @@ class Editor(Protocol):
 
 
 def needed_operators(
-    operators: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]],
-    inputs: Collection[Tensor],
-    outputs: Sequence[Tensor],
-    constants: Collection[Tensor],
+    operators: Sequence[tuple[Sequence[TensorKey], Sequence[TensorKey]]],
+    inputs: Collection[TensorKey],
+    outputs: Sequence[TensorKey],
+    constants: Collection[TensorKey],
 ) -> set[int]:
     """The places of the operators that the outputs need when the inputs are given.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecnn.compare.source import Source
+from edgecnn.compare.source import SourceFile
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.parity.jobs import find_given
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
@@ -32,7 +32,9 @@ class Places:
     notes: tuple[str, ...] = ()
 
 
-def places(a: Source, b: Source, both: Given, for_a: Given, for_b: Given, time_limit: float | None = None) -> Places:
+def places(
+    a: SourceFile, b: SourceFile, both: Given, for_a: Given, for_b: Given, time_limit: float | None = None
+) -> Places:
     """The pairs of targets to compare on.
 
     Where both files run on the same targets, each target is a pair with itself; else each of A's is one with each of
@@ -68,7 +70,7 @@ def _found(given: Given, time_limit: float | None) -> Found:
     return found
 
 
-def _installed(source: Source, here: Sequence[Target]) -> Target:
+def _installed(source: SourceFile, here: Sequence[Target]) -> Target:
     """The first runtime here, in the order of the table of runtimes."""
     for target in here:
         if source.format in RUNTIMES[target.runtime].formats:
@@ -80,7 +82,7 @@ def _installed(source: Source, here: Sequence[Target]) -> Target:
     )
 
 
-def _running(source: Source, found: Found) -> list[Target]:
+def _running(source: SourceFile, found: Found) -> list[Target]:
     """Those of the targets that run a file's format."""
     running = [t for t in found.targets if source.format in RUNTIMES[t.runtime].formats]
     if not running:
@@ -90,7 +92,7 @@ def _running(source: Source, found: Found) -> list[Target]:
     return running
 
 
-def _check_used(targets: Sequence[Target], sources: Sequence[Source]) -> None:
+def _check_used(targets: Sequence[Target], sources: Sequence[SourceFile]) -> None:
     """Refuse a target that was named and runs none of the files it is for."""
     for target in targets:
         if not {source.format for source in sources} & set(RUNTIMES[target.runtime].formats):

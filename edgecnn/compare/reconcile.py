@@ -100,7 +100,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenedFile:
     """A file as a runtime has opened it: what it takes and gives, what is known of it, and what the user says."""
 
     inputs: Sequence[TensorInfo]
@@ -126,7 +126,7 @@ class Opened:
         return self.side.layouts.get(name) or of_all or self.facts.layouts.get(name, "")
 
 
-def check_names(options: Options, a: Opened, b: Opened) -> None:
+def check_names(options: Options, a: OpenedFile, b: OpenedFile) -> None:
     """Refuse options that name what neither file has.
 
     Raises:
@@ -149,7 +149,7 @@ def _check_known(option: str, given: set[str], known: set[str]) -> None:
         raise UsageError(f"{option}: no such value as {name!r}", hint=f"one of {', '.join(sorted(known))}")
 
 
-def join_inputs(a: Opened, b: Opened, options: Options) -> Inputs:
+def join_inputs(a: OpenedFile, b: OpenedFile, options: Options) -> Inputs:
     """Settle which input is which, and its shape, layout and numbers in both files.
 
     Raises:
@@ -181,7 +181,7 @@ def join_inputs(a: Opened, b: Opened, options: Options) -> Inputs:
 
 
 def join_outputs(
-    a: Opened, b: Opened, shapes_a: Sequence[Shape], shapes_b: Sequence[Shape], options: Options
+    a: OpenedFile, b: OpenedFile, shapes_a: Sequence[Shape], shapes_b: Sequence[Shape], options: Options
 ) -> tuple[Joined, ...]:
     """Settle which output is which; the shapes are those of a first run.
 
@@ -210,7 +210,7 @@ def _contains(shape: Loose, given: Shape) -> bool:
     return len(shape) == len(given) and all(s in (None, g) for s, g in zip(shape, given, strict=True))
 
 
-def _misfit(name: str, given: Shape, a: Opened, b: Opened) -> UsageError:
+def _misfit(name: str, given: Shape, a: OpenedFile, b: OpenedFile) -> UsageError:
     stated = [f"{side} has {by(t.shape)}" for side, o in (("A", a), ("B", b)) for t in o.inputs if t.name == name]
     return UsageError(
         f"--shape {name}={by(given)} does not fit", why="\n".join(stated), hint="sizes that the file leaves open"
@@ -218,8 +218,8 @@ def _misfit(name: str, given: Shape, a: Opened, b: Opened) -> UsageError:
 
 
 def _pairs(
-    a: Opened,
-    b: Opened,
+    a: OpenedFile,
+    b: OpenedFile,
     values_a: Sequence[TensorInfo],
     values_b: Sequence[TensorInfo],
     shapes_a: Sequence[Loose],
@@ -247,7 +247,12 @@ def _pairs(
 
 
 def _joined(
-    a: Opened, b: Opened, pair: Pair, values: tuple[TensorInfo, TensorInfo], shapes: tuple[Loose, Loose], what: str
+    a: OpenedFile,
+    b: OpenedFile,
+    pair: Pair,
+    values: tuple[TensorInfo, TensorInfo],
+    shapes: tuple[Loose, Loose],
+    what: str,
 ) -> Joined:
     names = (values[0].name, values[1].name)
     layouts = (a.layout(names[0], len(shapes[0])), b.layout(names[1], len(shapes[1])))

@@ -13,10 +13,10 @@ import numpy as np
 from edgecnn.compare.layout import Shape, elements
 from edgecnn.compare.limits import broken, measured
 from edgecnn.compare.places import Given, Ran, places
-from edgecnn.compare.reconcile import Inputs, Joined, Opened, Options, join_inputs, join_outputs
+from edgecnn.compare.reconcile import Inputs, Joined, OpenedFile, Options, join_inputs, join_outputs
 from edgecnn.compare.report import CompareReport, Comparison, shown
 from edgecnn.compare.samples import Feed, random_feed
-from edgecnn.compare.source import Source, read_source
+from edgecnn.compare.source import SourceFile, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
@@ -32,8 +32,8 @@ SLICE = 2**22
 
 
 def compare_files(
-    a: str | os.PathLike[str] | Source,
-    b: str | os.PathLike[str] | Source,
+    a: str | os.PathLike[str] | SourceFile,
+    b: str | os.PathLike[str] | SourceFile,
     *,
     options: Options | None = None,
     feed: MakeFeed | None = None,
@@ -62,7 +62,7 @@ def compare_files(
             of targets fails. With several pairs, what fails is in the report.
     """
     options = options or Options()
-    sources = tuple(one if isinstance(one, Source) else read_source(one) for one in (a, b))
+    sources = tuple(one if isinstance(one, SourceFile) else read_source(one) for one in (a, b))
     found = places(sources[0], sources[1], targets, targets_a, targets_b, time_limit)
     run = _Run(sources[0], sources[1], options, feed, progress)
     notes = [note for source in sources for note in source.facts.notes]
@@ -142,7 +142,7 @@ class _Run:
     """Two files, and how they are to be run."""
 
     def __init__(
-        self, a: Source, b: Source, options: Options, feed: MakeFeed | None, progress: Progress | None
+        self, a: SourceFile, b: SourceFile, options: Options, feed: MakeFeed | None, progress: Progress | None
     ) -> None:
         self._a, self._b, self._options = a, b, options
         self._feed = feed or (lambda inputs: random_feed(inputs, options.ranges, options.samples, options.seed))
@@ -157,7 +157,7 @@ class _Run:
                 for target, source in ((pair.a, self._a), (pair.b, self._b))
             )
             a, b = (
-                Opened(inputs=s.inputs, outputs=s.outputs, facts=source.facts, side=side, identical=self._identical)
+                OpenedFile(inputs=s.inputs, outputs=s.outputs, facts=source.facts, side=side, identical=self._identical)
                 for s, source, side in (
                     (session_a, self._a, self._options.a),
                     (session_b, self._b, self._options.b),
@@ -179,7 +179,7 @@ class _Run:
     def _measure(
         self,
         sessions: tuple[SteadySession, SteadySession],
-        opened: tuple[Opened, Opened],
+        opened: tuple[OpenedFile, OpenedFile],
         inputs: Inputs,
         feed: Feed,
     ) -> list[_Output]:
@@ -211,7 +211,7 @@ def _samples(values: Sequence[Array]) -> int:
 
 
 @contextmanager
-def _opened(target: Target, source: Source) -> Iterator[SteadySession]:
+def _opened(target: Target, source: SourceFile) -> Iterator[SteadySession]:
     """A file opened; where that fails, custom operators are named as the likely cause."""
     with ExitStack() as stack:
         try:
@@ -246,7 +246,7 @@ def _in_order(arrays: Sequence[Array], places_: Sequence[int]) -> list[Array]:
     return ordered
 
 
-def _left_out(a: Opened, b: Opened, outputs: Sequence[_Output]) -> list[str]:
+def _left_out(a: OpenedFile, b: OpenedFile, outputs: Sequence[_Output]) -> list[str]:
     notes = []
     for letter, opened in (("a", a), ("b", b)):
         taken = {getattr(o.joined, letter)[0] for o in outputs}

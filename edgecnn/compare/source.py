@@ -22,7 +22,7 @@ _FILES = " or ".join(f".{name}" for name in FORMATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class SourceFile:
     """An artifact that is to be compared."""
 
     path: Path
@@ -36,7 +36,7 @@ class Source:
         return self.path.name
 
 
-def read_source(given: str | os.PathLike[str]) -> Source:
+def read_source(given: str | os.PathLike[str]) -> SourceFile:
     """Read a file, find out its format by its content, and refuse what cannot be run as it is.
 
     Where the file's folder holds a manifest with the digest of this very file, the manifest's layouts and parameters
@@ -52,7 +52,7 @@ def read_source(given: str | os.PathLike[str]) -> Source:
     own = row.facts(data, str(path))
     facts = Facts(quantization=own.quantization, custom=own.custom)
     facts = with_manifest(path, hashlib.sha256(data).hexdigest(), row.name, facts)
-    return Source(path=path, format=row.name, data=data, facts=facts)
+    return SourceFile(path=path, format=row.name, data=data, facts=facts)
 
 
 def _read(path: Path) -> bytes:

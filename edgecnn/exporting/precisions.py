@@ -1,7 +1,7 @@
 """The precisions that a model is exported in: what each needs, and how its plan is made.
 
 How its files are written, or why a format does not offer it, stands with the formats: `edgecnn.export.formats`. What
-its files compute after legalization is in `edgecnn.export.programs`.
+its files compute after legalization is in `edgecnn.export.legal_programs`.
 """
 
 from __future__ import annotations

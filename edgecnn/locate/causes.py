@@ -8,9 +8,9 @@ import numpy as np
 
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
 from edgecnn.locate.execute import execute_alone, rules_of
 from edgecnn.locate.expected import Expected, own_elements, real_gap
+from edgecnn.locate.file_comparison import ROLES, Discrepancy, FileComparison
 from edgecnn.locate.location import Cause
 from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.rules import REAL_LIMIT
@@ -27,7 +27,7 @@ _FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", 
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
-def file_cause(comparison: Comparison, layers: Sequence[ValueName]) -> Cause | None:
+def file_cause(comparison: FileComparison, layers: Sequence[ValueName]) -> Cause | None:
     """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import EdgecnnError
-from edgecnn.locate.compare import compare
+from edgecnn.locate.file_comparison import compare_file
 from edgecnn.locate.malformed_file import contradictions
 from edgecnn.locate.reexport import reexport_artifact
 
@@ -34,7 +34,7 @@ def file_differences(bundle: Bundle) -> Callable[[Artifact], int | None]:
             return 0
         try:
             with contradictions(artifact):
-                return len(compare(reexport_artifact(artifact, program, data, version=version), data).found)
+                return len(compare_file(reexport_artifact(artifact, program, data, version=version), data).found)
         except EdgecnnError:
             return 1
 

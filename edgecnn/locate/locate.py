@@ -11,8 +11,8 @@ from edgecnn._version import __version__
 from edgecnn.bundle import Artifact, Bundle, Manifest, Program
 from edgecnn.errors import TargetError
 from edgecnn.locate import causes, crash, tap_outputs
-from edgecnn.locate.compare import Comparison, compare, layer_of
 from edgecnn.locate.expected import Expected, Gap, expect
+from edgecnn.locate.file_comparison import FileComparison, compare_file, layer_of
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import (
     Cause,
@@ -94,7 +94,7 @@ class _Search:
 
     def run(self) -> Location:
         """Look at the manifest, the file, the values and the operators, in this order."""
-        comparison = compare(self._reexport, self._data)
+        comparison = compare_file(self._reexport, self._data)
         all_inputs = [self._golden.inputs[i.name] for i in self._bundle.manifest.inputs]
         stored = stored_inputs(self._bundle.manifest, self._artifact, all_inputs)
         try:
@@ -203,7 +203,7 @@ class _Search:
 
     def _cause(
         self,
-        comparison: Comparison,
+        comparison: FileComparison,
         expected: Expected,
         lines: Sequence[Line],
         broken: list[tuple[tap_outputs.Point, Array]],
@@ -307,7 +307,7 @@ class _Search:
         text = f"{self._target.runtime}'s kernel for {operator} is at fault there: {same}"
         return Cause(fault="runtime", text=text, remedy=remedy)
 
-    def _not_offered(self, comparison: Comparison, error: NotOfferedError) -> Location:
+    def _not_offered(self, comparison: FileComparison, error: NotOfferedError) -> Location:
         """What the runtime itself says about an operator that it does not have."""
         value = layer_of(self._reexport, error.operators[0].value)
         own = Cause(fault="runtime", text=error.why, remedy=error.hint)
@@ -321,7 +321,7 @@ class _Search:
             remedy=cause.remedy,
         )
 
-    def _crashed(self, comparison: Comparison, stored: Sequence[Array], error: TargetError) -> Location:
+    def _crashed(self, comparison: FileComparison, stored: Sequence[Array], error: TargetError) -> Location:
         """Where the runtime fails, and whether the file exported anew does too."""
         if not self._probe.is_reached():
             raise error

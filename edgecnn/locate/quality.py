@@ -41,7 +41,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class AccuracyChange:
     """Difference of two accuracies on the same samples, with its 95 % interval."""
 
     value: float
@@ -61,7 +61,7 @@ class Quality:
 
     noise: float
     accuracy: float | None = None
-    change: Change | None = None
+    change: AccuracyChange | None = None
 
     @property
     def snr(self) -> float:
@@ -69,10 +69,10 @@ class Quality:
         return -10 * math.log10(self.noise) if self.noise else math.inf
 
 
-def paired_change(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Change:
+def paired_change(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> AccuracyChange:
     """Difference of two shares of right answers to the same questions; the interval is Tango's (`paired_drop`)."""
     found = paired_drop(int((old & ~new).sum()), int((new & ~old).sum()), len(new), BOUND)
-    return Change(value=0 - found.value, low=0 - found.high, high=0 - found.low)
+    return AccuracyChange(value=0 - found.value, low=0 - found.high, high=0 - found.low)
 
 
 class Evaluator:

@@ -24,7 +24,7 @@ from edgecnn.types import Array, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class RecipeLayer:
     """What one override of a recipe can leave in float.
 
     Attributes:
@@ -51,7 +51,7 @@ class Row:
         regained: Share of the whole's noise power that is gone then; below 0 where noise has grown.
     """
 
-    layer: Layer
+    layer: RecipeLayer
     alone: Quality
     spared: Quality
     regained: float
@@ -125,7 +125,7 @@ def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = No
     )
 
 
-def spare(q: QuantizedGraph, layers: Sequence[Layer]) -> Variant:
+def spare(q: QuantizedGraph, layers: Sequence[RecipeLayer]) -> Variant:
     """These layers in float, beside those that are it already."""
     return Variant(float_nodes(q.graph, q.skipped.union(*(layer.nodes for layer in layers))))
 
@@ -135,9 +135,9 @@ def regained(before: Quality, after: Quality) -> float:
     return 1 - after.noise / before.noise if before.noise else 0.0
 
 
-def layers_of(q: QuantizedGraph) -> list[Layer]:
+def layers_of(q: QuantizedGraph) -> list[RecipeLayer]:
     """The layers of a quantized graph that are in integers, and can be left in float one by one."""
-    found: dict[str, Layer] = {}
+    found: dict[str, RecipeLayer] = {}
     for node in q.graph.nodes:
         if node.name in q.skipped or isinstance(node.op, Reshape | Transpose):
             continue  # reshapes and transposes are float where their input is
@@ -145,7 +145,9 @@ def layers_of(q: QuantizedGraph) -> list[Layer]:
         names = tuple(n.name for n in nodes)
         if path not in found and not q.skipped.intersection(names):
             kinds = tuple(type(n.op).__name__ for n in nodes)
-            found[path] = Layer(path=path, nodes=names, operators=kinds, macs=sum(macs(q.graph, n) for n in nodes))
+            found[path] = RecipeLayer(
+                path=path, nodes=names, operators=kinds, macs=sum(macs(q.graph, n) for n in nodes)
+            )
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ from edgecnn.data.calibration import Calibration
 from edgecnn.errors import UsageError
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.quality import Evaluator, Quality
-from edgecnn.locate.sensitivity import Layer, Sensitivity, as_glob, rank, regained, spare
+from edgecnn.locate.sensitivity import RecipeLayer, Sensitivity, as_glob, rank, regained, spare
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.calibrated import Observed, quantize_observed
 from edgecnn.quantize.recipe import Override, Recipe
@@ -38,7 +38,7 @@ class Suggestion:
     """
 
     recipe: Recipe
-    layers: tuple[Layer, ...]
+    layers: tuple[RecipeLayer, ...]
     quality: Quality
     regained: float
     macs: float
@@ -99,7 +99,7 @@ def advise(
     )
 
 
-def with_floats(recipe: Recipe, layers: Sequence[Layer]) -> Recipe:
+def with_floats(recipe: Recipe, layers: Sequence[RecipeLayer]) -> Recipe:
     """The recipe with these layers in float."""
     taken = {o.layers for o in recipe.overrides}
     new = []
@@ -155,9 +155,9 @@ class _Search:
 
     def __init__(self, q: QuantizedGraph, evaluator: Evaluator, ranking: Sensitivity, share: float) -> None:
         self._q, self._evaluator, self.ranking, self.share = q, evaluator, ranking, share
-        self.left: list[Layer] = [row.layer for row in ranking.rows]
+        self.left: list[RecipeLayer] = [row.layer for row in ranking.rows]
         self.proofs = 0
-        self._chosen: list[Layer] = []
+        self._chosen: list[RecipeLayer] = []
 
     def check_reachable(self) -> None:
         """Refuse a share that all layers in float do not regain.
@@ -178,19 +178,19 @@ class _Search:
             ' calibrator = "percentile"',
         )
 
-    def choose(self) -> list[Layer]:
-        """Layer after layer until the share is regained; then those that are not needed go."""
+    def choose(self) -> list[RecipeLayer]:
+        """RecipeLayer after layer until the share is regained; then those that are not needed go."""
         while regained(self.ranking.whole, self._add()) < self.share and self.left:
             pass
         self._drop()
         return self._in_order()
 
-    def one_more(self) -> list[Layer]:
+    def one_more(self) -> list[RecipeLayer]:
         """The choice with a layer more."""
         self._add()
         return self._in_order()
 
-    def _in_order(self) -> list[Layer]:
+    def _in_order(self) -> list[RecipeLayer]:
         return sorted(self._chosen, key=lambda layer: self._places[layer.nodes[0]])
 
     @property
@@ -217,7 +217,7 @@ class _Search:
                 self._chosen = rest
                 self.left.append(layer)
 
-    def _adjoin(self, a: Layer, b: Layer) -> bool:
+    def _adjoin(self, a: RecipeLayer, b: RecipeLayer) -> bool:
         producers = self._q.graph.producers
         reads = [{i for n in layer.nodes for i in producers[n].inputs} for layer in (a, b)]
         return bool(reads[0].intersection(b.nodes) or reads[1].intersection(a.nodes))

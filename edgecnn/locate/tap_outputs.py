@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.export.editing import Tensor
+from edgecnn.export.editing import TensorKey
 from edgecnn.export.onnx import edit as onnx_edit
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import ValueName
@@ -138,7 +138,7 @@ def force(
     """
     editor = expected.reexport.descriptor.editor()
     tensors, read = [p.place.tensor for p in points.points], editor.read_tensors(data)
-    fed: list[tuple[Tensor, Array]] = [
+    fed: list[tuple[TensorKey, Array]] = [
         (p.place.tensor, expected.encoded(p.value, p.place)) for p in points.points if p.place.tensor in read
     ]
     forced = editor.with_fed_tensors(data, tensors, fed, batch_free=probe.batch_free)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgecnn.export.editing import End, Tensor, needed_operators
+from edgecnn.export.editing import End, TensorKey, needed_operators
 from edgecnn.export.onnx.parse import parsed
 from edgecnn.export.onnx.steps import steps
 from edgecnn.types import Array
@@ -34,29 +34,29 @@ FED = ":fed"
 _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def inputs(data: bytes) -> list[Tensor]:
+def inputs(data: bytes) -> list[TensorKey]:
     """Names of the inputs that have no initializer."""
     graph = parsed(data).graph
     known = {t.name for t in graph.initializer}
     return [i.name for i in graph.input if i.name not in known]
 
 
-def outputs(data: bytes) -> list[Tensor]:
+def outputs(data: bytes) -> list[TensorKey]:
     """Names of the outputs."""
     return [o.name for o in parsed(data).graph.output]
 
 
-def tensor_names(data: bytes) -> Mapping[Tensor, str]:
+def tensor_names(data: bytes) -> Mapping[TensorKey, str]:
     """Names of the operators' results, each of which identifies its tensor."""
     return {name: name for node in parsed(data).graph.node for name in node.output}
 
 
-def read_tensors(data: bytes) -> set[Tensor]:
+def read_tensors(data: bytes) -> set[TensorKey]:
     """Names that some operator reads."""
     return {name for node in parsed(data).graph.node for name in node.input}
 
 
-def corresponding(reference: bytes, data: bytes) -> dict[Tensor, Tensor]:  # noqa: ARG001  (names are the same in both)
+def corresponding(reference: bytes, data: bytes) -> dict[TensorKey, TensorKey]:  # noqa: ARG001  (names are the same in both)
     """Names of the operators' results: a tensor's name is the same in all files of a program."""
     return dict(tensor_names(data))
 
@@ -66,7 +66,7 @@ def operators(data: bytes) -> list[tuple[str, str]]:
     return [(node.op_type, node.output[0]) for node in parsed(data).graph.node]
 
 
-def with_outputs(data: bytes, tensors: Sequence[Tensor], *, batch_free: bool) -> bytes:  # noqa: ARG001
+def with_outputs(data: bytes, tensors: Sequence[TensorKey], *, batch_free: bool) -> bytes:  # noqa: ARG001
     """The file with these tensors as its only outputs, of any shape, whether the batch is free or not."""
     model = parsed(data)
     types = _types(model)
@@ -76,7 +76,7 @@ def with_outputs(data: bytes, tensors: Sequence[Tensor], *, batch_free: bool) ->
 
 
 def with_fed_tensors(
-    data: bytes, tensors: Sequence[Tensor], fed: Sequence[tuple[Tensor, Array]], *, batch_free: bool
+    data: bytes, tensors: Sequence[TensorKey], fed: Sequence[tuple[TensorKey, Array]], *, batch_free: bool
 ) -> bytes:
     """The file with ``fed`` tensors as further inputs of a free batch, which operators read instead of results."""
     model = parsed(data)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgecnn.export.descriptor import Format, Refusal, WriteOptions
-from edgecnn.export.programs import Programs, SameStorage, int8_program
+from edgecnn.export.legal_programs import Programs, SameStorage, int8_program
 
 if TYPE_CHECKING:
     from edgecnn.export.editing import Editor

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.export.editing import End, Tensor, needed_operators
+from edgecnn.export.editing import End, TensorKey, needed_operators
 from edgecnn.export.tflite.parse import kind_of, name_of, packed, parsed
 from edgecnn.export.tflite.steps import steps
 from edgecnn.types import Array
@@ -28,28 +28,28 @@ __all__ = [
 ]
 
 
-def inputs(data: bytes) -> list[Tensor]:
+def inputs(data: bytes) -> list[TensorKey]:
     """Indices of the inputs."""
     return [int(i) for i in parsed(data).subgraphs[0].inputs]
 
 
-def outputs(data: bytes) -> list[Tensor]:
+def outputs(data: bytes) -> list[TensorKey]:
     """Indices of the outputs."""
     return [int(i) for i in parsed(data).subgraphs[0].outputs]
 
 
-def tensor_names(data: bytes) -> Mapping[Tensor, str]:
+def tensor_names(data: bytes) -> Mapping[TensorKey, str]:
     """The name of each operator's results, by index."""
     graph = parsed(data).subgraphs[0]
     return {int(i): name_of(graph.tensors[int(i)]) for op in graph.operators for i in op.outputs}
 
 
-def read_tensors(data: bytes) -> set[Tensor]:
+def read_tensors(data: bytes) -> set[TensorKey]:
     """Indices that some operator reads."""
     return {int(i) for op in parsed(data).subgraphs[0].operators for i in op.inputs}
 
 
-def corresponding(reference: bytes, data: bytes) -> dict[Tensor, Tensor]:
+def corresponding(reference: bytes, data: bytes) -> dict[TensorKey, TensorKey]:
     """For each tensor of a reference the index of the result with its name: the same index where that has it."""
     names = tensor_names(data)
     by_name = {name: i for i, name in names.items()}
@@ -70,13 +70,13 @@ def operators(data: bytes) -> list[tuple[str, str]]:
     return [(kind_of(model, op), name_of(tensors[int(op.outputs[0])])) for op in model.subgraphs[0].operators]
 
 
-def with_outputs(data: bytes, tensors: Sequence[Tensor], *, batch_free: bool) -> bytes:
+def with_outputs(data: bytes, tensors: Sequence[TensorKey], *, batch_free: bool) -> bytes:
     """The file with these tensors as its only outputs, in this order."""
     return packed(_set_outputs(parsed(data), tensors, batch_free=batch_free))
 
 
 def with_fed_tensors(
-    data: bytes, tensors: Sequence[Tensor], fed: Sequence[tuple[Tensor, Array]], *, batch_free: bool
+    data: bytes, tensors: Sequence[TensorKey], fed: Sequence[tuple[TensorKey, Array]], *, batch_free: bool
 ) -> bytes:
     """The file with ``fed`` tensors as further inputs, which operators read instead of computed tensors."""
     model = parsed(data)

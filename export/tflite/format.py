@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgecnn.export.descriptor import Format, WriteOptions
-from edgecnn.export.programs import Programs, SameStorage, int8_program, int16_program
+from edgecnn.export.legal_programs import Programs, SameStorage, int8_program, int16_program
 
 if TYPE_CHECKING:
     from edgecnn.export.editing import Editor

@@ -32,12 +32,12 @@ def export_tflite_fp16(graph: Graph, *, version: str) -> Written:
         QuantizationError: if a weight does not fit float16.
     """
     graph = legalize(graph)
-    writer = Fp16Writer(graph)
+    writer = TfliteFp16Writer(graph)
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)
 
 
-class Fp16Writer(TfliteWriter):
+class TfliteFp16Writer(TfliteWriter):
     """The float writer with float16 weights, each behind one DEQUANTIZE however many layers read it."""
 
     def __init__(self, graph: Graph) -> None:

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
 from edgecnn.export.tflite.quantized import QuantizedWriter
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, symmetric
+from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
@@ -137,7 +137,7 @@ class Int8Writer(QuantizedWriter):
             return None
         return ("QUANTIZE", "QuantizeOptions") if self._io == "uint8" else super().to_outside()
 
-    def make_outside(self, tensor: Tensor) -> None:
+    def make_outside(self, tensor: StoredTensor) -> None:
         """Give an input or output its public type: float32, or uint8 that is int8 plus 128."""
         if self._io != "uint8":
             super().make_outside(tensor)

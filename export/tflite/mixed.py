@@ -9,7 +9,7 @@ from typing import Any
 from edgecnn.export.tflite.int8 import LOWERINGS_INT8, Int8Writer
 from edgecnn.export.tflite.lower import LOWERINGS as PLAIN
 from edgecnn.export.tflite.quantized import QuantizedWriter
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
 from edgecnn.program.quantized import QuantizedGraph
@@ -23,7 +23,7 @@ class MixedInt8Writer(Int8Writer):
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._skipped = quantized.skipped
         self.in_float = False
-        self._converted: dict[ValueName, list[Tensor]] = {}
+        self._converted: dict[ValueName, list[StoredTensor]] = {}
         self._turned: set[ValueName] = set()
         """Values that are being read as what they are not: the float ones as int8, the others as float."""
         super().__init__(graph, quantized, io)
@@ -81,7 +81,7 @@ class MixedInt8Writer(Int8Writer):
         given = TfliteWriter if self.in_float else Int8Writer
         return given.number(self, node, value, shape)
 
-    def _convert(self, value: ValueName, source: Tensor) -> Tensor:
+    def _convert(self, value: ValueName, source: StoredTensor) -> StoredTensor:
         to_integers = value in self._skipped
         name = f"{value}.q" if to_integers else f"{value}.real"
         tensor = self._value_tensor(name, self.graph.shapes[value], source.axes, public=False, value=value)
@@ -89,11 +89,11 @@ class MixedInt8Writer(Int8Writer):
         self._append(operator, [source.index], tensor.index, (options, {}), 1)
         return tensor
 
-    def tensors_of(self, value: ValueName) -> list[Tensor]:
+    def tensors_of(self, value: ValueName) -> list[StoredTensor]:
         """The tensors that hold a value, as int8 and as float."""
         return [*super().tensors_of(value), *self._converted.get(value, [])]
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
+    def _output_tensor(self, value: ValueName) -> StoredTensor:
         if value in self._skipped:
             return super(QuantizedWriter, self)._output_tensor(value)
         return super()._output_tensor(value)

@@ -35,7 +35,7 @@ from edgecnn.graph.ops import (
 from edgecnn.graph.shapes import Shape
 from edgecnn.graph.verify import batch_is_free
 
-__all__ = ["NHWC", "Arrange", "Axes", "Tensor", "TfliteWriter", "identity"]
+__all__ = ["NHWC", "Arrange", "Axes", "StoredTensor", "TfliteWriter", "identity"]
 
 Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 FILE_IDENTIFIER = b"TFL3"
@@ -59,7 +59,7 @@ def identity(rank: int) -> Axes:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class StoredTensor:
     """A tensor of the file: its axis ``i`` holds axis ``axes[i]`` of the value."""
 
     index: int
@@ -81,7 +81,7 @@ class TfliteWriter:
         self._codes: dict[tuple[str, int], int] = {}
         self._buffers: list[Any] = [aligned_buffer(None)]
         self._buffer_of: dict[bytes, int] = {}
-        self._stored: dict[ValueName, list[Tensor]] = {}
+        self._stored: dict[ValueName, list[StoredTensor]] = {}
         self._constants: dict[tuple[Any, ...], int] = {}
         self._notes: list[str] = []
         self._counts: Counter[str] = Counter()
@@ -184,15 +184,15 @@ class TfliteWriter:
 
     def place(self, node: Node, index: int, axes: Axes) -> None:
         """Let the node's value be a tensor that is there already."""
-        self._stored[node.name] = [Tensor(index, axes)]
+        self._stored[node.name] = [StoredTensor(index, axes)]
 
     def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
         """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
-        self._stored[node.name] = [Tensor(self._stored[value][0].index, axes)]
+        self._stored[node.name] = [StoredTensor(self._stored[value][0].index, axes)]
 
     def give_up(self, node: Node) -> None:
         """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
-        self._stored[node.name] = [Tensor(0, identity(len(node.shape)))]
+        self._stored[node.name] = [StoredTensor(0, identity(len(node.shape)))]
 
     def emit_positions(self, node: Node, inputs: Sequence[int], axes: Axes, kept: Axes, options: Any) -> None:
         """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE has its axis again."""
@@ -277,22 +277,22 @@ class TfliteWriter:
             found[value] = tuple(self._place_of(t) for t in own)
         return found
 
-    def tensors_of(self, value: ValueName) -> list[Tensor]:
+    def tensors_of(self, value: ValueName) -> list[StoredTensor]:
         """The tensors that hold a value."""
         return self._stored.get(value, [])
 
-    def _place_of(self, tensor: Tensor) -> Place:
+    def _place_of(self, tensor: StoredTensor) -> Place:
         real = self._model_tensors[tensor.index].type == schema.TensorType.FLOAT32
         return Place(tensor=tensor.index, axes=tensor.axes, form="real" if real else "integers")
 
-    def _place_input(self, value: Input) -> Tensor:
+    def _place_input(self, value: Input) -> StoredTensor:
         """The tensor that an input arrives in."""
         axes = _input_layout(self.graph, value.name, len(value.shape))
         tensor = self._value_tensor(value.name, value.shape, axes, public=True, value=value.name)
         self._stored[value.name] = [tensor]
         return tensor
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
+    def _output_tensor(self, value: ValueName) -> StoredTensor:
         """A tensor for an output: as stored where that is its own order or channels last, else in its own order."""
         shape = self.graph.shapes[value]
         given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC, NLC)), None)
@@ -307,7 +307,7 @@ class TfliteWriter:
             return copy
         return given
 
-    def _reorder(self, value: ValueName, stored: Tensor, axes: Axes, reader: str) -> Tensor:
+    def _reorder(self, value: ValueName, stored: StoredTensor, axes: Axes, reader: str) -> StoredTensor:
         shape = self.graph.shapes[value]
         tensor = self._value_tensor(f"{value}:{''.join(map(str, axes))}", shape, axes, public=False, value=value)
         if _same_elements(shape, stored.axes, axes):
@@ -325,12 +325,12 @@ class TfliteWriter:
         """A stored shape, with -1 for the batch where that may have any length."""
         return [-1 if a == 0 and self.batch_free else shape[a] for a in axes]
 
-    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool, value: ValueName) -> Tensor:
+    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool, value: ValueName) -> StoredTensor:
         index = self._tensor(name, [shape[a] for a in axes], np.dtype(np.float32), 0)
         self._type_value(index, value)
         if public and self.batch_free:
             self._model_tensors[index].shapeSignature = _int32(self._free_shape(shape, axes))
-        return Tensor(index, axes)
+        return StoredTensor(index, axes)
 
     def _type_value(self, index: int, value: ValueName) -> None:
         """Give a computed tensor its type; float32 is what it has."""

@@ -13,7 +13,7 @@ from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.export.descriptor import Format, WriteOptions
 from edgecnn.export.editing import Editor
 from edgecnn.export.formats import FORMATS, PRECISIONS, REGISTRY, check_offered, format_of, formats_with
-from edgecnn.export.programs import LEGALIZED, LegalProgram
+from edgecnn.export.legal_programs import LEGALIZED, LegalProgram
 from edgecnn.exporting.precisions import DESCRIPTORS, plan_precisions
 from edgecnn.graph.graph import Graph
 

@@ -38,7 +38,7 @@ class Discrepancy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class FileComparison:
     """All that a file has otherwise, in running order; and whether it seems to be another model's file."""
 
     found: tuple[Discrepancy, ...] = ()
@@ -49,14 +49,14 @@ class Comparison:
         return [d for d in self.found if d.layer == layer]
 
 
-def compare(reexport: Reexport, data: bytes) -> Comparison:
+def compare_file(reexport: Reexport, data: bytes) -> FileComparison:
     """Compare a file with what it should be.
 
     Raises:
         BundleError: if the file cannot be read.
     """
     if data == reexport.written.data:
-        return Comparison()
+        return FileComparison()
     steps = reexport.descriptor.editor().steps
     wanted, own = steps(reexport.written.data), steps(data)
     layers = _layers(reexport, wanted)
@@ -79,7 +79,7 @@ def compare(reexport: Reexport, data: bytes) -> Comparison:
         texts = ", ".join(f"{s.kind} ({s.name})" for s in extra[:3])
         behind = next((layers[w.name] for w in wanted if extra[0].name in _reads_now(by_name, w)), "")
         found.append(Discrepancy(kind="operator", layer=behind, text=f"there are operators more: {texts}"))
-    return Comparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
+    return FileComparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
 
 
 def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
