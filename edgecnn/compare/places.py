@@ -17,7 +17,7 @@ Given = Sequence[Target | str]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Where A runs, and where B."""
+    """The target that A runs on, and the one that B runs on."""
 
     a: Target
     b: Target
@@ -25,7 +25,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Pairs of targets, what could not be reached, and what globs passed over."""
+    """Pairs of targets, the targets that could not be reached, and notes on those that globs passed over."""
 
     pairs: tuple[Ran, ...]
     failures: tuple[TargetFailure, ...] = ()
@@ -37,7 +37,7 @@ def places(
 ) -> Places:
     """The pairs of targets to compare on.
 
-    Where both files run on the same targets, each target is a pair with itself; else each of A's is one with each of
+    Where both files run on the same targets, each target is paired with itself; else each of A's targets with each of
     B's.
 
     Raises:
@@ -83,7 +83,7 @@ def _installed(source: SourceFile, here: Sequence[Target]) -> Target:
 
 
 def _running(source: SourceFile, found: Found) -> list[Target]:
-    """Those of the targets that run a file's format."""
+    """The targets that run a file's format."""
     running = [t for t in found.targets if source.format in RUNTIMES[t.runtime].formats]
     if not running:
         names = ", ".join(t.name for t in found.targets)

@@ -1,4 +1,4 @@
-"""Both files on their runtimes, fed with the same samples."""
+"""Run both files on their runtimes with equal samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edgecnn.types import Array, Progress
 
 MakeFeed = Callable[[Inputs], Feed]
 MAX_SAMPLE = 2**25
-"""The most values of one output for one sample; to measure them takes some 2 GiB."""
+"""The most values of one output for one sample; measuring them takes some 2 GiB."""
 SLICE = 2**22
 """Values of several samples that are measured at once, where one sample has fewer."""
 
@@ -43,22 +43,22 @@ def compare_files(
     time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> CompareReport:
-    """Run two .onnx or .tflite files of any origin on the same samples, and measure how far B strays from A.
+    """Run two .onnx or .tflite files of any origin on the same samples, and measure how far B's outputs are from A's.
 
     Args:
         a: The reference: a path, or what `read_source` gives.
-        b: What is compared with it.
-        options: How they are brought together, and what is demanded.
-        feed: Makes the samples from the joined inputs; by default `random_feed`.
+        b: The file that is compared with it.
+        options: How they are reconciled, and the limits.
+        feed: Makes the samples for the reconciled inputs; by default `random_feed`.
         targets: Where to run, for both files; each target takes the files whose format it runs. By default the first
             runtime installed here that runs the format.
         targets_a: Where to run A instead.
         targets_b: Where to run B instead.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        progress: Told about each batch.
+        progress: Receives each batch.
 
     Raises:
-        EdgecnnError: if a file cannot be read, a target is wrong, the two cannot be brought together, or the only pair
+        EdgecnnError: if a file cannot be read, a target is wrong, the two cannot be reconciled, or the only pair
             of targets fails. With several pairs, what fails is in the report.
     """
     options = options or Options()
@@ -99,14 +99,14 @@ class _Done:
 
 @dataclass(slots=True)
 class _Output:
-    """An output of both, and what was measured of it so far."""
+    """An output of both files, and its difference so far."""
 
     joined: Joined
     difference: Difference = field(default_factory=Difference)
     misfit: str = ""
 
     def add(self, a: Array, b: Array, samples: int) -> None:
-        """Take in what A and B give for a number of samples."""
+        """Add the outputs of A and B for a number of samples."""
         one = self.joined
         try:
             b_as_a = one.fit.to_a(b)
@@ -127,7 +127,7 @@ class _Output:
 
 
 def _sample_shape(shape: Shape, samples: int) -> Shape:
-    """The shape as (samples, ...), of rank 2 for rows of scores; what has no axis for samples is one sample."""
+    """The shape as (samples, ...), of rank 2 for rows of scores; one without an axis for samples is one sample."""
     if not shape or shape[0] != samples:
         return 1, elements(shape)
     row = sum(size != 1 for size in shape[1:]) == 1
@@ -139,7 +139,7 @@ def _numbers(array: Array) -> Array:
 
 
 class _Run:
-    """Two files, and how they are to be run."""
+    """The comparison of two files, pair of targets by pair."""
 
     def __init__(
         self, a: SourceFile, b: SourceFile, options: Options, feed: MakeFeed | None, progress: Progress | None
@@ -203,7 +203,7 @@ class _Run:
 
 
 def _samples(values: Sequence[Array]) -> int:
-    """How many samples a batch holds; a call that shares no first axis is one."""
+    """How many samples a batch holds; inputs without a common first axis are one sample."""
     if not values:
         return 1
     first = {v.shape[0] if v.ndim else 1 for v in values}
@@ -212,7 +212,7 @@ def _samples(values: Sequence[Array]) -> int:
 
 @contextmanager
 def _opened(target: Target, source: SourceFile) -> Iterator[SteadySession]:
-    """A file opened; where that fails, custom operators are named as the likely cause."""
+    """Open a file; where that fails, name custom operators as the likely cause."""
     with ExitStack() as stack:
         try:
             session = stack.enter_context(target.open(source.data, source.name))

@@ -34,7 +34,7 @@ from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.subgraph import Subgraph, expected_outputs, resizable
 from edgecnn.locate.tap_outputs import Points
 from edgecnn.parity.exactness import is_exact
-from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 from edgecnn.types import Array
 
 Kind = Literal["cut", "anew"]
@@ -170,7 +170,7 @@ def write_subgraph(
     if artifact.precision == "fp16":
         golden["fp16"] = golden[REFERENCE]
     if subgraph.quantized is not None:
-        golden["int8"] = expected_outputs(subgraph, inputs, "half_even_fp32")
+        golden["int8"] = expected_outputs(subgraph, inputs, REFERENCE_RULE)
         golden |= {f"int8-{rule}": expected_outputs(subgraph, inputs, rule) for rule in STANDS_FOR}
     new = NewArtifact(
         file=artifact.path.name,

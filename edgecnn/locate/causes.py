@@ -1,4 +1,4 @@
-"""The likely cause of what was located, each recognised by trying it or by reading the file beside its program."""
+"""The likely causes of a fault, each recognised by trying it or by comparing the file with its program."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from edgecnn.parity.saturation import adds_in_int16, explained, saturates
 from edgecnn.types import Array
 
 HYBRID = ("int8-dynamic",)
-"""Precisions whose integers are inside of operators, and that have rules all the same."""
+"""Precisions whose integers never leave their operators, and that have rules of rounding nevertheless."""
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
-"""Share of a value's elements beyond its range from which on the range is named."""
+"""Where at least this share of a value's elements lies beyond its range, the range is named as the cause."""
 _FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
 def file_cause(comparison: FileComparison, layers: Sequence[ValueName]) -> Cause | None:
-    """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
+    """The file as the cause: its difference from the program in the first of these layers that differs, else in any.
 
     Args:
-        comparison: The file beside its program.
+        comparison: The file compared with its program.
         layers: The layer that breaks its rule, and those that the runtime computes as parts of it.
     """
     if comparison.other_model:
@@ -56,7 +56,7 @@ def _importance(discrepancy: Discrepancy) -> int:
 
 
 def saturation_cause(probe: ProbeSession, broken: Sequence[ValueName]) -> Cause | None:
-    """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
+    """ONNX Runtime's kernel without VNNI as the cause, where a broken layer is one that it can get wrong."""
     quantization = probe.artifact.spec.quantization
     if quantization is None or not adds_in_int16(probe.target):
         return None
@@ -68,18 +68,20 @@ def saturation_cause(probe: ProbeSession, broken: Sequence[ValueName]) -> Cause 
 
 
 def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
-    """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
+    """Another rule of rounding as the cause, where it explains all results of the broken operators, bit for bit."""
     reexport = expected.reexport
     known = [(p, found, reexport.graph.producers.get(p.value)) for p, found in broken if not p.output]
-    told = [(p, found, node) for p, found, node in known if p.place.form == "integers" or reexport.precision in HYBRID]
-    if not told or any(node is None for _, _, node in told):
+    integer = [
+        (p, found, node) for p, found, node in known if p.place.form == "integers" or reexport.precision in HYBRID
+    ]
+    if not integer or any(node is None for _, _, node in integer):
         return None
     for rule in rules_of(reexport):
         if rule == expected.rule:
             continue
         other = [
             (p, found, execute_alone(reexport, node, expected.values, rule))
-            for p, found, node in told
+            for p, found, node in integer
             if node is not None
         ]
         if all(_is_what(found, given, p.place) for p, found, given in other):
@@ -90,7 +92,7 @@ def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], ru
 
 
 def _is_what(found: Array, given: Array, place: Place) -> bool:
-    """Whether a tensor holds what a rule gives: bit for bit in integers, up to the last bits in float."""
+    """Whether a tensor holds the result of a rule: bit for bit in integers, up to the last bits in float."""
     found = own_elements(found, place, given.shape)
     if given.dtype.kind == "f":
         return real_gap(found, given.transpose(place.axes)).largest <= REAL_LIMIT
@@ -99,7 +101,7 @@ def _is_what(found: Array, given: Array, place: Place) -> bool:
 
 
 def float_kernels(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> Cause | None:
-    """Operators of an int8 file that ONNX Runtime computes in float, those that are to be so left out."""
+    """Float kernels as the cause: ONNX Runtime computes integer operators of an int8 file in float."""
     from edgecnn.export.onnx.parse import exact_float_tensors
 
     if probe.target.runtime != "onnxruntime" or probe.artifact.precision != "int8":
@@ -122,7 +124,7 @@ def float_kernels(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> 
 
 
 def clipped_cause(expected: Expected) -> Cause | None:
-    """The value that calibration cut off most: the float graph gives more of its values beyond their range."""
+    """Calibration as the cause: the value of which the float graph has the largest share beyond its range."""
     from edgecnn.golden.batches import execute_samples
 
     q = expected.reexport.quantized

@@ -1,4 +1,4 @@
-"""The golden executor of each precision: what an artifact's program gives, value by value and operator by operator."""
+"""Execute an artifact's program in the golden executor of its precision, as a whole or operator by operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Values = Mapping[ValueName, Array]
 
 
 def taken(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """Real inputs (samples, ...) as the program takes them: its integers where it is one of integers."""
+    """Real inputs (samples, ...) as the program takes them: as integers where it is an integer program."""
     if reexport.int16 is not None:
         scales = reexport.int16.activations
         return tuple(_int16(scales[i.name], a) for i, a in zip(reexport.graph.inputs, inputs, strict=True))
@@ -27,7 +27,13 @@ def taken(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Se
 
 
 def execute(reexport: Reexport, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
-    """Every value, by name, for inputs as the program takes them; by one of its rules, in float32 by none."""
+    """Every value by name, for inputs as the program takes them.
+
+    Args:
+        reexport: The program.
+        inputs: Its inputs; see :func:`taken`.
+        rule: One of :func:`rules_of` its precision; without meaning in float32.
+    """
     if reexport.quantized is not None:
         return run_integers(reexport.quantized, inputs, rule)
     if reexport.int16 is not None:
@@ -42,7 +48,7 @@ def execute(reexport: Reexport, inputs: Sequence[Array], rule: str) -> dict[Valu
 
 
 def execute_alone(reexport: Reexport, node: Node, values: Values, rule: str) -> Array:
-    """What one operator gives for values of the program."""
+    """The result of one operator for values of the program, by one of :func:`rules_of` its precision."""
     if reexport.quantized is not None:
         from edgecnn.golden.integer import execute_node
 
@@ -57,7 +63,7 @@ def execute_alone(reexport: Reexport, node: Node, values: Values, rule: str) -> 
 
 
 def rules_of(reexport: Reexport) -> tuple[str, ...]:
-    """The rules that are known of a precision; none in float32, where sums are all that there is to differ."""
+    """The rules of rounding known for a precision; none in float32, where only the order of sums can differ."""
     if reexport.quantized is not None:
         from edgecnn.golden.integer import ROUNDINGS
 
@@ -74,7 +80,7 @@ def rules_of(reexport: Reexport) -> tuple[str, ...]:
 
 
 def outputs_of(reexport: Reexport, values: Values) -> list[Array]:
-    """The outputs among a program's values: its integers, where it is one of integers."""
+    """The outputs among a program's values: as integers where it is an integer program."""
     if reexport.quantized is None:
         return [values[o.value] for o in reexport.graph.outputs]
     from edgecnn.golden.mixed import as_integers
@@ -86,7 +92,7 @@ def outputs_of(reexport: Reexport, values: Values) -> list[Array]:
 def graph_inputs(
     q: QuantizedGraph, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """Real inputs as the quantized graph's integers: what preprocessing inside the file makes of raw bytes, too."""
+    """Real inputs as the quantized graph's integers, after the preprocessing inside the file where it takes bytes."""
     spec = artifact.spec.quantization
     if spec is None or spec.io == "float32":
         return tuple(q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, inputs, strict=True))
@@ -111,7 +117,7 @@ def run_integers(q: QuantizedGraph, inputs: Sequence[Array], rule: str) -> dict[
 
 
 def _int16(params: Scale16, real: Array) -> Array:
-    """As LiteRT's kernel makes integers of an input; its reference kernel divides, and rounds half away from 0."""
+    """Quantize an input as LiteRT's kernel does; its reference kernel divides, and rounds half away from 0."""
     with np.errstate(over="ignore"):
         steps = np.rint(real.astype(np.float32) * (np.float32(1) / params.scale))
     integers: Array = np.clip(steps, LOWEST, HIGHEST).astype(np.int16)
@@ -119,7 +125,7 @@ def _int16(params: Scale16, real: Array) -> Array:
 
 
 def run_int16(q: QuantizedGraph16, inputs: Sequence[Array], rule: str) -> dict[ValueName, Array]:
-    """The same of int16 activations."""
+    """Every value of an int16x8 graph, sample by sample where the batch is not free."""
     from edgecnn.golden.int16 import execute_int16
     from edgecnn.graph.verify import batch_is_free
 

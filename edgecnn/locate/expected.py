@@ -1,4 +1,4 @@
-"""What every tensor of an artifact is to hold, and how far from that an observed one is."""
+"""The golden values that an artifact's tensors should hold, and how far observed tensors are from them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from edgecnn.types import Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """How far a tensor is from what it was to be.
+    """How far a tensor is from its golden value.
 
     Attributes:
         unit: ``LSB``, or ``range`` for shares of the value's range.
         largest: The largest difference; infinite where a value is NaN or infinite.
         mean: The mean difference.
-        count: Elements that differ.
-        elements: Of so many.
+        count: How many elements differ.
+        elements: How many elements there are.
     """
 
     unit: str
@@ -46,11 +46,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """The golden run on some samples.
+    """The program executed on some samples.
 
     Attributes:
-        reexport: What was to be run.
-        rule: Of the golden executor, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
+        reexport: The program.
+        rule: The golden executor's rule, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
         inputs: The graph's inputs as it takes them: int8 or int16 where it is quantized.
         values: Every value by name: int8 or int16, or float32 where it is float.
         sums: The accumulators of layers that a file holds as such.
@@ -63,7 +63,7 @@ class Expected:
     sums: Mapping[ValueName, Array]
 
     def encoded(self, value: ValueName, place: Place) -> Array:
-        """The value as a file has it there, with the batch that was run."""
+        """The value of all samples as a file stores it in a place."""
         array = self.values[value]
         match place.form:
             case "integers" if self.reexport.int16 is not None:
@@ -89,7 +89,7 @@ class Expected:
         return array if q is None or array.dtype == np.float32 else q.activations[value].dequantize(array)
 
     def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
-        """How far an observed tensor is from the value; infinitely where its shape is another."""
+        """How far an observed tensor is from the value; infinitely far where its shape differs."""
         own = self.values[value].shape
         found, wanted = (own_elements(array, place, own) for array in (found, self.encoded(value, place)))
         if place.form == "real":
@@ -114,7 +114,7 @@ class Expected:
         return self.reexport.quantized.activations[value].zero_point
 
     def _factors(self, layer: ValueName, channels: int) -> Array:
-        """What an accumulator's unit is in steps of the layer's value."""
+        """By channel, how many steps of the layer's value one unit of its accumulator is."""
         q = self.reexport.quantized
         assert q is not None
         op: Any = q.graph.producers[layer].op
@@ -123,7 +123,7 @@ class Expected:
 
 
 def own_elements(found: Array, place: Place, shape: Sequence[int]) -> Array:
-    """A tensor with the axes of the value that it holds, which is of this shape, and without channels of zeros."""
+    """A tensor with the axes of the value that it holds, whose shape is given, and without channels of zeros."""
     if place.shape and found.shape[1:] == place.shape:
         wide = [shape[0], place.channels or shape[1], *shape[2:]]
         found = found.reshape([len(found), *(wide[axis] for axis in place.axes[1:])])
@@ -133,7 +133,7 @@ def own_elements(found: Array, place: Place, shape: Sequence[int]) -> Array:
 
 
 def real_gap(found: Array, wanted: Array) -> Gap:
-    """How far real numbers are from others, as shares of these others' range, or magnitude where they are all one."""
+    """How far real numbers are from wanted ones: as shares of their range, or of their magnitude if all are equal."""
     if found.shape != wanted.shape:
         return Gap(unit="range", largest=math.inf, mean=math.inf, count=wanted.size, elements=wanted.size)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -162,7 +162,7 @@ def _widened(array: Array, place: Place, zero: int) -> Array:
 
 
 def expect(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
-    """Run the golden executor on real inputs (samples, ...)."""
+    """Execute the program on real inputs (samples, ...), by a rule of its golden executor."""
     given = taken(reexport, manifest, artifact, inputs)
     values = execute(reexport, given, rule)
     q = reexport.quantized
@@ -174,7 +174,7 @@ def expect(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: S
 
 
 def _sums(q: QuantizedGraph, values: Mapping[ValueName, Array], wanted: set[ValueName]) -> dict[ValueName, Array]:
-    """Accumulators of convolutions, and of poolings of them."""
+    """Accumulators of convolutions, and of the poolings that read them."""
     import torch
 
     from edgecnn.golden.float import EXECUTORS

@@ -1,4 +1,4 @@
-"""Whether the input is not what the model takes: each usual mix-up is tried, and the one that explains all is named."""
+"""Recognise a mixed-up input: try each usual mix-up, and name the one that explains all outputs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edgecnn.parity.rounding import REFERENCE_RULE
 from edgecnn.types import Array
 
 _CLOSE = 1e-4
-"""How near to a mix-up's result counts as it, as a share of the range, in float."""
+"""Float outputs match a mix-up's where they differ by at most this share of the range."""
 _STEPS = 2.0
-"""The same in integers, in LSB."""
+"""Integer outputs match a mix-up's where they differ by at most so many LSB."""
 RECORDED = MappingProxyType({"int8": REFERENCE_RULE, "int16x8": "rescale31"})
 """The rules of a bundle's golden vectors."""
 _FED = "feed the input as the manifest says: layout, order of channels, scale, mean and std"
 
 
 def mixed_up(x: Array, preprocessing: Preprocessing | None) -> Iterator[tuple[str, Array]]:
-    """An input (samples, ...) as the usual mix-ups make it, each with its name."""
+    """The usual mix-ups of an input (samples, ...): for each its name and the mixed-up input."""
     if x.ndim == 4:
         n, c, h, w = x.shape
         if c > 1:
@@ -58,7 +58,7 @@ def _scaled(x: Array, p: Preprocessing) -> Iterator[tuple[str, Array]]:
 
 
 def golden_contradiction(reexport: Reexport, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
-    """What is wrong with the golden inputs where the program itself gives other outputs for them than it gave once."""
+    """The golden inputs as the cause, where the program itself no longer gives the golden outputs for them."""
     precision = reexport.precision if reexport.precision in golden.outputs else REFERENCE
     wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
     recorded = reexport if precision == reexport.precision else replace(reexport, precision=precision)
@@ -68,7 +68,9 @@ def golden_contradiction(reexport: Reexport, manifest: Manifest, artifact: Artif
         return None
     found = _explained(inputs, manifest, lambda x: close(run(x), wanted))
     if found:
-        return Cause(fault="input", text=f"the golden inputs only fit their outputs when taken as {found}", remedy=_FED)
+        return Cause(
+            fault="input", text=f"the golden inputs only fit the golden outputs when taken as {found}", remedy=_FED
+        )
     return Cause(
         fault="input",
         text="the golden inputs and outputs do not belong together: the program itself gives other outputs",
@@ -84,15 +86,15 @@ def acts_mixed_up(
     outputs: Sequence[Array],
     rule: str,
 ) -> str:
-    """The mix-up under which the program gives what the artifact gave; empty where none does.
+    """The mix-up of the inputs for which the program gives the artifact's outputs; empty where there is none.
 
     Args:
         reexport: The program.
         manifest: The bundle's manifest.
         artifact: The artifact.
-        inputs: What it was fed, in the model's layout.
-        outputs: What it gave: integers where it is one of integers, else real numbers.
-        rule: Of the golden executor.
+        inputs: The artifact's inputs, in the model's layout.
+        outputs: The artifact's outputs: integers where the program is an integer program, else real numbers.
+        rule: A rule of the golden executor.
     """
     run, close = _program(reexport, manifest, artifact, rule)
     if close(run(inputs), outputs):
@@ -108,7 +110,7 @@ def _explained(inputs: Sequence[Array], manifest: Manifest, fits: Callable[[list
 
 
 def _program(reexport: Reexport, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
-    """How the program gives outputs for inputs, and whether outputs are as good as others."""
+    """A function from inputs to the program's outputs, and one that tells whether outputs match others."""
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         return outputs_of(reexport, execute(reexport, taken(reexport, manifest, artifact, inputs), rule))

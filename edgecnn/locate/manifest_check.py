@@ -1,4 +1,4 @@
-"""What the manifest says of an artifact's inputs and outputs, beside what the program has."""
+"""Compare what the manifest says about an artifact's inputs and outputs with the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REMEDY = "put the bundle's own manifest back, or export the model again"
 
 
 def manifest_cause(reexport: Reexport, manifest: Manifest, artifact: Artifact) -> Cause | None:
-    """The first thing that the manifest says otherwise than the program: a layout, parameters, a preprocessing."""
+    """The first contradiction between manifest and program: a layout, parameters, or a preprocessing."""
     said = chain(_layouts(reexport, manifest), _parameters(reexport, artifact), _bytes(reexport, manifest, artifact))
     first = next(said, "")
     return Cause(fault="input", text=first, remedy=_REMEDY) if first else None
@@ -52,7 +52,7 @@ def _parameters(reexport: Reexport, artifact: Artifact) -> Iterator[str]:
 
 
 def _bytes(reexport: Reexport, manifest: Manifest, artifact: Artifact) -> Iterator[str]:
-    """A file that takes raw bytes was made for one preprocessing, of which the first channel's scale is its input's."""
+    """Compare the preprocessing with the one that a file of raw bytes was made for, by the first channel's scale."""
     q, spec, first = reexport.quantized, artifact.spec.quantization, manifest.inputs[0]
     if q is None or spec is None or not spec.raw_bytes or first.preprocessing is None:
         return

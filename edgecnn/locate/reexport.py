@@ -58,7 +58,7 @@ def reexport_artifact(artifact: Artifact, program: Program, data: bytes, *, vers
         row = format_of(form)
         row.check_offers(precision)
     except UsageError as err:
-        raise EdgecnnError(f"layers of {precision} {form} files are not looked at", why=err.message) from err
+        raise EdgecnnError(f"layers of {precision} {form} files cannot be examined", why=err.message) from err
     spec = artifact.spec.quantization
     io = "float32" if spec is None else spec.io
     options = row.options_of(data, WriteOptions(version=version, io=io))

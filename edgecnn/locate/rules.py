@@ -1,4 +1,4 @@
-"""By which rule a runtime's operators are judged one by one, and how far each may be from it."""
+"""The rule that a runtime's operators are judged by one by one, and how far each may be from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REAL_LIMIT = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What one operator may be off by on golden inputs: at most, and on average; LSB, or shares of a range."""
+    """How far one operator may be off on golden inputs, at most and on average: in LSB, or in shares of a range."""
 
     largest: float
     mean: float = math.inf
@@ -30,11 +30,11 @@ class Tolerance:
 EXACT = Tolerance(0.0)
 REAL = Tolerance(REAL_LIMIT)
 STEP = Tolerance(1.0, 0.5)
-"""Of an integer operator whose rule is not the same in all runtimes."""
+"""The tolerance of integer operators whose rule differs between runtimes."""
 TABLE = Tolerance(3.0)
-"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.int16`."""
+"""The tolerance of int16 operators that kernels look up in a table and interpolate; see `edgecnn.golden.int16`."""
 MOVED = (ops.Conv2d, ops.Linear, ops.MaxPool2d, ops.Pad, ops.Reshape, ops.Slice, ops.Transpose, ops.Concat)
-"""int16 operators that every kernel computes alike."""
+"""int16 operators that all kernels compute with equal results."""
 SUMS = (ops.Add, ops.Sub)
 LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 
@@ -56,7 +56,7 @@ def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) ->
 
 
 def tolerance(reexport: Reexport, value: ValueName, rounding: Rounding) -> Tolerance:
-    """What the operator that gives a value may be off by where it reads golden values."""
+    """How far the operator that computes a value may be off where it reads golden values."""
     node = reexport.graph.producers.get(value)
     if reexport.int16 is not None:
         return STEP if node is None else _of_int16(node, rounding)
@@ -82,7 +82,7 @@ def breaks(gap: Gap, allowed: Tolerance) -> bool:
 
 
 def is_exact(reexport: Reexport, rounding: Rounding) -> bool:
-    """Whether every integer of the whole is to be exactly the golden one."""
+    """Whether every integer of the whole program should equal the golden one."""
     if reexport.quantized is None and reexport.int16 is None:
         return False
     values = (*(i.name for i in reexport.graph.inputs), *reexport.graph.producers)

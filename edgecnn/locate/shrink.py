@@ -30,12 +30,13 @@ from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.subgraph import Subgraph, subgraph_of
 from edgecnn.locate.tap_outputs import find_points
 from edgecnn.parity.check import check_bundle
+from edgecnn.parity.rounding import REFERENCE_RULE
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.targets.target import Target
 from edgecnn.types import Progress
 
 TRIED = 2
-"""Samples that are tried alone before they are divided."""
+"""How many samples are tried alone before the samples are divided."""
 SHRUNK = ("fp32", "fp16", "int8")
 """Precisions whose files can be shrunk."""
 
@@ -109,7 +110,7 @@ def shrink(
         directory: Where the small bundle goes.
         artifact: The file name of the artifact; None for the first that fails there.
         force: Replace a folder that holds other things too.
-        progress: Told of each check.
+        progress: Receives each check.
 
     Raises:
         UsageError: if nothing fails there, or the artifact is none of those that do.
@@ -125,7 +126,7 @@ def shrink(
 
 
 def symptoms(report: CheckReport) -> dict[str, Symptom]:
-    """How each artifact that failed did.
+    """How each artifact failed, for those that did.
 
     Raises:
         TargetError: if the target itself could not be asked.
@@ -160,7 +161,7 @@ def _chosen(
 
 
 class _Search:
-    """Makes parts, checks them, and keeps the smallest that fails as the whole does."""
+    """Writes subgraphs as bundles, checks them, and keeps the smallest one that fails as the whole does."""
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class _Search:
         self._reexport = reexport_artifact(artifact, bundle.program(), self._data, version=self._version)
         golden = bundle.golden()
         given = [golden.inputs[i.name] for i in bundle.manifest.inputs]
-        expected = expect(self._reexport, bundle.manifest, artifact, given, "half_even_fp32")
+        expected = expect(self._reexport, bundle.manifest, artifact, given, REFERENCE_RULE)
         self._values = {name: expected.real(name) for name in expected.values}
         self._places = self._boundaries()
         self._every = tuple(range(golden.samples))
@@ -196,7 +197,7 @@ class _Search:
         if reason is None:
             raise TargetError(
                 f"the fault of {self._artifact.path.name} on {self._target.name} does not show every time",
-                why=f"a subgraph of it ({', '.join(nodes)}) failed, and passed when it was asked again",
+                why=f"a subgraph of it ({', '.join(nodes)}) failed, and passed when it was checked again",
                 hint="run the check several times; memory and threads are the first suspects",
             )
         return Shrunk(

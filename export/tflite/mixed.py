@@ -25,7 +25,7 @@ class MixedInt8Writer(Int8Writer):
         self.in_float = False
         self._converted: dict[ValueName, list[StoredTensor]] = {}
         self._turned: set[ValueName] = set()
-        """Values that are being read as what they are not: the float ones as int8, the others as float."""
+        """Values that are being read as the other type: float values as int8, integer values as float."""
         super().__init__(graph, quantized, io)
 
     def enter(self, node: Node) -> None:
@@ -51,13 +51,13 @@ class MixedInt8Writer(Int8Writer):
         return index
 
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
-        """A value under the parameters of the node's value, of which a float one has none."""
+        """A value under the parameters of the node's value; as it is where that value is float."""
         return self.read(value, axes, node) if self.in_float else super().read_as(value, axes, node)
 
-    def bites(self, node: Node, operator: str, bound: float) -> bool:
-        """Whether a bound is still to be applied."""
+    def bound_matters(self, node: Node, operator: str, bound: float) -> bool:
+        """Whether a bound changes anything that the node's value can hold."""
         given = TfliteWriter if self.in_float else Int8Writer
-        return given.bites(self, node, operator, bound)
+        return given.bound_matters(self, node, operator, bound)
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
         """A layer's weights, as integers or in float."""
@@ -77,7 +77,7 @@ class MixedInt8Writer(Int8Writer):
         return super().operand(name, arrange, key=key)
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
-        """A number of what the node's value is made of."""
+        """A number, as an integer or in float like the node's value."""
         given = TfliteWriter if self.in_float else Int8Writer
         return given.number(self, node, value, shape)
 

@@ -1,4 +1,4 @@
-"""What files of integers have in common: inputs and outputs of another type, converted by operators next to them."""
+"""The common part of integer writers: inputs and outputs of another type, which operators convert."""
 
 from __future__ import annotations
 

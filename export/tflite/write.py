@@ -41,7 +41,7 @@ Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 ANY_LAYOUT = Unary | PRelu | Add | Sub | Mul | Div | Concat | Slice | Pad | Gather
-"""Operators that work on a signal in whatever order it is stored."""
+"""Operators that work on a signal in any order of its axes."""
 ALIGNMENT = 16
 TENSOR_TYPES: Mapping[np.dtype[Any], int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -106,10 +106,10 @@ class TfliteWriter:
         return match.index
 
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
-        """The same, with the quantization of the node's value where tensors have one."""
+        """The tensor that holds a value in the given order, with the quantization of the node's value if it has one."""
         return self.read(value, axes, node)
 
-    def bites(self, node: Node, operator: str, bound: float) -> bool:  # noqa: ARG002  (int8 needs the node)
+    def bound_matters(self, node: Node, operator: str, bound: float) -> bool:  # noqa: ARG002  (int8 needs the node)
         """Whether MAXIMUM or MINIMUM with that bound changes anything that the node's value can hold."""
         return math.isfinite(bound)
 
@@ -126,7 +126,7 @@ class TfliteWriter:
         return self._constants[key]
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:  # noqa: ARG002
-        """A layer's weights, arranged as the operator wants them, the output channels then being ``channel_axis``."""
+        """A layer's weights in the operator's arrangement, in which ``channel_axis`` holds the output channels."""
         return self.constant(name, arrange(self.graph.constants[name]), key=(name, *key))
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (int8 needs the node)
@@ -140,11 +140,11 @@ class TfliteWriter:
         return self.constant(name, arrange(self.graph.constants[name]), key=key)
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:  # noqa: ARG002  (int8 needs the node)
-        """A constant number of what the node's value is made of."""
+        """A constant number, of the type of the node's value."""
         return self.constant(f"float:{value!r}:{shape}", np.full(shape, value, np.float32))
 
     def integers(self, values: Sequence[int] | npt.NDArray[Any]) -> int:
-        """An int32 constant (axes, shapes, paddings), shared by all who need the same one."""
+        """An int32 constant (axes, shapes, paddings); equal constants share one tensor."""
         array = np.asarray(values, np.int32)
         return self.constant(f"int32:{','.join(map(str, array.ravel()))}", array, key=(array.shape, array.tobytes()))
 
@@ -187,15 +187,15 @@ class TfliteWriter:
         self._stored[node.name] = [StoredTensor(index, axes)]
 
     def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
-        """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
+        """Let the node's value be a stored value's tensor under another order of axes: it needs no operator."""
         self._stored[node.name] = [StoredTensor(self._stored[value][0].index, axes)]
 
     def give_up(self, node: Node) -> None:
-        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
+        """Stand in for a value that cannot be written, so that problems of later nodes are found too."""
         self._stored[node.name] = [StoredTensor(0, identity(len(node.shape)))]
 
     def emit_positions(self, node: Node, inputs: Sequence[int], axes: Axes, kept: Axes, options: Any) -> None:
-        """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE has its axis again."""
+        """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE restores the axis."""
         if kept == axes:
             index = self.emit("ARG_MAX", node, inputs, axes, options)
         else:
@@ -382,7 +382,7 @@ def _reshape_options(to: Sequence[int]) -> tuple[str, dict[str, Any]]:
 
 
 def _same_elements(shape: Shape, a: Axes, b: Axes) -> bool:
-    """Whether two orders lay the elements out alike: they differ in axes of length 1 only (never in the batch)."""
+    """Whether two orders store the elements in the same sequence: only axes of length 1 move, and never the batch."""
     long = [i for i, n in enumerate(shape) if n != 1 or i == 0]
     return [i for i in a if i in long] == [i for i in b if i in long]
 
@@ -419,7 +419,7 @@ def _operator_code(name: str, version: int) -> Any:
 
 
 class _AlignedBufferT(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose data lies on a multiple of 16 bytes, as the schema demands and the generated writer forgets."""
+    """A buffer whose data lies on a multiple of 16 bytes, as the schema demands; the generated writer ignores that."""
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802  (the generated code's name)
         data = None

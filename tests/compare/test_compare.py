@@ -239,7 +239,7 @@ def test_a_changed_file_is_not_described_by_the_manifest(bundle, tmp_path) -> No
     path.write_bytes((folder / "net.int8.onnx").read_bytes())
     facts = read_source(path).facts
     assert not facts.layouts
-    assert "not the file that manifest.json speaks of" in facts.notes[0]
+    assert "not the file that manifest.json describes" in facts.notes[0]
 
 
 def test_foreign_files_of_both_formats(alone, compare) -> None:
