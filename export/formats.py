@@ -1,4 +1,4 @@
-"""What can be exported: formats and precisions, in one place."""
+"""The registry of formats, and the precisions that each is written in."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from edgecnn.errors import UsageError
+from edgecnn.export.descriptor import Format, Refusal
+from edgecnn.export.onnx.format import ONNX
+from edgecnn.export.tflite.format import TFLITE
 
-FORMATS = ("onnx", "tflite")
+REGISTRY: Mapping[str, Format] = MappingProxyType({row.name: row for row in (ONNX, TFLITE)})
+"""Every format that a runtime opens, by name. C source is no row: it is a TFLite file in another wrapping."""
+FORMATS = tuple(REGISTRY)
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8")
 OFFERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"onnx": ("fp32", "fp16", "int8"), "tflite": ("fp32", "fp16", "int8", "int8-dynamic", "int16x8")}
+    {name: tuple(p for p in PRECISIONS if p in row.writers) for name, row in REGISTRY.items()}
 )
 """The precisions that each format can be written in."""
-REFUSED: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType(
-    {
-        ("onnx", "int8-dynamic"): (
-            "ONNX Runtime takes about 1.5 (lenet5) to 2.4 times (resnet8) as long as in float: ConvInteger is slow",
-            "int8 for speed, fp16 for a smaller file, or --formats tflite",
-        ),
-        ("onnx", "int16x8"): (
-            "ONNX Runtime's QLinearConv takes no int16: it would compute such a file in float",
-            "fp16, int8, or --formats tflite",
-        ),
-    }
+REFUSED: Mapping[tuple[str, str], Refusal] = MappingProxyType(
+    {(name, precision): why for name, row in REGISTRY.items() for precision, why in row.refused.items()}
 )
 """What a format does not offer: the reason, and what to try."""
+
+
+def format_of(name: str) -> Format:
+    """The descriptor of a format.
+
+    Raises:
+        UsageError: if there is no such format.
+    """
+    if name not in REGISTRY:
+        raise UsageError(f"{name!r} is no format", hint=f"one of: {', '.join(FORMATS)}")
+    return REGISTRY[name]
 
 
 def check_offered(form: str, precision: str) -> None:
@@ -34,9 +41,12 @@ def check_offered(form: str, precision: str) -> None:
     Raises:
         UsageError: with the reason and what to try.
     """
-    if (form, precision) in REFUSED:
-        reason, hint = REFUSED[form, precision]
-        raise UsageError(f"{precision} is not written as {form}", why=reason, hint=hint)
+    format_of(form).check_offers(precision)
+
+
+def formats_with(option: str) -> tuple[Format, ...]:
+    """The formats that have a field of `edgecnn.export.descriptor.WriteOptions` of their own."""
+    return tuple(row for row in REGISTRY.values() if option in row.options)
 
 
 def check_choice(what: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from edgecnn.graph.ops import Op
 
 
 class GivesUp(Protocol):
-    """What every writer can do."""
+    """A writer that can go on after a value that it cannot write."""
 
     def give_up(self, node: Node) -> None:
-        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
+        """Stand in for a value that cannot be written, so that problems of later nodes are found too."""
 
 
 Writer = TypeVar("Writer", bound=GivesUp)

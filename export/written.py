@@ -1,4 +1,4 @@
-"""What an exporter gives back."""
+"""The result of writing a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Place:
     Attributes:
         tensor: Its name in ONNX, its index in TFLite.
         axes: Its axis ``i`` holds the value's axis ``axes[i]``.
-        form: As what: ``real`` numbers; ``integers``; ``centered``, integers less their zero point, as float32; or
-            ``sums``, accumulators as float32.
+        form: How it holds them: ``real`` numbers; ``integers``; ``centered``, integers less their zero point, as
+            float32; or ``sums``, accumulators as float32.
         offset: What is added to the int8 integers: 128 where they are uint8.
         layer: Of ``sums``: the node whose accumulators they are.
-        channels: How many there are with those that stand for zeros behind the value's own; 0 where there are none.
+        channels: The number of channels, where channels of zeros follow the value's own; 0 where none do.
         shape: Of a sample, where the tensor has the value's elements in their order but not its axes; else empty.
     """
 

@@ -9,7 +9,6 @@ between two consecutive truncations, measured in turns.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +19,12 @@ from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.records import OperatorShare, Profile
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
+from edgecnn.targets.runtimes.kernel_names import name_in_file
 
 CALLS = 200
 _WARMUP_CALLS = 20
 _ROUNDS = 15
 _SLICE = 0.004  # seconds
-_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # suffixes that ONNX Runtime's passes append to names
-_FUSED = "fused "  # prefix that they add to names
 _NO_MODULE = "(added by the runtime)"
 _ONNX_FLOAT = frozenset(
     (
@@ -80,7 +78,7 @@ def _onnx_profile(job: BenchJob) -> Profile:
     integers = job.artifact.precision == "int8"
     rows = []
     for o in found:
-        floats = integers and o.operator in _ONNX_FLOAT and not _is_intended(_plain(o.name), intended)
+        floats = integers and o.operator in _ONNX_FLOAT and not _is_intended(name_in_file(o.name), intended)
         rows.append((o, _onnx_module(o.name, names), floats))
     return _shares(_ONNX_METHOD, rows)
 
@@ -97,12 +95,8 @@ def _is_intended(name: str, intended: Mapping[str, Sequence[str]]) -> bool:
     return name in intended["tensors"] or any(name.startswith(f"{layer}.") for layer in intended["layers"])
 
 
-def _plain(name: str) -> str:
-    return _ADDED.sub("", name.removeprefix(_FUSED))
-
-
 def _onnx_module(name: str, names: set[str]) -> str:
-    plain = _plain(name)
+    plain = name_in_file(name)
     return module_of(plain, names) if plain in names else _NO_MODULE
 
 

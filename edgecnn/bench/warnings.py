@@ -9,6 +9,8 @@ import msgspec
 
 from edgecnn.bench.percentiles import Interval, paired_ratio, ratio
 from edgecnn.bench.records import HostFacts, Profile, Record, Result
+from edgecnn.export.formats import FORMATS
+from edgecnn.targets.runtimes import runtimes_for
 
 LOAD = 0.5
 """Load per core before the measurement above which to warn."""
@@ -115,8 +117,8 @@ def _slower(int8: Result, fp32: Result) -> BenchWarning:
     worst = _worst(int8.profile, fp32.profile)
     if worst is not None:
         text += f", most of it in {worst[0]} ({worst[1] / 1000:+,.1f} us)"
-    other = "litert (the .tflite of the same bundle)" if int8.format == "onnx" else "onnxruntime (the .onnx)"
-    hint = f"{other}; or a recipe that leaves that layer in float; or fp32 on this target"
+    others = [f"{runtimes_for(f)[0].name} (the .{f} of the same bundle)" for f in FORMATS if f != int8.format]
+    hint = f"{' or '.join(others)}; or a recipe that leaves that layer in float; or fp32 on this target"
     return BenchWarning(subject=int8.label, text=text, hint=hint)
 
 

@@ -25,9 +25,9 @@ from edgecnn.bundle.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from edgecnn.bundle.onnx_wire import check_self_contained
 from edgecnn.bundle.program import PROGRAM_FILE, Program, decode_program, encode_program
 from edgecnn.errors import BundleError
+from edgecnn.export.formats import REGISTRY
 
 _SHOWN = 5
 
@@ -97,8 +97,9 @@ class Artifact:
             BundleError: if the file cannot be read, has changed since the export, or has weights in other files.
         """
         data = _read_verified(self.path, self.spec.bytes, self.spec.sha256)
-        if self.format == "onnx":
-            check_self_contained(data, where=str(self.path))
+        known = REGISTRY.get(self.format)  # C source is an artifact that no runtime opens, and has no descriptor
+        if known is not None and known.check_self_contained is not None:
+            known.check_self_contained(data, str(self.path))
         return data
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgecnn.compare import Options
     from edgecnn.compare.reconcile import Inputs, Side
     from edgecnn.compare.samples import Feed
-    from edgecnn.compare.source import Affine
+    from edgecnn.export.file_facts import Affine
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SETTLING = (
@@ -191,7 +191,7 @@ def _range(text: str) -> tuple[float, float]:
 
 
 def _affine(text: str) -> Affine:
-    from edgecnn.compare.source import Affine
+    from edgecnn.export.file_facts import Affine
 
     scale, zero_point = _two(text)
     if scale <= 0:

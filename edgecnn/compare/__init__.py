@@ -1,4 +1,4 @@
-"""Two artifacts of any origin, fed with the same samples, and what they say to them side by side."""
+"""Compare the outputs of two artifacts of any origin on equal samples."""
 
 from edgecnn.compare.reconcile import Options
 from edgecnn.compare.report import CompareReport, Comparison

@@ -1,4 +1,4 @@
-"""What a bundle's manifest knows of an artifact beside it."""
+"""What the manifest next to an artifact says about it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from types import MappingProxyType
 
 from edgecnn.bundle import ArtifactSpec, InputSpec, Manifest, OutputSpec, TensorQuantization, decode_manifest
 from edgecnn.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES
-from edgecnn.compare.source import Affine, Facts
+from edgecnn.compare.facts import Facts
 from edgecnn.errors import BundleError
+from edgecnn.export.file_facts import Affine
 
 _UNSIGNED = 128
-"""What a uint8 is more than the int8 that the manifest's zero points are of."""
+"""The difference of a uint8 to the int8 that the manifest's zero points are for."""
 
 
 def with_manifest(path: Path, sha256: str, form: str, facts: Facts) -> Facts:
-    """The facts of an artifact, and those of a manifest beside it that vouches for this very file.
+    """An artifact's facts, completed from a manifest next to it that states the digest of this very file.
 
-    A manifest that cannot be read, or speaks of other bytes, says nothing, and a note says so.
+    A manifest that cannot be read is passed over; one that states another digest is passed over with a note.
     """
-    beside = path.parent / MANIFEST_FILE
-    if not beside.is_file():
+    manifest_file = path.parent / MANIFEST_FILE
+    if not manifest_file.is_file():
         return facts
     try:
-        with beside.open("rb") as file:
-            manifest = decode_manifest(file.read(MAX_MANIFEST_BYTES + 1), where=str(beside))
+        with manifest_file.open("rb") as file:
+            manifest = decode_manifest(file.read(MAX_MANIFEST_BYTES + 1), where=str(manifest_file))
     except (BundleError, OSError):
         return facts
     spec = next((a for a in manifest.artifacts if a.file == path.name), None)
     if spec is None or spec.format != form:
         return facts
     if spec.sha256 != sha256:
-        note = f"{path.name} is not the file that {MANIFEST_FILE} speaks of, which is therefore not used"
+        note = f"{path.name} is not the file that {MANIFEST_FILE} describes, which is therefore not used"
         return replace(facts, notes=(*facts.notes, note))
     values: Sequence[InputSpec | OutputSpec] = (*manifest.inputs, *manifest.outputs)
     layouts = {v.name: _layout(v.axes[form]) for v in values if _layout(v.axes[form])}
@@ -47,7 +48,7 @@ def with_manifest(path: Path, sha256: str, form: str, facts: Facts) -> Facts:
 
 
 def _layout(axes: Sequence[int]) -> str:
-    """Channels first or last; empty where it is neither, or there is no channel axis beside others."""
+    """``nchw`` or ``nhwc``; empty for other orders, and for values without axes besides batch and channels."""
     rank = len(axes)
     first, last = tuple(range(rank)), (0, *range(2, rank), 1)
     return "" if rank < 3 else "nchw" if tuple(axes) == first else "nhwc" if tuple(axes) == last else ""
@@ -63,9 +64,10 @@ def _quantization(manifest: Manifest, spec: ArtifactSpec) -> dict[str, Affine | 
     found: dict[str, Affine | None] = {name: _affine(params, more) for name, params in named.items()}
     image = manifest.inputs[0]
     if quantization.raw_bytes and image.preprocessing is not None:
-        how, alike = image.preprocessing, len({*image.preprocessing.mean}) == len({*image.preprocessing.std}) == 1
+        how = image.preprocessing
+        same_for_all = len({*how.mean}) == len({*how.std}) == 1
         bytes_are = Affine(scale=how.scale / how.std[0], zero_point=how.mean[0] / how.scale)
-        found[image.name] = bytes_are if alike else None
+        found[image.name] = bytes_are if same_for_all else None
     return found
 
 

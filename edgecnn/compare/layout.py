@@ -1,4 +1,4 @@
-"""How one file's shape of a value goes over into the other's: the same, or with the channels elsewhere."""
+"""How the shape of a value in one file maps to its shape in another: unchanged, or with the channels moved."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgecnn.types import Array
 Shape = tuple[int, ...]
 Loose = tuple[int | None, ...]
 LAYOUTS = ("nchw", "nhwc")
-"""Channels first, and channels last; of values with more or fewer axes too."""
+"""Channels first and channels last, whatever the number of axes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How a value of A goes over into B's shape.
+    """How a value's shape in A maps to its shape in B.
 
     Attributes:
         shape_a: Its whole shape in A.
-        shape_b: And in B.
+        shape_b: Its whole shape in B.
         padded: A's shape with as many axes as ``order`` has.
         order: Axis ``i`` of the result is axis ``order[i]`` of ``padded``.
-        layout_a: ``nchw`` or ``nhwc`` where that is known.
-        layout_b: Likewise.
+        layout_a: A's layout, ``nchw`` or ``nhwc``; empty where it is not known.
+        layout_b: B's layout; empty where it is not known.
     """
 
     shape_a: Shape
@@ -56,7 +56,7 @@ class Fit:
 
     @property
     def words(self) -> str:
-        """The same for people."""
+        """Both shapes and layouts, for messages."""
         if self.shape_a == self.shape_b and self.order == tuple(sorted(self.order)):
             layout = f" ({self.layout_a.upper()})" if self.layout_a else ""
             return f"{by(self.shape_a)} in both{layout}"
@@ -73,25 +73,25 @@ class AmbiguousError(UsageError):
 
 
 def by(shape: Sequence[int | None]) -> str:
-    """A shape for people: (1, None, 28) is "1x?x28"."""
+    """A shape for messages: (1, None, 28) is "1x?x28"."""
     return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
 
 
 def fit(shape_a: Loose, shape_b: Loose, *, layout_a: str = "", layout_b: str = "", batch: int = 1) -> Fit:
     """The one way in which two shapes are those of one value.
 
-    Sizes that one file leaves open are the other's; a first axis that both leave open is the batch.
+    Sizes that one file leaves open are taken from the other; a first axis that both leave open is the batch.
 
     Args:
-        shape_a: A's shape; None where any size goes.
-        shape_b: B's.
-        layout_a: ``nchw``, ``nhwc``, or empty where it is not known.
-        layout_b: Likewise.
+        shape_a: A's shape; None for sizes that are left open.
+        shape_b: B's shape; None for sizes that are left open.
+        layout_a: A's layout, ``nchw`` or ``nhwc``; empty where it is not known.
+        layout_b: B's layout; empty where it is not known.
         batch: The size of a batch that both leave open.
 
     Raises:
-        UnfitError: if there is none, or a size is left open by both.
-        AmbiguousError: if there are several that differ in effect.
+        UnfitError: if there is no way, or both leave a size open.
+        AmbiguousError: if there are several ways that differ in effect.
     """
     found: dict[tuple[int, ...], Fit] = {}
     for padded_a, padded_b in _padded(shape_a, shape_b):
@@ -124,7 +124,7 @@ def fit(shape_a: Loose, shape_b: Loose, *, layout_a: str = "", layout_b: str = "
 
 
 def same(shape_a: Loose, shape_b: Loose, layout: str = "") -> Fit:
-    """The way from a file to itself: whatever the layout is, it is the same in both.
+    """The way from a file to itself, whose layout is the same on both sides.
 
     Raises:
         UnfitError: As `fit`.
@@ -134,12 +134,12 @@ def same(shape_a: Loose, shape_b: Loose, layout: str = "") -> Fit:
 
 
 def _ordinal(whole: Shape, axis: int) -> int:
-    """Which one it is of the axes that have more than one element."""
+    """The place of an axis among the axes that have more than one element."""
     return sum(size != 1 for size in whole[:axis])
 
 
 def _padded(shape_a: Loose, shape_b: Loose) -> list[tuple[Loose, Loose]]:
-    """Both with the same number of axes: ones go before the shorter shape, or behind its first axis."""
+    """Both with the same number of axes: ones go before the shorter shape, or after its first axis."""
     if len(shape_a) == len(shape_b):
         return [(shape_a, shape_b)]
     longest = max(len(shape_a), len(shape_b))
@@ -152,7 +152,7 @@ def _padded(shape_a: Loose, shape_b: Loose) -> list[tuple[Loose, Loose]]:
 
 
 def _orders(rank: int, layout_a: str, layout_b: str) -> list[tuple[tuple[int, ...], str, str]]:
-    """Permutations from A to B, with the layouts that each of them means where it tells."""
+    """Permutations from A to B, each with the layouts of A and B that it implies, where it implies some."""
     same = tuple(range(rank))
     if rank < 3:
         return [(same, "", "")]
@@ -170,7 +170,7 @@ def _orders(rank: int, layout_a: str, layout_b: str) -> list[tuple[tuple[int, ..
 
 
 def _settle(padded_a: Loose, padded_b: Loose, order: Sequence[int], batch: int) -> Loose | None:
-    """A's sizes, with those that only B tells; None where the two contradict each other."""
+    """A's sizes, completed by B's; None where the two contradict each other."""
     whole: list[int | None] = list(padded_a)
     for place, axis in enumerate(order):
         there = padded_b[place]
@@ -182,12 +182,12 @@ def _settle(padded_a: Loose, padded_b: Loose, order: Sequence[int], batch: int) 
 
 
 def _unpadded(whole: Shape, padded: Loose, shape: Loose) -> Shape:
-    """Take the ones out again that padding has put in."""
+    """The shape without the ones that padding has added."""
     more = len(whole) - len(shape)
     if not more:
         return whole
-    behind_first = len(shape) > 0 and padded[:1] == shape[:1] and padded[1 : 1 + more] == (1,) * more
-    return whole[:1] + whole[1 + more :] if behind_first else whole[more:]
+    after_first = len(shape) > 0 and padded[:1] == shape[:1] and padded[1 : 1 + more] == (1,) * more
+    return whole[:1] + whole[1 + more :] if after_first else whole[more:]
 
 
 def _with(shape: Shape, samples: int | None) -> Shape:

@@ -1,4 +1,4 @@
-"""What ``--limit METRIC=VALUE`` demands of one file's outputs against another's, by the metrics that a check has."""
+"""Limits on one file's outputs against another's (``--limit METRIC=VALUE``), by the metrics of a check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ READ: Mapping[str, Callable[[Difference], float | None]] = MappingProxyType(
         "infinities": lambda d: d.infinities,
     }
 )
-"""How metrics are read of B's outputs against A's."""
+"""How each metric is read from the difference of B's outputs to A's."""
 _OWN: Mapping[str, Metric] = MappingProxyType(
     {
         "top5_disagreement": Metric(
@@ -41,9 +41,9 @@ _OWN: Mapping[str, Metric] = MappingProxyType(
         "infinities": Metric(words="the number of values that are infinite"),
     }
 )
-"""Those that a check has no limits on: NaN and infinite values fail there whatever the limits say."""
+"""Metrics that a check has no limits on: NaN and infinite values fail there whatever the limits."""
 METRICS: Mapping[str, Metric] = MappingProxyType({name: _OWN.get(name) or parity.METRICS[name] for name in READ})
-"""What is measured, by name; for the same names the same as ``edgecnn check`` has."""
+"""The metrics by name; names that ``edgecnn check`` has too mean the same metric there."""
 
 
 def parse_limit(text: str) -> tuple[str, float]:
@@ -71,7 +71,7 @@ def measured(difference: Difference) -> dict[str, float | None]:
 
 
 def broken(metrics: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
-    """Which limits do not hold, in words; empty where all do.
+    """The broken limits in words; empty where all hold.
 
     NaN breaks every limit, and so does a metric that does not apply to the output.
     """

@@ -1,4 +1,4 @@
-"""Which of A's inputs is which of B's, and the same for outputs: by option, by name, or by shape."""
+"""Pair the inputs of A with those of B, or their outputs: by option, by name, or by shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WRAPPED = re.compile(r"(?:serving_default_|StatefulPartitionedCall[:/]?)?(.*?)(
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Places of a value in A's list and in B's, and how it was known that they are the same."""
+    """The places of one value in A's list and in B's, and how the two were recognised as one."""
 
     a: int
     b: int
@@ -32,12 +32,12 @@ def match(
 ) -> list[Pair]:
     """Pair the values of two files.
 
-    First what options say, then equal names, then names without TensorFlow's wrapping, then the only ones left, then
-    what fits in shape one to one.
+    Options come first, then equal names, then names without TensorFlow's wrapping, then a pair that is left alone, then
+    shapes that fit one to one.
 
     Args:
         names_a: A's names.
-        names_b: B's.
+        names_b: B's names.
         mapping: B's name for names of A, as the user gives them.
         fits: Whether the shapes of A's value and B's, by their places, can be those of one value.
         what: ``input`` or ``output``.

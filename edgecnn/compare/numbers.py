@@ -1,4 +1,4 @@
-"""What the stored numbers of an input or output stand for, and how real values become them."""
+"""The real values that stored numbers of an input or output stand for, and how real values are stored."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecnn.compare.source import Affine
 from edgecnn.errors import UsageError
+from edgecnn.export.file_facts import Affine
 from edgecnn.types import Array
 
 
@@ -30,7 +30,7 @@ class Numbers:
 
     @property
     def words(self) -> str:
-        """The same for people."""
+        """The type and parameters, for messages."""
         if self.affine is None:
             return self.dtype
         return f"{self.dtype} (scale {self.affine.scale:.6g}, zero point {self.affine.zero_point:.6g})"
@@ -56,13 +56,13 @@ class Numbers:
         return stored
 
     def real(self, stored: Array) -> Array:
-        """What stored numbers stand for, float64 where they are quantized."""
+        """The real values of stored numbers, as float64 where they are quantized."""
         if self.affine is None:
             return stored
         return (stored.astype(np.float64) - self.affine.zero_point) * self.affine.scale
 
 
-def check_alike(a: Numbers, b: Numbers, names: tuple[str, str], what: str) -> None:
+def check_compatible(a: Numbers, b: Numbers, names: tuple[str, str], what: str) -> None:
     """Refuse two representations of one value that cannot be brought together.
 
     Raises:

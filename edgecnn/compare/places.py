@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from edgecnn.compare.source import Source
+from edgecnn.compare.source import SourceFile
 from edgecnn.errors import TargetError, UsageError
+from edgecnn.parity.check_jobs import find_given
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
-from edgecnn.targets.target import Found, Target, TargetFailure, find_targets, installed_targets
+from edgecnn.targets.target import Found, Target, TargetFailure, installed_targets
 
 Given = Sequence[Target | str]
 """Targets, or names of some."""
@@ -16,7 +17,7 @@ Given = Sequence[Target | str]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Where A runs, and where B."""
+    """The target that A runs on, and the one that B runs on."""
 
     a: Target
     b: Target
@@ -24,17 +25,19 @@ class Ran:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Pairs of targets, what could not be reached, and what globs passed over."""
+    """Pairs of targets, the targets that could not be reached, and notes on those that globs passed over."""
 
     pairs: tuple[Ran, ...]
     failures: tuple[TargetFailure, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def places(a: Source, b: Source, both: Given, for_a: Given, for_b: Given, time_limit: float | None = None) -> Places:
+def places(
+    a: SourceFile, b: SourceFile, both: Given, for_a: Given, for_b: Given, time_limit: float | None = None
+) -> Places:
     """The pairs of targets to compare on.
 
-    Where both files run on the same targets, each target is a pair with itself; else each of A's is one with each of
+    Where both files run on the same targets, each target is paired with itself; else each of A's targets with each of
     B's.
 
     Raises:
@@ -60,15 +63,14 @@ def places(a: Source, b: Source, both: Given, for_a: Given, for_b: Given, time_l
 
 
 def _found(given: Given, time_limit: float | None) -> Found:
-    names = [t for t in given if isinstance(t, str)]
-    found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
-    targets = (*(t for t in given if isinstance(t, Target)), *found.targets)
-    if found.failures and not targets:
+    """The targets; where none of them can be reached, the first failure is raised."""
+    found = find_given(given, time_limit)
+    if found.failures and not found.targets:
         raise found.failures[0].error
-    return replace(found, targets=targets)
+    return found
 
 
-def _installed(source: Source, here: Sequence[Target]) -> Target:
+def _installed(source: SourceFile, here: Sequence[Target]) -> Target:
     """The first runtime here, in the order of the table of runtimes."""
     for target in here:
         if source.format in RUNTIMES[target.runtime].formats:
@@ -80,8 +82,8 @@ def _installed(source: Source, here: Sequence[Target]) -> Target:
     )
 
 
-def _running(source: Source, found: Found) -> list[Target]:
-    """Those of the targets that run a file's format."""
+def _running(source: SourceFile, found: Found) -> list[Target]:
+    """The targets that run a file's format."""
     running = [t for t in found.targets if source.format in RUNTIMES[t.runtime].formats]
     if not running:
         names = ", ".join(t.name for t in found.targets)
@@ -90,7 +92,7 @@ def _running(source: Source, found: Found) -> list[Target]:
     return running
 
 
-def _check_used(targets: Sequence[Target], sources: Sequence[Source]) -> None:
+def _check_used(targets: Sequence[Target], sources: Sequence[SourceFile]) -> None:
     """Refuse a target that was named and runs none of the files it is for."""
     for target in targets:
         if not {source.format for source in sources} & set(RUNTIMES[target.runtime].formats):

@@ -1,4 +1,4 @@
-"""Two opened files side by side: which value is which, in which layout, in which numbers. Nothing is guessed."""
+"""Reconcile two opened files: which values correspond, in which layouts and types. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from edgecnn.compare.facts import Facts
 from edgecnn.compare.layout import AmbiguousError, Fit, Loose, Shape, UnfitError, by, elements, fit, same
 from edgecnn.compare.matching import Pair, match
-from edgecnn.compare.numbers import Numbers, check_alike
+from edgecnn.compare.numbers import Numbers, check_compatible
 from edgecnn.compare.report import shown
-from edgecnn.compare.source import Affine, Facts
 from edgecnn.errors import UsageError
+from edgecnn.export.file_facts import Affine
 from edgecnn.targets.hosts.replies import TensorInfo
 
 MAX_INPUT_BYTES = 2**28
@@ -21,7 +22,7 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """What the user says about one of the two files.
+    """What the user states about one of the two files.
 
     Attributes:
         layouts: ``nchw`` or ``nhwc`` by the value's name; of all other images (values of 4 axes) under the name "".
@@ -34,18 +35,18 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How two files are brought together, as far as they do not tell.
+    """How two files are compared, where the files themselves do not determine it.
 
     Attributes:
         input_map: B's name for inputs of A.
         output_map: B's name for outputs of A.
         shapes: Whole shapes of inputs, by name; each file takes those that it has and that fit it.
         ranges: Smallest and largest random value by the name of A's input; of all others under the name "".
-        a: About A.
-        b: About B.
-        samples: Random samples.
-        seed: Where they begin.
-        limits: What B's outputs are judged by: the metric's name and its limit.
+        a: What the user states about A.
+        b: What the user states about B.
+        samples: The number of random samples.
+        seed: The seed of the random samples.
+        limits: The limits on B's outputs, by the metric's name.
     """
 
     input_map: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
@@ -65,11 +66,11 @@ class Joined:
 
     Attributes:
         a: Its place and name in A.
-        b: And in B.
+        b: Its place and name in B.
         numbers_a: How A stores it.
-        numbers_b: How B does.
-        fit: How A's shape goes over into B's.
-        how: How it was known that the two are one value.
+        numbers_b: How B stores it.
+        fit: How A's shape maps to B's.
+        how: How the two were recognised as one value.
     """
 
     a: tuple[int, str]
@@ -80,7 +81,7 @@ class Joined:
     how: str
 
     def words(self, what: str) -> str:
-        """What was reconciled, for people."""
+        """How the value was reconciled, for messages."""
         names = shown(self.a[1]) if self.a[1] == self.b[1] else f"{shown(self.a[1])} = {shown(self.b[1])}"
         types = (
             f"{self.numbers_a.words} in both"
@@ -92,15 +93,15 @@ class Joined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """All inputs, joined, in A's order; and whether any number of samples goes in at once."""
+    """All inputs in A's order, and whether both files take any number of samples at once."""
 
     joined: tuple[Joined, ...]
     free_batch: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A file as a runtime has opened it: what it takes and gives, what is known of it, and what the user says."""
+class OpenedFile:
+    """A file that a runtime has opened: its inputs and outputs, what is known of it, and what the user states."""
 
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
@@ -109,7 +110,7 @@ class Opened:
     identical: bool = False
 
     def numbers(self, tensor: TensorInfo) -> Numbers:
-        """How a value is stored: as the user says, else as the file or its manifest says, else as the runtime does."""
+        """How a value is stored, by the user, else by the file or its manifest, else by the runtime."""
         if tensor.name in self.side.quantization:
             affine: Affine | None = self.side.quantization[tensor.name]
         elif tensor.name in self.facts.quantization:
@@ -120,13 +121,13 @@ class Opened:
         return Numbers(dtype=tensor.dtype, affine=affine if tensor.dtype.startswith(("int", "uint")) else None)
 
     def layout(self, name: str, rank: int) -> str:
-        """The layout of a value, or empty where nothing is known; what is said of all holds for images, of 4 axes."""
+        """The layout of a value; empty where it is not known. A layout for all values holds for images (4 axes)."""
         of_all = self.side.layouts.get("", "") if rank == 4 else ""
         return self.side.layouts.get(name) or of_all or self.facts.layouts.get(name, "")
 
 
-def check_names(options: Options, a: Opened, b: Opened) -> None:
-    """Refuse options that name what neither file has.
+def check_names(options: Options, a: OpenedFile, b: OpenedFile) -> None:
+    """Refuse options that name a value which their file does not have.
 
     Raises:
         UsageError: naming them.
@@ -148,11 +149,11 @@ def _check_known(option: str, given: set[str], known: set[str]) -> None:
         raise UsageError(f"{option}: no such value as {name!r}", hint=f"one of {', '.join(sorted(known))}")
 
 
-def join_inputs(a: Opened, b: Opened, options: Options) -> Inputs:
+def join_inputs(a: OpenedFile, b: OpenedFile, options: Options) -> Inputs:
     """Settle which input is which, and its shape, layout and numbers in both files.
 
     Raises:
-        UsageError: if anything is ambiguous, or does not go together; it names the option that settles it.
+        UsageError: if the files do not determine it, or contradict each other; it names the option that settles it.
     """
     check_names(options, a, b)
     open_a, open_b = ([_asked(t, options.shapes) for t in opened.inputs] for opened in (a, b))
@@ -180,7 +181,7 @@ def join_inputs(a: Opened, b: Opened, options: Options) -> Inputs:
 
 
 def join_outputs(
-    a: Opened, b: Opened, shapes_a: Sequence[Shape], shapes_b: Sequence[Shape], options: Options
+    a: OpenedFile, b: OpenedFile, shapes_a: Sequence[Shape], shapes_b: Sequence[Shape], options: Options
 ) -> tuple[Joined, ...]:
     """Settle which output is which; the shapes are those of a first run.
 
@@ -198,7 +199,7 @@ def _keeps_batch(one: Fit) -> bool:
 
 
 def _asked(tensor: TensorInfo, shapes: Mapping[str, Shape]) -> Loose:
-    """An input's shape as the file states it, or as the user does where that fits the file."""
+    """An input's shape as the user states it, where that fits the file; else as the file states it."""
     given = shapes.get(tensor.name)
     if given is None or not _contains(tensor.shape, given):
         return tensor.shape
@@ -209,7 +210,7 @@ def _contains(shape: Loose, given: Shape) -> bool:
     return len(shape) == len(given) and all(s in (None, g) for s, g in zip(shape, given, strict=True))
 
 
-def _misfit(name: str, given: Shape, a: Opened, b: Opened) -> UsageError:
+def _misfit(name: str, given: Shape, a: OpenedFile, b: OpenedFile) -> UsageError:
     stated = [f"{side} has {by(t.shape)}" for side, o in (("A", a), ("B", b)) for t in o.inputs if t.name == name]
     return UsageError(
         f"--shape {name}={by(given)} does not fit", why="\n".join(stated), hint="sizes that the file leaves open"
@@ -217,8 +218,8 @@ def _misfit(name: str, given: Shape, a: Opened, b: Opened) -> UsageError:
 
 
 def _pairs(
-    a: Opened,
-    b: Opened,
+    a: OpenedFile,
+    b: OpenedFile,
     values_a: Sequence[TensorInfo],
     values_b: Sequence[TensorInfo],
     shapes_a: Sequence[Loose],
@@ -246,12 +247,17 @@ def _pairs(
 
 
 def _joined(
-    a: Opened, b: Opened, pair: Pair, values: tuple[TensorInfo, TensorInfo], shapes: tuple[Loose, Loose], what: str
+    a: OpenedFile,
+    b: OpenedFile,
+    pair: Pair,
+    values: tuple[TensorInfo, TensorInfo],
+    shapes: tuple[Loose, Loose],
+    what: str,
 ) -> Joined:
     names = (values[0].name, values[1].name)
     layouts = (a.layout(names[0], len(shapes[0])), b.layout(names[1], len(shapes[1])))
     numbers = (a.numbers(values[0]), b.numbers(values[1]))
-    check_alike(*numbers, names, what)
+    check_compatible(*numbers, names, what)
     try:
         one = same(*shapes, layouts[0]) if a.identical else fit(*shapes, layout_a=layouts[0], layout_b=layouts[1])
     except AmbiguousError as err:

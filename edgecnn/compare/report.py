@@ -1,4 +1,4 @@
-"""What came of a comparison."""
+"""The result of a comparison."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from edgecnn.parity.verdict import Unjudged
 from edgecnn.targets.hosts.replies import printable
 
 _LONGEST = 60
-"""Characters of a name for people: converters join the names of all that they have fused."""
+"""The most characters of a name in messages: converters join the names of all operators that they fuse."""
 
 
 def shown(name: str) -> str:
-    """A file's own name for something, safe to print and of bounded length."""
+    """A name from a file, safe to print and of bounded length."""
     text = printable(name).replace("\n", " ") or "(no name)"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{text[-17:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One output of B against the same of A, over all samples.
+    """One output of B compared with the corresponding output of A, over all samples.
 
     Attributes:
         output: Its name in A.
-        output_b: And in B.
+        output_b: Its name in B.
         target_a: Where A ran.
         target_b: Where B ran.
         version_a: The version of A's runtime.
-        version_b: And of B's.
+        version_b: The version of B's runtime.
         samples: How many samples.
-        metrics: By name; None where one does not apply. See `edgecnn.compare.limits.METRICS`.
+        metrics: The metrics by name; None where one does not apply. See `edgecnn.compare.limits.METRICS`.
         worst: The samples with the largest differences: the difference and the sample's place, the worst first.
         passed: Whether all limits hold; None where there are none.
         reason: Why not; empty where it passed or nothing was judged.
@@ -52,17 +52,17 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareReport:
-    """All of it, by targets and outputs.
+    """All comparisons, by targets and outputs.
 
     Attributes:
         a: A's path.
-        b: B's.
-        sha256_a: Of A's bytes.
-        sha256_b: Of B's.
-        samples_from: What both were fed with.
-        reconciled: How inputs and outputs were brought together, in words.
-        limits: What was demanded, by metric.
-        comparisons: What was measured.
+        b: B's path.
+        sha256_a: The SHA-256 of A's bytes.
+        sha256_b: The SHA-256 of B's bytes.
+        samples_from: The samples that both were fed, in words.
+        reconciled: How inputs and outputs were reconciled, in words.
+        limits: The demanded limits, by metric.
+        comparisons: The comparisons that could be made.
         unjudged: Targets that failed.
         notes: What the user should know.
     """
@@ -80,7 +80,7 @@ class CompareReport:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all could be compared and every limit holds; None where nothing was demanded and nothing failed."""
+        """Whether all could be compared and every limit holds; None where there are no limits and nothing failed."""
         verdicts = [c.passed for c in self.comparisons]
         if self.unjudged or not verdicts or False in verdicts:
             return False
@@ -94,7 +94,7 @@ class CompareReport:
         return 2 if self.unjudged or not self.comparisons else 0
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The report as ``--json`` prints it."""
         return {
             "schema": 1,
             "passed": self.passed,

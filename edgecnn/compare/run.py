@@ -1,4 +1,4 @@
-"""Both files on their runtimes, fed with the same samples."""
+"""Run both files on their runtimes with equal samples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from edgecnn.compare.layout import Shape, elements
 from edgecnn.compare.limits import broken, measured
 from edgecnn.compare.places import Given, Ran, places
-from edgecnn.compare.reconcile import Inputs, Joined, Opened, Options, join_inputs, join_outputs
+from edgecnn.compare.reconcile import Inputs, Joined, OpenedFile, Options, join_inputs, join_outputs
 from edgecnn.compare.report import CompareReport, Comparison, shown
 from edgecnn.compare.samples import Feed, random_feed
-from edgecnn.compare.source import Source, read_source
+from edgecnn.compare.source import SourceFile, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
@@ -26,14 +26,14 @@ from edgecnn.types import Array, Progress
 
 MakeFeed = Callable[[Inputs], Feed]
 MAX_SAMPLE = 2**25
-"""The most values of one output for one sample; to measure them takes some 2 GiB."""
+"""The most values of one output for one sample; measuring them takes some 2 GiB."""
 SLICE = 2**22
 """Values of several samples that are measured at once, where one sample has fewer."""
 
 
 def compare_files(
-    a: str | os.PathLike[str] | Source,
-    b: str | os.PathLike[str] | Source,
+    a: str | os.PathLike[str] | SourceFile,
+    b: str | os.PathLike[str] | SourceFile,
     *,
     options: Options | None = None,
     feed: MakeFeed | None = None,
@@ -43,26 +43,26 @@ def compare_files(
     time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> CompareReport:
-    """Run two .onnx or .tflite files of any origin on the same samples, and measure how far B strays from A.
+    """Run two .onnx or .tflite files of any origin on the same samples, and measure how far B's outputs are from A's.
 
     Args:
         a: The reference: a path, or what `read_source` gives.
-        b: What is compared with it.
-        options: How they are brought together, and what is demanded.
-        feed: Makes the samples from the joined inputs; by default `random_feed`.
+        b: The file that is compared with it.
+        options: How they are reconciled, and the limits.
+        feed: Makes the samples for the reconciled inputs; by default `random_feed`.
         targets: Where to run, for both files; each target takes the files whose format it runs. By default the first
             runtime installed here that runs the format.
         targets_a: Where to run A instead.
         targets_b: Where to run B instead.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        progress: Told about each batch.
+        progress: Receives each batch.
 
     Raises:
-        EdgecnnError: if a file cannot be read, a target is wrong, the two cannot be brought together, or the only pair
+        EdgecnnError: if a file cannot be read, a target is wrong, the two cannot be reconciled, or the only pair
             of targets fails. With several pairs, what fails is in the report.
     """
     options = options or Options()
-    sources = tuple(one if isinstance(one, Source) else read_source(one) for one in (a, b))
+    sources = tuple(one if isinstance(one, SourceFile) else read_source(one) for one in (a, b))
     found = places(sources[0], sources[1], targets, targets_a, targets_b, time_limit)
     run = _Run(sources[0], sources[1], options, feed, progress)
     notes = [note for source in sources for note in source.facts.notes]
@@ -99,14 +99,14 @@ class _Done:
 
 @dataclass(slots=True)
 class _Output:
-    """An output of both, and what was measured of it so far."""
+    """An output of both files, and its difference so far."""
 
     joined: Joined
     difference: Difference = field(default_factory=Difference)
     misfit: str = ""
 
     def add(self, a: Array, b: Array, samples: int) -> None:
-        """Take in what A and B give for a number of samples."""
+        """Add the outputs of A and B for a number of samples."""
         one = self.joined
         try:
             b_as_a = one.fit.to_a(b)
@@ -127,7 +127,7 @@ class _Output:
 
 
 def _sample_shape(shape: Shape, samples: int) -> Shape:
-    """The shape as (samples, ...), of rank 2 for rows of scores; what has no axis for samples is one sample."""
+    """The shape as (samples, ...), of rank 2 for rows of scores; one without an axis for samples is one sample."""
     if not shape or shape[0] != samples:
         return 1, elements(shape)
     row = sum(size != 1 for size in shape[1:]) == 1
@@ -139,10 +139,10 @@ def _numbers(array: Array) -> Array:
 
 
 class _Run:
-    """Two files, and how they are to be run."""
+    """The comparison of two files, pair of targets by pair."""
 
     def __init__(
-        self, a: Source, b: Source, options: Options, feed: MakeFeed | None, progress: Progress | None
+        self, a: SourceFile, b: SourceFile, options: Options, feed: MakeFeed | None, progress: Progress | None
     ) -> None:
         self._a, self._b, self._options = a, b, options
         self._feed = feed or (lambda inputs: random_feed(inputs, options.ranges, options.samples, options.seed))
@@ -157,7 +157,7 @@ class _Run:
                 for target, source in ((pair.a, self._a), (pair.b, self._b))
             )
             a, b = (
-                Opened(inputs=s.inputs, outputs=s.outputs, facts=source.facts, side=side, identical=self._identical)
+                OpenedFile(inputs=s.inputs, outputs=s.outputs, facts=source.facts, side=side, identical=self._identical)
                 for s, source, side in (
                     (session_a, self._a, self._options.a),
                     (session_b, self._b, self._options.b),
@@ -179,7 +179,7 @@ class _Run:
     def _measure(
         self,
         sessions: tuple[SteadySession, SteadySession],
-        opened: tuple[Opened, Opened],
+        opened: tuple[OpenedFile, OpenedFile],
         inputs: Inputs,
         feed: Feed,
     ) -> list[_Output]:
@@ -203,7 +203,7 @@ class _Run:
 
 
 def _samples(values: Sequence[Array]) -> int:
-    """How many samples a batch holds; a call that shares no first axis is one."""
+    """How many samples a batch holds; inputs without a common first axis are one sample."""
     if not values:
         return 1
     first = {v.shape[0] if v.ndim else 1 for v in values}
@@ -211,8 +211,8 @@ def _samples(values: Sequence[Array]) -> int:
 
 
 @contextmanager
-def _opened(target: Target, source: Source) -> Iterator[SteadySession]:
-    """A file opened; where that fails, custom operators are named as the likely cause."""
+def _opened(target: Target, source: SourceFile) -> Iterator[SteadySession]:
+    """Open a file; where that fails, name custom operators as the likely cause."""
     with ExitStack() as stack:
         try:
             session = stack.enter_context(target.open(source.data, source.name))
@@ -246,7 +246,7 @@ def _in_order(arrays: Sequence[Array], places_: Sequence[int]) -> list[Array]:
     return ordered
 
 
-def _left_out(a: Opened, b: Opened, outputs: Sequence[_Output]) -> list[str]:
+def _left_out(a: OpenedFile, b: OpenedFile, outputs: Sequence[_Output]) -> list[str]:
     notes = []
     for letter, opened in (("a", a), ("b", b)):
         taken = {getattr(o.joined, letter)[0] for o in outputs}

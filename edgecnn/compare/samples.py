@@ -1,4 +1,4 @@
-"""What both files are fed with: seeded random values, or a data set's images. Memory holds one batch at a time."""
+"""The samples for both files: seeded random values, or a data set's images. Memory holds one batch at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edgecnn.errors import DataError, UsageError
 from edgecnn.types import Array
 
 BATCH = 32
-"""Most samples at once where any number goes in."""
+"""The most samples at once, where files take any number."""
 BATCH_BYTES = 2**26
-"""Most bytes of one input at once, where fewer samples do."""
+"""The most bytes of one input at once, which may be fewer samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Feed:
     """Samples, batch by batch.
 
     Attributes:
-        words: What they are and how they are drawn, for people.
+        words: What they are and how they are drawn, for messages.
         total: How many there are.
         batches: Makes an iterator over them: one array per input, in A's layout, of the values that it stands for.
         notes: What the user should know.
@@ -41,8 +41,8 @@ def random_feed(inputs: Inputs, ranges: Mapping[str, tuple[float, float]], count
     """Seeded random values; each input has a stream of its own, so that the batches do not matter.
 
     Real values are drawn evenly from a range: the given one, else that which a quantized input can store; without
-    either from the standard normal distribution. Integers are drawn evenly from the given range, bytes and booleans
-    else from all there are.
+    either from the standard normal distribution. Integers are drawn evenly from the given range;
+    without one, bytes and booleans are drawn from all values of their type.
 
     Raises:
         UsageError: if nothing says how large integers may be, or a range is beyond what an input can store.
@@ -113,7 +113,7 @@ def image_shape(inputs: Inputs) -> tuple[int, int, int]:
 
 
 def _image_layout(one: Joined) -> str:
-    """Where the channels of an image are: known, or told by only one size being 1 or 3."""
+    """The layout of an image: as known, or the one by which its number of channels is 1 or 3, if only one is."""
     shape = one.fit.shape_a
     if one.fit.layout_a:
         return one.fit.layout_a
@@ -126,7 +126,7 @@ def _image_layout(one: Joined) -> str:
 
 
 def call_size(inputs: Inputs) -> int:
-    """Samples of one call where the batch is fixed: the first size that all inputs share; 1 where it is free."""
+    """Samples of one call: the inputs' common first size where the batch is fixed; 1 where it is free."""
     first = {one.fit.shape_a[0] for one in inputs.joined if one.fit.shape_a}
     return 1 if inputs.free_batch or len(first) != 1 else first.pop()
 
@@ -147,7 +147,7 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
 def _draw(one: Joined, given: tuple[float, float] | None) -> tuple[str, Draw]:
-    """How an input is drawn: in words, and the function that does."""
+    """How an input is drawn: in words, and as a function."""
     if not one.numbers_a.is_real:
         return _integers(one, given)
     low_high = given or _storable(one)
@@ -162,7 +162,7 @@ def _draw(one: Joined, given: tuple[float, float] | None) -> tuple[str, Draw]:
 
 
 def _storable(one: Joined) -> tuple[float, float] | None:
-    """What both files can store, where one of them is quantized."""
+    """The range that both files can store, where one of them is quantized."""
     found = [limits for limits in (one.numbers_a.limits(), one.numbers_b.limits()) if limits is not None]
     if not found:
         return None

@@ -1,52 +1,28 @@
-"""An .onnx or .tflite file of any origin: its bytes, and what is known of it before a runtime opens it."""
+"""A file of any origin that is to be compared: its bytes, and what is known of it before a runtime opens it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import BundleError, EdgecnnError
+from edgecnn.compare.bundled import with_manifest
+from edgecnn.compare.facts import Facts
+from edgecnn.errors import BundleError
+from edgecnn.export.descriptor import Format
+from edgecnn.export.file_facts import damaged_file
+from edgecnn.export.formats import FORMATS, REGISTRY
 from edgecnn.targets.agent.agent import MAX_PAYLOAD
 
 MAX_BYTES = MAX_PAYLOAD
 """The largest file that is read: what an agent takes at once, 1 GiB."""
-_TFLITE, _ORT = b"TFL3", b"ORTM"
+_ORT = b"ORTM"
+_FILES = " or ".join(f".{name}" for name in FORMATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Affine:
-    """The real value of a stored integer ``q`` is ``scale * (q - zero_point)``."""
-
-    scale: float
-    zero_point: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the file itself, or the manifest of its bundle, says about it.
-
-    Attributes:
-        quantization: Parameters of integer inputs and outputs, by name; None where there are none that hold for all.
-        layouts: ``nchw`` or ``nhwc`` of inputs and outputs, where that is known, by name.
-        custom: Operators that are no part of the format.
-        preprocessing: What made the image that the first input is, where a manifest says.
-        notes: Where these came from, when it is not the file.
-    """
-
-    quantization: Mapping[str, Affine | None] = field(default_factory=lambda: MappingProxyType({}))
-    layouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    custom: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class SourceFile:
     """An artifact that is to be compared."""
 
     path: Path
@@ -60,40 +36,31 @@ class Source:
         return self.path.name
 
 
-def read_source(given: str | os.PathLike[str]) -> Source:
+def read_source(given: str | os.PathLike[str]) -> SourceFile:
     """Read a file, find out its format by its content, and refuse what cannot be run as it is.
 
-    Beside a manifest that vouches for this very file, the manifest's layouts and parameters are taken.
+    Where the file's folder holds a manifest with the digest of this very file, the manifest's layouts and parameters
+    are taken.
 
     Raises:
         EdgecnnError: if it cannot be read, is of another format, has weights in other files, or inputs and outputs that
             are no tensors of numbers.
     """
-    from edgecnn.compare import bundled, onnx_file, tflite_file
-
     path = Path(given)
     data = _read(path)
-    form = _format(path, data)
-    facts = onnx_file.facts_of(data, str(path)) if form == "onnx" else tflite_file.facts_of(data, str(path))
-    facts = bundled.with_manifest(path, hashlib.sha256(data).hexdigest(), form, facts)
-    return Source(path=path, format=form, data=data, facts=facts)
-
-
-def damaged(what: str, where: str, why: str) -> EdgecnnError:
-    """The error for a file that cannot be what it should be."""
-    return BundleError(
-        f"this is no {what} file, or a damaged one", where=where, why=why, hint="copy or export the file again"
-    )
+    row = _format(path, data)
+    own = row.facts(data, str(path))
+    facts = Facts(quantization=own.quantization, custom=own.custom)
+    facts = with_manifest(path, hashlib.sha256(data).hexdigest(), row.name, facts)
+    return SourceFile(path=path, format=row.name, data=data, facts=facts)
 
 
 def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise BundleError(
-                f"{path} is a folder", why="two files are compared", hint="one of its .onnx or .tflite files"
-            )
+            raise BundleError(f"{path} is a folder", why="two files are compared", hint=f"one of its {_FILES} files")
         if path.exists() and not path.is_file():
-            raise BundleError(f"{path} is not an ordinary file", hint="an .onnx or .tflite file")
+            raise BundleError(f"{path} is not an ordinary file", hint=f"a file named {_FILES}")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = b"" if size > MAX_BYTES else file.read(MAX_BYTES + 1)
@@ -105,22 +72,25 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _format(path: Path, data: bytes) -> str:
-    """The format by the content; the name decides only between nothing and ONNX, which has no mark."""
-    if data[4:8] == _TFLITE:
-        return "tflite"
-    if data[4:8] == _ORT:
+def _format(path: Path, data: bytes) -> Format:
+    """The format by the content; for formats without a mark, such as ONNX, by the file's name."""
+    mark = data[4:8]
+    by_mark = next((row for row in REGISTRY.values() if row.mark and row.mark == mark), None)
+    if by_mark is not None:
+        return by_mark
+    if mark == _ORT:
         raise BundleError(
             f"{path.name} is in ONNX Runtime's own format", where=str(path), hint="the .onnx file it was made from"
         )
-    if path.suffix.lower() == ".tflite":
-        why = f"it begins with {data[:8]!r}; bytes 4 to 8 of one are {_TFLITE!r}"
-        raise damaged("TFLite", str(path), why)
-    if path.suffix.lower() == ".onnx":
-        return "onnx"
-    raise BundleError(
-        f"{path.name} is neither TFLite nor named .onnx",
-        where=str(path),
-        why=f"it begins with {data[:8]!r}",
-        hint="a .tflite or .onnx file",
-    )
+    by_name = REGISTRY.get(path.suffix.lower().removeprefix("."))
+    if by_name is None:
+        raise BundleError(
+            f"{path.name} is of no known format, neither by its content nor by its name",
+            where=str(path),
+            why=f"it begins with {data[:8]!r}",
+            hint=f"a file named {_FILES}",
+        )
+    if by_name.mark:
+        why = f"it begins with {data[:8]!r}; bytes 4 to 8 of one are {by_name.mark!r}"
+        raise damaged_file(by_name.title, str(path), why)
+    return by_name

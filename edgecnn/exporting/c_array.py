@@ -9,7 +9,10 @@ from edgecnn.export.carray import carray, identifier, tensors_of
 from edgecnn.targets.hosts.local import LocalHost
 
 MICRO = "tflite-micro"
-FORMATS = ("c-header", "c-source")
+C_FORMATS = ("c-header", "c-source")
+"""The formats of the two files in manifests; no runtime opens them."""
+MADE_FROM = ("tflite", "int8")
+"""Format and precision of the file that the C source holds."""
 
 
 def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifact]:
@@ -25,9 +28,9 @@ def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifa
     arena = _arena(data, name)
     header, source = carray(data, name, arena_bytes=arena, inputs=inputs, outputs=outputs, labels=labels)
     notes = () if arena else (f"the arena size is not known: {MICRO} is not installed here",)
-    files = zip(FORMATS, (f"{identifier(name)}.h", f"{identifier(name)}.cc"), (header, source), strict=True)
+    files = zip(C_FORMATS, (f"{identifier(name)}.h", f"{identifier(name)}.cc"), (header, source), strict=True)
     return [
-        NewArtifact(file=file, format=form, precision="int8", data=text.encode(), operators={}, notes=notes)
+        NewArtifact(file=file, format=form, precision=MADE_FROM[1], data=text.encode(), operators={}, notes=notes)
         for form, file, text in files
     ]
 

@@ -25,9 +25,11 @@ from edgecnn.bundle import (
 from edgecnn.data.calibration import CALIBRATION, Calibration, Samples, random_samples, read_calibration
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
-from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice
+from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice, format_of
+from edgecnn.exporting.c_array import C_FORMATS, MADE_FROM, c_artifacts
 from edgecnn.exporting.capture_check import capture_model, reference_outputs
-from edgecnn.exporting.precisions import Plan, check_precisions, plan_precisions, refuse_idle
+from edgecnn.exporting.plan import Plan
+from edgecnn.exporting.precisions import check_precisions, plan_precisions, refuse_idle
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
@@ -105,8 +107,11 @@ def export_model(
     name = check_name(name or _class_name(module))
     check_precisions(formats, precisions, calibrated=calibration is not None, io=io)
     refuse_idle(precisions, calibration=calibration, calibration_samples=calibration_samples, recipe=recipe)
-    if c_array and ("tflite" not in formats or "int8" not in precisions):
-        raise UsageError("a C array is made from the int8 TFLite file", hint="--formats tflite --precisions int8")
+    if c_array and not (MADE_FROM[0] in formats and MADE_FROM[1] in precisions):
+        raise UsageError(
+            f"a C array is made from the {MADE_FROM[1]} {MADE_FROM[0]} file",
+            hint=f"--formats {MADE_FROM[0]} --precisions {MADE_FROM[1]}",
+        )
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
     shapes = [i.shape for i in graph.inputs]
@@ -128,12 +133,9 @@ def export_model(
     written = {(f, plan.precision): plan.write(f) for plan in plans for f in formats}
     artifacts = [_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats]
     if c_array:
-        from edgecnn.exporting.c_array import FORMATS as C_FORMATS
-        from edgecnn.exporting.c_array import c_artifacts
-
-        file = written["tflite", "int8"]
+        file = written[MADE_FROM]
         artifacts += c_artifacts(file.data, name, class_labels)
-        written |= {(form, "int8"): file for form in C_FORMATS}
+        written |= {(form, MADE_FROM[1]): file for form in C_FORMATS}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
     golden |= {plan.precision: dict(plan.golden) for plan in plans if plan.golden is not None}
     golden |= {f"{plan.precision}-{rule}": dict(own) for plan in plans for rule, own in plan.other_golden.items()}
@@ -251,5 +253,5 @@ def _output_specs(graph: Graph, written: Mapping[Key, Written], class_labels: Se
 def _versions(formats: Sequence[str]) -> dict[str, str]:
     import torch
 
-    packages = ["numpy", *(["onnx"] if "onnx" in formats else []), *(["ai-edge-litert"] if "tflite" in formats else [])]
+    packages = ["numpy", *(format_of(form).package for form in formats)]
     return {"edgecnn": __version__, "torch": str(torch.__version__)} | {p: installed_version(p) for p in packages}

@@ -1,70 +1,97 @@
-"""What each precision is made of: how its files are written, what they are to say, and what is to be said of them."""
+"""The precisions that a model is exported in: what each needs, and how its plan is made.
+
+How its files are written, or why a format does not offer it, stands with the formats: `edgecnn.export.formats`. What
+its files compute after legalization is in `edgecnn.export.legal_programs`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecnn._version import __version__
-from edgecnn.bundle import QuantizationSpec, TensorQuantization
 from edgecnn.data.calibration import Calibration
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import QuantizationError, UsageError
+from edgecnn.export.descriptor import WriteOptions
 from edgecnn.export.formats import check_offered
-from edgecnn.export.written import Written
+from edgecnn.exporting.integer_plans import plan_int8, plan_int16x8
+from edgecnn.exporting.plan import Plan, PlanInputs
 from edgecnn.graph.graph import Graph
-from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
+from edgecnn.types import Progress
 
 if TYPE_CHECKING:
-    from edgecnn.program.quantized import QuantizedGraph
-    from edgecnn.program.quantized16 import QuantizedGraph16
-    from edgecnn.quantize.calibrated import Observed, QuantizedModel
+    from edgecnn.quantize.calibrated import Observed
 
-Arrays = Sequence[npt.NDArray[np.float32]]
 IO = ("float32", "int8", "uint8")
-"""Types that inputs and outputs of int8 files can have."""
-CALIBRATED = ("int8", "int16x8")
-"""Precisions whose ranges are taken from calibration data."""
+"""Types that inputs and outputs of files can have."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One precision of one model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """A precision.
 
     Attributes:
-        precision: Its name.
-        write: Makes the file of a format.
-        golden: What its files are to say to the golden inputs, by output, where that is known exactly.
-        quantized: The int8 program that its files hold.
-        int16: The int16x8 program that its file holds.
-        other_golden: The same for runtimes that round by other rules, by the rule's name.
-        spec: How it was quantized, for the manifest.
-        notes: What the user should know.
-        format_notes: What the user should know of one format.
+        plan: Makes its program, and the outputs that files should give.
+        calibrated: Whether its ranges are taken from calibration data.
+        by_recipe: Whether a recipe says how it is made.
+        io: Types that inputs and outputs of its files can have.
     """
 
-    precision: str
-    write: Callable[[str], Written]
-    golden: Mapping[str, npt.NDArray[Any]] | None = None
-    quantized: QuantizedGraph | None = None
-    int16: QuantizedGraph16 | None = None
-    other_golden: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
-    spec: QuantizationSpec | None = None
-    notes: tuple[str, ...] = ()
-    format_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plan: Callable[[PlanInputs], Plan]
+    calibrated: bool = False
+    by_recipe: bool = False
+    io: tuple[str, ...] = IO[:1]
+
+
+def _plan_fp32(given: PlanInputs) -> Plan:
+    return Plan(precision="fp32", options=given.options, graph=given.graph)
+
+
+def _plan_fp16(given: PlanInputs) -> Plan:
+    """Files hold rounded weights and compute in float32, so that the rounded graph in float32 says what they give."""
+    from edgecnn.golden.batches import execute_samples
+    from edgecnn.program.half_weights import half_weights
+
+    values = execute_samples(half_weights(given.graph), given.golden_inputs)
+    golden = {o.name: values[o.value] for o in given.graph.outputs}
+    return Plan(precision="fp16", options=given.options, graph=given.graph, golden=golden)
+
+
+def _plan_int8_dynamic(given: PlanInputs) -> Plan:
+    """Kernels quantize a layer's inputs as they come, each by its own rule: there are no outputs to expect exactly."""
+    return Plan(precision="int8-dynamic", options=given.options, graph=given.graph)
+
+
+DESCRIPTORS: Mapping[str, Precision] = MappingProxyType(
+    {
+        "fp32": Precision(plan=_plan_fp32),
+        "fp16": Precision(plan=_plan_fp16),
+        "int8": Precision(plan=plan_int8, calibrated=True, by_recipe=True, io=IO),
+        "int8-dynamic": Precision(plan=_plan_int8_dynamic),
+        "int16x8": Precision(plan=plan_int16x8, calibrated=True),
+    }
+)
+CALIBRATED = tuple(name for name, row in DESCRIPTORS.items() if row.calibrated)
+"""Precisions whose ranges are taken from calibration data."""
+BY_RECIPE = tuple(name for name, row in DESCRIPTORS.items() if row.by_recipe)
+"""Precisions that a recipe says how to make."""
+WITH_IO = tuple(name for name, row in DESCRIPTORS.items() if len(row.io) > 1)
+"""Precisions whose files can have inputs and outputs of several types."""
 
 
 def check_precisions(
     formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool, io: str = "float32"
 ) -> None:
-    """Refuse, before any work, what a format does not offer, what cannot be calibrated, and io that means nothing.
+    """Refuse, before any work, what a format does not offer, what cannot be calibrated, and an ``io`` without effect.
 
     Raises:
-        UsageError: if a format does not offer a precision.
+        UsageError: if a format does not offer a precision, or no precision takes the type of inputs and outputs.
         QuantizationError: if there is no calibration data for a precision that needs it.
     """
     for form in formats:
@@ -72,8 +99,11 @@ def check_precisions(
             check_offered(form, precision)
     if io not in IO:
         raise UsageError(f"io {io!r} is not known", hint=f"one of: {', '.join(IO)}")
-    if io != "float32" and "int8" not in precisions:
-        raise UsageError(f"--io {io} concerns int8 files, and none is asked for", hint="--precisions int8")
+    if not any(io in DESCRIPTORS[p].io for p in precisions):
+        names = " or ".join(WITH_IO)
+        raise UsageError(
+            f"--io {io} concerns {names} files, and none is asked for", hint=f"--precisions {','.join(WITH_IO)}"
+        )
     needy = [p for p in precisions if p in CALIBRATED]
     if needy and not calibrated:
         raise QuantizationError(
@@ -85,7 +115,7 @@ def check_precisions(
 def refuse_idle(
     precisions: Sequence[str], *, calibration: Any = None, calibration_samples: int | None = None, recipe: str | None
 ) -> None:
-    """Refuse arguments that say how something is quantized that is not asked for.
+    """Refuse arguments that say how a precision is made that is not asked for.
 
     Data without a precision to calibrate is welcome: golden inputs are taken from it. The word ``random`` is not data.
 
@@ -96,12 +126,12 @@ def refuse_idle(
     if not set(precisions) & set(CALIBRATED):
         idle += ["calibration_samples"] if calibration_samples is not None else []
         idle += ["calibration='random'"] if isinstance(calibration, str) else []
-    if recipe is not None and "int8" not in precisions:
+    if recipe is not None and not set(precisions) & set(BY_RECIPE):
         idle.append("recipe")
     if isinstance(calibration, Calibration) and calibration_samples is not None:
         raise UsageError(
-            "calibration_samples beside a Calibration has no effect",
-            why="a Calibration says itself how many samples it has",
+            "calibration_samples together with a Calibration has no effect",
+            why="a Calibration itself says how many samples it has",
             hint="leave it out, or give an array or batches",
         )
     if idle:
@@ -120,168 +150,50 @@ def plan_precisions(
     *,
     recipe: str,
     opset: int,
-    golden_inputs: Arrays,
+    golden_inputs: Sequence[npt.NDArray[np.float32]],
     io: str = "float32",
     preprocessing: Preprocessing | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Plan]:
-    """A plan for each precision; the calibration data is run over once for all of them.
+    """A plan for each precision; the model is run over the calibration data once for all of them.
 
     Raises:
-        UsageError: if there is no such recipe, or it does not fit the model.
+        UsageError: if a precision or the recipe is not known, or the recipe does not fit the model.
         DataError: if a value becomes NaN or infinite on the data.
-        QuantizationError: if an operator, a weight or a bias has no such form.
+        QuantizationError: if there is no data for a precision that needs it, or an operator, a weight or a bias has no
+            such form.
     """
-    observed = None
-    if data is not None and set(precisions) & set(CALIBRATED):
-        bytes_of = preprocessing if io == "uint8" else None
-        if bytes_of is not None and "int16x8" in precisions:
-            raise UsageError("int16x8 takes no bytes", hint="--io float32, or int8 alone")
-        from edgecnn.quantize.calibrated import observe_graph
-
-        observed = observe_graph(graph, data, recipe, bytes_of=bytes_of, progress=progress)
-    plans = []
-    for precision in precisions:
-        if precision == "fp32":
-            plans.append(Plan(precision=precision, write=lambda form: _write_fp32(graph, form, opset)))
-        elif precision == "fp16":
-            plans.append(_fp16(graph, opset, golden_inputs))
-        elif precision == "int8-dynamic":
-            plans.append(Plan(precision=precision, write=lambda _form: _write_dynamic(graph)))
-        elif observed is not None and data is not None:
-            if precision == "int8":
-                plans.append(_int8(observed, data, recipe, opset, golden_inputs, io))
-            else:
-                plans.append(_int16x8(observed, data, golden_inputs))
-    return plans
-
-
-def _write_fp32(graph: Graph, form: str, opset: int) -> Written:
-    if form == "onnx":
-        from edgecnn.export.onnx.export import export_onnx
-
-        return export_onnx(graph, version=__version__, opset=opset)
-    from edgecnn.export.tflite.export import export_tflite
-
-    return export_tflite(graph, version=__version__)
-
-
-def _fp16(graph: Graph, opset: int, inputs: Arrays) -> Plan:
-    from edgecnn.golden.batches import execute_samples
-    from edgecnn.program.half_weights import half_weights
-
-    def write(form: str) -> Written:
-        if form == "onnx":
-            from edgecnn.export.onnx.fp16 import export_onnx_fp16
-
-            return export_onnx_fp16(graph, version=__version__, opset=opset)
-        from edgecnn.export.tflite.fp16 import export_tflite_fp16
-
-        return export_tflite_fp16(graph, version=__version__)
-
-    values = execute_samples(half_weights(graph), inputs)
-    return Plan(precision="fp16", write=write, golden={o.name: values[o.value] for o in graph.outputs})
-
-
-def _write_dynamic(graph: Graph) -> Written:
-    from edgecnn.export.tflite.dynamic import export_tflite_int8_dynamic
-
-    return export_tflite_int8_dynamic(graph, version=__version__)
-
-
-def _int8(observed: Observed, data: Calibration, recipe: str, opset: int, inputs: Arrays, io: str) -> Plan:
-    from edgecnn.export.onnx.int8.saturation import saturation_of_file
-    from edgecnn.quantize.calibrated import quantize_graph
-
-    program = quantize_graph(observed, data, recipe)
-    taken = observed.bytes_in
-    samples = data if taken is None else taken.calibration(data)
-    saturation = saturation_of_file(program.quantized, samples.golden.inputs)
-    golden = program.golden(inputs, roundings=(REFERENCE_RULE, *STANDS_FOR))
-
-    def write(form: str) -> Written:
-        if form == "onnx":
-            from edgecnn.export.onnx.export import export_onnx_int8
-
-            return export_onnx_int8(program.quantized, version=__version__, opset=opset, io=io)
-        from edgecnn.export.tflite.export import export_tflite_int8
-
-        return export_tflite_int8(program.quantized, version=__version__, io=io)
-
-    return Plan(
-        precision="int8",
-        write=write,
-        golden=golden[REFERENCE_RULE],
-        quantized=program.quantized,
-        other_golden=_differing(golden),
-        spec=_int8_spec(program, io, saturation.risky),
-        notes=(*program.quantized.notes, *_random_note(data)),
-        format_notes={"onnx": (saturation.summary(),)},
+    unknown = [p for p in precisions if p not in DESCRIPTORS]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no precision", hint=f"one of: {', '.join(DESCRIPTORS)}")
+    given = PlanInputs(
+        graph=graph,
+        options=WriteOptions(version=__version__, io=io, opset=opset),
+        golden_inputs=golden_inputs,
+        recipe=recipe,
+        data=data,
+        observed=_observed(graph, precisions, data, recipe, io, preprocessing, progress),
     )
+    return [DESCRIPTORS[precision].plan(given) for precision in precisions]
 
 
-def _differing(golden: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, Mapping[str, npt.NDArray[Any]]]:
-    """What rules say that another one does not stand for; TFLite's reference rounding in any case."""
-    return {
-        rule: golden[rule]
-        for rule, other in STANDS_FOR.items()
-        if rule == "gemmlowp" or any((golden[rule][name] != golden[other][name]).any() for name in golden[rule])
-    }
+def _observed(
+    graph: Graph,
+    precisions: Sequence[str],
+    data: Calibration | None,
+    recipe: str,
+    io: str,
+    preprocessing: Preprocessing | None,
+    progress: Progress | None,
+) -> Observed | None:
+    """The ranges of the model's values, where a precision needs them and there is data."""
+    calibrated = [p for p in precisions if p in CALIBRATED]
+    if data is None or not calibrated:
+        return None
+    takes_bytes = preprocessing if io == "uint8" else None
+    without = [p for p in calibrated if io not in DESCRIPTORS[p].io]
+    if takes_bytes is not None and without:
+        raise UsageError(f"{without[0]} takes no bytes", hint=f"--io float32, or {' or '.join(WITH_IO)} alone")
+    from edgecnn.quantize.calibrated import observe_graph
 
-
-def _int8_spec(program: QuantizedModel, io: Any, saturating: tuple[str, ...]) -> QuantizationSpec:
-    from edgecnn.parity.exactness import is_exact
-
-    graph, params = program.quantized.graph, program.quantized.activations
-
-    def tensor(value: str) -> TensorQuantization:
-        return TensorQuantization(scale=float(params[value].scale), zero_point=params[value].zero_point)
-
-    return QuantizationSpec(
-        recipe=program.recipe,
-        calibration=program.origin,
-        samples=program.samples,
-        inputs={i.name: tensor(i.name) for i in graph.inputs},
-        outputs={o.name: tensor(o.value) for o in graph.outputs},
-        exact=is_exact(program.quantized),
-        float_layers=tuple(sorted(program.quantized.skipped)),
-        io=io,
-        raw_bytes=program.bytes_in is not None,
-        saturating=saturating,
-    )
-
-
-def _int16x8(observed: Observed, data: Calibration, inputs: Arrays) -> Plan:
-    from edgecnn.export.tflite.int16 import export_tflite_int16x8
-    from edgecnn.golden.integer16 import execute_int16
-    from edgecnn.quantize.quantize16 import quantize_int16
-
-    quantized = quantize_int16(observed.graph, observed.observers)
-    graph, scales = quantized.graph, quantized.activations
-    values = execute_int16(quantized, [scales[i.name].quantize(a) for i, a in zip(graph.inputs, inputs, strict=True)])
-
-    def tensor(value: str) -> TensorQuantization:
-        return TensorQuantization(scale=float(scales[value].scale), zero_point=0)
-
-    return Plan(
-        precision="int16x8",
-        write=lambda _form: export_tflite_int16x8(quantized, version=__version__),
-        golden={o.name: values[o.value] for o in graph.outputs},
-        int16=quantized,
-        spec=QuantizationSpec(
-            recipe="int16x8",
-            calibration=data.origin,
-            samples=data.samples,
-            inputs={i.name: tensor(i.name) for i in graph.inputs},
-            outputs={o.name: tensor(o.value) for o in graph.outputs},
-            exact=False,
-        ),
-        notes=_random_note(data),
-    )
-
-
-def _random_note(data: Calibration) -> tuple[str, ...]:
-    if not data.origin.startswith("random"):
-        return ()
-    why = "its ranges say little about real inputs, so accuracy is worth nothing; calibrate with data"
-    return (f"calibrated with {data.origin}: {why}",)
+    return observe_graph(graph, data, recipe, bytes_of=takes_bytes, progress=progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import UsageError
-from edgecnn.export.formats import FORMATS
+from edgecnn.export.formats import FORMATS, formats_with
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle, ModelSource
@@ -152,8 +152,10 @@ def refuse_idle_options(request: ExportRequest, *, spell: Callable[[str], str] |
         refuse(["recipe"], "without int8", f"{precisions} fp32,int8, or leave it out")
     if request.data is not None:
         refuse(["calibration"], f"beside {write('data')}", "one of the two")
-    if "onnx" not in request.formats:
-        refuse(["opset"], "without ONNX", f"{formats} onnx,tflite, or leave it out")
+    with_opset = formats_with("opset")
+    if not {row.name for row in with_opset} & set(request.formats):
+        titles = " or ".join(row.title for row in with_opset)
+        refuse(["opset"], f"without {titles}", f"{formats} {','.join(FORMATS)}, or leave it out")
 
 
 def input_shapes(model: LoadedModel, shapes: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -1,4 +1,4 @@
-"""The likely cause of what was located, each recognised by trying it or by reading the file beside its program."""
+"""The likely causes of a fault, each recognised by trying it or by comparing the file with its program."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Activation, ValueName
-from edgecnn.locate.compare import ROLES, Comparison, Discrepancy
 from edgecnn.locate.execute import execute_alone, rules_of
 from edgecnn.locate.expected import Expected, own_elements, real_gap
+from edgecnn.locate.file_comparison import ROLES, Discrepancy, FileComparison
 from edgecnn.locate.location import Cause
-from edgecnn.locate.probe_session import Suspect
+from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
 from edgecnn.parity.saturation import adds_in_int16, explained, saturates
 from edgecnn.types import Array
 
 HYBRID = ("int8-dynamic",)
-"""Precisions whose integers are inside of operators, and that have rules all the same."""
+"""Precisions whose integers never leave their operators, and that have rules of rounding nevertheless."""
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
-"""Share of a value's elements beyond its range from which on the range is named."""
+"""Where at least this share of a value's elements lies beyond its range, the range is named as the cause."""
 _FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
-def file_cause(comparison: Comparison, layers: Sequence[ValueName]) -> Cause | None:
-    """What the file has otherwise than its program: in the first of these layers that it has otherwise, else anywhere.
+def file_cause(comparison: FileComparison, layers: Sequence[ValueName]) -> Cause | None:
+    """The file as the cause: its difference from the program in the first of these layers that differs, else in any.
 
     Args:
-        comparison: The file beside its program.
+        comparison: The file compared with its program.
         layers: The layer that breaks its rule, and those that the runtime computes as parts of it.
     """
     if comparison.other_model:
@@ -55,30 +55,34 @@ def _importance(discrepancy: Discrepancy) -> int:
     return _ORDER.index(discrepancy.kind) if discrepancy.kind in _ORDER else len(_ORDER)
 
 
-def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | None:
-    """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
-    quantization = suspect.artifact.spec.quantization
-    if quantization is None or not adds_in_int16(suspect.target):
+def saturation_cause(probe: ProbeSession, broken: Sequence[ValueName]) -> Cause | None:
+    """ONNX Runtime's kernel without VNNI as the cause, where a broken layer is one that it can get wrong."""
+    quantization = probe.artifact.spec.quantization
+    if quantization is None or not adds_in_int16(probe.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
-    if not layers or not saturates(suspect.features()):
+    if not layers or not saturates(probe.features()):
         return None
     text, _, remedy = explained(layers).partition("; ")
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
 
 
 def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], runtime: str) -> Cause | None:
-    """Another rule of the integer reference that explains all that the broken operators gave, bit for bit."""
-    twin = expected.twin
-    known = [(p, found, twin.graph.producers.get(p.value)) for p, found in broken if not p.output]
-    told = [(p, found, node) for p, found, node in known if p.place.form == "integers" or twin.precision in HYBRID]
-    if not told or any(node is None for _, _, node in told):
+    """Another rule of rounding as the cause, where it explains all results of the broken operators, bit for bit."""
+    reexport = expected.reexport
+    known = [(p, found, reexport.graph.producers.get(p.value)) for p, found in broken if not p.output]
+    integer = [
+        (p, found, node) for p, found, node in known if p.place.form == "integers" or reexport.precision in HYBRID
+    ]
+    if not integer or any(node is None for _, _, node in integer):
         return None
-    for rule in rules_of(twin):
+    for rule in rules_of(reexport):
         if rule == expected.rule:
             continue
         other = [
-            (p, found, execute_alone(twin, node, expected.values, rule)) for p, found, node in told if node is not None
+            (p, found, execute_alone(reexport, node, expected.values, rule))
+            for p, found, node in integer
+            if node is not None
         ]
         if all(_is_what(found, given, p.place) for p, found, given in other):
             text = f"the kernel rounds by the rule {rule}, where {runtime} is known for {expected.rule}"
@@ -88,7 +92,7 @@ def rounding_cause(expected: Expected, broken: Sequence[tuple[Point, Array]], ru
 
 
 def _is_what(found: Array, given: Array, place: Place) -> bool:
-    """Whether a tensor holds what a rule gives: bit for bit in integers, up to the last bits in float."""
+    """Whether a tensor holds the result of a rule: bit for bit in integers, up to the last bits in float."""
     found = own_elements(found, place, given.shape)
     if given.dtype.kind == "f":
         return real_gap(found, given.transpose(place.axes)).largest <= REAL_LIMIT
@@ -96,15 +100,15 @@ def _is_what(found: Array, given: Array, place: Place) -> bool:
     return stored.shape == found.shape and not (stored != found).any()
 
 
-def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cause | None:
-    """Operators of an int8 file that ONNX Runtime computes in float, those that are to be so left out."""
-    from edgecnn.locate.edit_onnx import exact_float_tensors
+def float_kernels(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> Cause | None:
+    """Float kernels as the cause: ONNX Runtime computes integer operators of an int8 file in float."""
+    from edgecnn.export.onnx.parse import exact_float_tensors
 
-    if suspect.target.runtime != "onnxruntime" or suspect.artifact.precision != "int8":
+    if probe.target.runtime != "onnxruntime" or probe.artifact.precision != "int8":
         return None
-    ran = suspect.kernels(data, "as it is", inputs)
+    ran = probe.kernels(data, "as it is", inputs)
     layers, tensors = exact_float_tensors(data)
-    skipped = set(suspect.artifact.spec.quantization.float_layers) if suspect.artifact.spec.quantization else set()
+    skipped = set(probe.artifact.spec.quantization.float_layers) if probe.artifact.spec.quantization else set()
     names = [
         name
         for kind, name in ran or ()
@@ -114,16 +118,16 @@ def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cau
     ]
     if not names:
         return None
-    level = suspect.target.options.get("graph_optimization", "all")
+    level = probe.target.options.get("graph_optimization", "all")
     text = f"ONNX Runtime computes {_some(names)} in float kernels, not in integers (graph_optimization is {level})"
     return Cause(fault="runtime", text=text, remedy="graph_optimization=all, or a newer ONNX Runtime")
 
 
 def clipped_cause(expected: Expected) -> Cause | None:
-    """The value that calibration cut off most: the float graph gives more of its values beyond their range."""
+    """Calibration as the cause: the value of which the float graph has the largest share beyond its range."""
     from edgecnn.golden.batches import execute_samples
 
-    q = expected.twin.quantized
+    q = expected.reexport.quantized
     if q is None:
         return None
     inputs = [q.activations[i.name].dequantize(a) for i, a in zip(q.graph.inputs, expected.inputs, strict=True)]

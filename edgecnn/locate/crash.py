@@ -1,38 +1,35 @@
-"""Where a runtime crashes, hangs or refuses: the file is cut behind ever other operators until the first is known."""
+"""Where a runtime crashes, hangs or refuses: a binary search for the first operator that the file cannot be run to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from numpy.typing import NDArray
 
 from edgecnn.errors import TargetError
-from edgecnn.locate import edit_onnx, edit_tflite
-from edgecnn.locate.probe_session import Suspect
+from edgecnn.export.formats import format_of
+from edgecnn.locate.probe_session import ProbeSession
+from edgecnn.types import Array
 
 
-def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]]) -> tuple[str, str, TargetError] | None:
+def first_failing(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> tuple[str, str, TargetError] | None:
     """The first operator that a file cannot be run to.
 
     Args:
-        suspect: The artifact on its target.
+        probe: The artifact on its target.
         data: The file.
         inputs: One sample, as the file stores it.
 
     Returns:
-        The operator's kind, the name of what it gives, and the error; None where the file runs.
+        The operator's kind, the name of its first result, and the error; None where the file runs.
     """
-    onnx = suspect.artifact.format == "onnx"
-    operators = edit_onnx.operators(data) if onnx else edit_tflite.operators(data)
-    cut = edit_onnx.cut if onnx else edit_tflite.cut
+    editor = format_of(probe.artifact.format).editor()
+    operators = editor.operators(data)
     low, high = 0, len(operators)
-    error = _error(suspect, data, inputs, "as it is")
+    error = _error(probe, data, inputs, "as it is")
     if error is None:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        here = _error(suspect, cut(data, middle), inputs, f"up to {operators[middle - 1][1]}")
+        here = _error(probe, editor.first_operators(data, middle), inputs, f"up to {operators[middle - 1][1]}")
         if here is None:
             low = middle
         else:
@@ -40,9 +37,9 @@ def first_failing(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]])
     return *operators[high - 1], error
 
 
-def _error(suspect: Suspect, data: bytes, inputs: Sequence[NDArray[Any]], what: str) -> TargetError | None:
+def _error(probe: ProbeSession, data: bytes, inputs: Sequence[Array], what: str) -> TargetError | None:
     try:
-        suspect.run(data, what, inputs)
+        probe.run(data, what, inputs)
     except TargetError as error:
         return error
     return None

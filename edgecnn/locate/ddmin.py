@@ -1,4 +1,4 @@
-"""Delta debugging: the smallest part of a list that still fails."""
+"""Delta debugging: a smallest part of a list that still fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 def minimise(items: Sequence[T], fails: Callable[[Sequence[T]], bool]) -> list[T]:
-    """A part of the list, in its order, that fails, and does not when any one item of it is left out.
+    """A part of the list, in its order, that fails, and no longer fails when any one of its items is left out.
 
     This is ``ddmin`` of Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002): halves are
-    tried first, then what is left without each of ever smaller pieces.
+    tried first, then the list without one of ever smaller pieces.
 
     Args:
-        items: What fails as a whole; that is not asked again.
-        fails: Whether a part of it does.
+        items: The list, which is known to fail as a whole.
+        fails: Whether a part of the list fails.
     """
     kept, pieces = list(items), 2
     while len(kept) > 1:

@@ -1,4 +1,4 @@
-"""What every tensor of an artifact is to hold, and how far from that an observed one is."""
+"""The golden values that an artifact's tensors should hold, and how far observed tensors are from them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from edgecnn.bundle import Artifact, Manifest
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.locate.execute import execute, taken
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """How far a tensor is from what it was to be.
+    """How far a tensor is from its golden value.
 
     Attributes:
         unit: ``LSB``, or ``range`` for shares of the value's range.
         largest: The largest difference; infinite where a value is NaN or infinite.
         mean: The mean difference.
-        count: Elements that differ.
-        elements: Of so many.
+        count: How many elements differ.
+        elements: How many elements there are.
     """
 
     unit: str
@@ -46,27 +46,27 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """The golden run on some samples.
+    """The program executed on some samples.
 
     Attributes:
-        twin: What was to be run.
-        rule: Of the golden executor, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
+        reexport: The program.
+        rule: The golden executor's rule, a name of `edgecnn.locate.execute.rules_of`; without meaning in float.
         inputs: The graph's inputs as it takes them: int8 or int16 where it is quantized.
         values: Every value by name: int8 or int16, or float32 where it is float.
         sums: The accumulators of layers that a file holds as such.
     """
 
-    twin: Twin
+    reexport: Reexport
     rule: str
     inputs: tuple[Array, ...]
     values: Mapping[ValueName, Array]
     sums: Mapping[ValueName, Array]
 
     def encoded(self, value: ValueName, place: Place) -> Array:
-        """The value as a file has it there, with the batch that was run."""
+        """The value of all samples as a file stores it in a place."""
         array = self.values[value]
         match place.form:
-            case "integers" if self.twin.int16 is not None:
+            case "integers" if self.reexport.int16 is not None:
                 pass
             case "integers":
                 array = _widened(self._integers(value), place, self._zero(value)).astype(np.int16) + place.offset
@@ -83,13 +83,13 @@ class Expected:
     def real(self, value: ValueName) -> Array:
         """The value's real numbers."""
         array = self.values[value]
-        if self.twin.int16 is not None:
-            return self.twin.int16.activations[value].dequantize(array)
-        q = self.twin.quantized
+        if self.reexport.int16 is not None:
+            return self.reexport.int16.activations[value].dequantize(array)
+        q = self.reexport.quantized
         return array if q is None or array.dtype == np.float32 else q.activations[value].dequantize(array)
 
     def gap(self, value: ValueName, place: Place, found: Array) -> Gap:
-        """How far an observed tensor is from the value; infinitely where its shape is another."""
+        """How far an observed tensor is from the value; infinitely far where its shape differs."""
         own = self.values[value].shape
         found, wanted = (own_elements(array, place, own) for array in (found, self.encoded(value, place)))
         if place.form == "real":
@@ -106,16 +106,16 @@ class Expected:
     def _integers(self, value: ValueName) -> Array:
         from edgecnn.golden.float_layers import as_integers
 
-        assert self.twin.quantized is not None
-        return as_integers(self.twin.quantized, value, self.values[value])
+        assert self.reexport.quantized is not None
+        return as_integers(self.reexport.quantized, value, self.values[value])
 
     def _zero(self, value: ValueName) -> int:
-        assert self.twin.quantized is not None
-        return self.twin.quantized.activations[value].zero_point
+        assert self.reexport.quantized is not None
+        return self.reexport.quantized.activations[value].zero_point
 
     def _factors(self, layer: ValueName, channels: int) -> Array:
-        """What an accumulator's unit is in steps of the layer's value."""
-        q = self.twin.quantized
+        """By channel, how many steps of the layer's value one unit of its accumulator is."""
+        q = self.reexport.quantized
         assert q is not None
         op: Any = q.graph.producers[layer].op
         own = q.activations[op.x].scale * q.weights[op.weight].scales / q.activations[layer].scale
@@ -123,7 +123,7 @@ class Expected:
 
 
 def own_elements(found: Array, place: Place, shape: Sequence[int]) -> Array:
-    """A tensor with the axes of the value that it holds, which is of this shape, and without channels of zeros."""
+    """A tensor with the axes of the value that it holds, whose shape is given, and without channels of zeros."""
     if place.shape and found.shape[1:] == place.shape:
         wide = [shape[0], place.channels or shape[1], *shape[2:]]
         found = found.reshape([len(found), *(wide[axis] for axis in place.axes[1:])])
@@ -133,7 +133,7 @@ def own_elements(found: Array, place: Place, shape: Sequence[int]) -> Array:
 
 
 def real_gap(found: Array, wanted: Array) -> Gap:
-    """How far real numbers are from others, as shares of these others' range, or magnitude where they are all one."""
+    """How far real numbers are from wanted ones: as shares of their range, or of their magnitude if all are equal."""
     if found.shape != wanted.shape:
         return Gap(unit="range", largest=math.inf, mean=math.inf, count=wanted.size, elements=wanted.size)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -161,18 +161,20 @@ def _widened(array: Array, place: Place, zero: int) -> Array:
     return np.pad(array, widths, constant_values=zero) if extra > 0 else array
 
 
-def expect(twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
-    """Run the golden executor on real inputs (samples, ...)."""
-    given = taken(twin, manifest, artifact, inputs)
-    values = execute(twin, given, rule)
-    q = twin.quantized
-    wanted = {value for value, places in twin.written.places.items() if any(place.form == "sums" for place in places)}
+def expect(reexport: Reexport, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], rule: str) -> Expected:
+    """Execute the program on real inputs (samples, ...), by a rule of its golden executor."""
+    given = taken(reexport, manifest, artifact, inputs)
+    values = execute(reexport, given, rule)
+    q = reexport.quantized
+    wanted = {
+        value for value, places in reexport.written.places.items() if any(place.form == "sums" for place in places)
+    }
     sums = {} if q is None else _sums(q, values, wanted)
-    return Expected(twin=twin, rule=rule, inputs=given, values=values, sums=sums)
+    return Expected(reexport=reexport, rule=rule, inputs=given, values=values, sums=sums)
 
 
 def _sums(q: QuantizedGraph, values: Mapping[ValueName, Array], wanted: set[ValueName]) -> dict[ValueName, Array]:
-    """Accumulators of convolutions, and of poolings of them."""
+    """Accumulators of convolutions, and of the poolings that read them."""
     import torch
 
     from edgecnn.golden.float import EXECUTORS

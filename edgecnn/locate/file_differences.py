@@ -1,4 +1,4 @@
-"""What a file holds otherwise than its program, told without running it: rounding may hide it from every sample."""
+"""Count a file's differences from its program without running it: rounding may hide them from every sample."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import EdgecnnError
-from edgecnn.locate.compare import compare
+from edgecnn.locate.file_comparison import compare_file
 from edgecnn.locate.malformed_file import contradictions
-from edgecnn.locate.reexport import make_twin
+from edgecnn.locate.reexport import reexport_artifact
 
 
 def file_differences(bundle: Bundle) -> Callable[[Artifact], int | None]:
-    """What counts the constants, parameters, options and operators of an artifact that are not its program's.
+    """A function that counts an artifact's constants, parameters, options and operators that differ from its program.
 
-    The program knows the digest of each file that was written from it, so that a file which nobody has touched takes no
-    time. Any other is compared with the program exported anew; one that cannot be read counts as one difference. Of a
-    file that the program knows nothing of, None is said.
+    The program holds the digest of each file that was written from it, so that an unmodified file takes no time. Any
+    other file is compared with a re-export; one that cannot be read counts as one difference. The function gives None
+    for a file whose digest the program does not hold.
 
     Raises:
         BundleError: if the program cannot be read.
@@ -34,7 +34,7 @@ def file_differences(bundle: Bundle) -> Callable[[Artifact], int | None]:
             return 0
         try:
             with contradictions(artifact):
-                return len(compare(make_twin(artifact, program, data, version=version), data).found)
+                return len(compare_file(reexport_artifact(artifact, program, data, version=version), data).found)
         except EdgecnnError:
             return 1
 

@@ -1,4 +1,4 @@
-"""Whether the input is not what the model takes: each usual mix-up is tried, and the one that explains all is named."""
+"""Recognise a mixed-up input: try each usual mix-up, and name the one that explains all outputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.locate.execute import execute, outputs_of, taken
 from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.rounding import REFERENCE_RULE
 from edgecnn.types import Array
 
 _CLOSE = 1e-4
-"""How near to a mix-up's result counts as it, as a share of the range, in float."""
+"""Float outputs match a mix-up's where they differ by at most this share of the range."""
 _STEPS = 2.0
-"""The same in integers, in LSB."""
+"""Integer outputs match a mix-up's where they differ by at most so many LSB."""
 RECORDED = MappingProxyType({"int8": REFERENCE_RULE, "int16x8": "rescale31"})
 """The rules of a bundle's golden vectors."""
 _FED = "feed the input as the manifest says: layout, order of channels, scale, mean and std"
 
 
 def mixed_up(x: Array, preprocessing: Preprocessing | None) -> Iterator[tuple[str, Array]]:
-    """An input (samples, ...) as the usual mix-ups make it, each with its name."""
+    """The usual mix-ups of an input (samples, ...): for each its name and the mixed-up input."""
     if x.ndim == 4:
         n, c, h, w = x.shape
         if c > 1:
@@ -57,18 +57,20 @@ def _scaled(x: Array, p: Preprocessing) -> Iterator[tuple[str, Array]]:
         yield f"with the scale of {p.scale:g} twice", p.apply(raw * p.scale)
 
 
-def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
-    """What is wrong with the golden inputs where the program itself gives other outputs for them than it gave once."""
-    precision = twin.precision if twin.precision in golden.outputs else REFERENCE
+def golden_contradiction(reexport: Reexport, manifest: Manifest, artifact: Artifact, golden: Golden) -> Cause | None:
+    """The golden inputs as the cause, where the program itself no longer gives the golden outputs for them."""
+    precision = reexport.precision if reexport.precision in golden.outputs else REFERENCE
     wanted = [golden.outputs[precision][o.name] for o in manifest.outputs]
-    recorded = twin if precision == twin.precision else replace(twin, precision=precision)
+    recorded = reexport if precision == reexport.precision else replace(reexport, precision=precision)
     run, close = _program(recorded, manifest, artifact, RECORDED.get(precision, ""))
     inputs = [golden.inputs[i.name] for i in manifest.inputs]
     if close(run(inputs), wanted):
         return None
     found = _explained(inputs, manifest, lambda x: close(run(x), wanted))
     if found:
-        return Cause(fault="input", text=f"the golden inputs only fit their outputs when taken as {found}", remedy=_FED)
+        return Cause(
+            fault="input", text=f"the golden inputs only fit the golden outputs when taken as {found}", remedy=_FED
+        )
     return Cause(
         fault="input",
         text="the golden inputs and outputs do not belong together: the program itself gives other outputs",
@@ -77,19 +79,24 @@ def golden_contradiction(twin: Twin, manifest: Manifest, artifact: Artifact, gol
 
 
 def acts_mixed_up(
-    twin: Twin, manifest: Manifest, artifact: Artifact, inputs: Sequence[Array], outputs: Sequence[Array], rule: str
+    reexport: Reexport,
+    manifest: Manifest,
+    artifact: Artifact,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    rule: str,
 ) -> str:
-    """The mix-up under which the program gives what the artifact gave; empty where none does.
+    """The mix-up of the inputs for which the program gives the artifact's outputs; empty where there is none.
 
     Args:
-        twin: The program.
+        reexport: The program.
         manifest: The bundle's manifest.
         artifact: The artifact.
-        inputs: What it was fed, in the model's layout.
-        outputs: What it gave: integers where it is one of integers, else real numbers.
-        rule: Of the golden executor.
+        inputs: The artifact's inputs, in the model's layout.
+        outputs: The artifact's outputs: integers where the program is an integer program, else real numbers.
+        rule: A rule of the golden executor.
     """
-    run, close = _program(twin, manifest, artifact, rule)
+    run, close = _program(reexport, manifest, artifact, rule)
     if close(run(inputs), outputs):
         return ""
     return _explained(inputs, manifest, lambda x: close(run(x), outputs))
@@ -102,15 +109,15 @@ def _explained(inputs: Sequence[Array], manifest: Manifest, fits: Callable[[list
     return ""
 
 
-def _program(twin: Twin, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
-    """How the program gives outputs for inputs, and whether outputs are as good as others."""
+def _program(reexport: Reexport, manifest: Manifest, artifact: Artifact, rule: str) -> tuple[Any, Any]:
+    """A function from inputs to the program's outputs, and one that tells whether outputs match others."""
 
     def run(inputs: Sequence[Array]) -> list[Array]:
-        return outputs_of(twin, execute(twin, taken(twin, manifest, artifact, inputs), rule))
+        return outputs_of(reexport, execute(reexport, taken(reexport, manifest, artifact, inputs), rule))
 
     def near(found: Sequence[Array], wanted: Sequence[Array]) -> bool:
         pairs = list(zip(found, wanted, strict=True))
-        if twin.quantized is None and twin.int16 is None:
+        if reexport.quantized is None and reexport.int16 is None:
             return all(real_gap(a, b).largest <= _CLOSE for a, b in pairs)
         return all(
             a.shape == b.shape and np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= _STEPS

@@ -1,4 +1,4 @@
-"""What locating an artifact's fault comes to: the layer, the size, the cause, and the whole way along the network."""
+"""The result of locating an artifact's fault: layer, size, cause, and every value along the network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Line:
 
     Attributes:
         value: Its name; for an output with ``output`` before it.
-        module: Path of the module that gives it.
+        module: Path of the module that computes it.
         operator: Kind of the operator.
         drift: How far it is from golden when the whole artifact runs.
-        alone: How far what its operator gives is from golden when that reads golden values.
-        anew: The same of the operator exported anew from the program; None where the file is that anyway.
+        alone: How far its operator's result is from golden when the operator reads golden values.
+        anew: ``alone`` for the operator re-exported from the program; None where the file was not modified.
         broken: Whether the operator alone breaks its rule.
     """
 
@@ -44,12 +44,13 @@ class Location:
         runtime: The runtime's name.
         board: The host.
         layer: Module and value that break their rule first; empty where none does.
-        size: By how much, in words.
-        fault: Whose it is: ``file``, ``runtime``, ``input``, ``quantization``; empty where nothing is wrong or found.
+        size: How far off it is, in words.
+        fault: What is at fault: ``file``, ``runtime``, ``input``, ``quantization``; empty where nothing is wrong or
+            found.
         cause: The likely cause, in a sentence.
         remedy: What to try.
-        lines: All values that were looked at, in running order.
-        notes: What could not be looked at, and why.
+        lines: All values that were observed, in running order.
+        notes: What could not be observed, and why.
     """
 
     artifact: str
@@ -75,13 +76,20 @@ class Location:
         return "; ".join(part for part in (self.cause, self.remedy) if part)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The location as ``--json`` prints it."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """A cause that was recognised: whose fault it is, what it is, what to try; and the layer, where it tells."""
+    """A cause that was recognised.
+
+    Attributes:
+        fault: What is at fault, as in `Location`.
+        text: The cause, in a sentence.
+        remedy: What to try.
+        layer: The value that it concerns; empty where it concerns none in particular.
+    """
 
     fault: str
     text: str
@@ -90,13 +98,13 @@ class Cause:
 
 
 def layer_name(graph: Graph, value: ValueName) -> str:
-    """A value for people: its module, then in brackets operator and value where they say more."""
+    """A value for people: its module, followed by operator and value in brackets where there is an operator."""
     module, operator = module_and_operator(graph, value)
     return module if operator == "Input" else f"{module} ({operator} {value})"
 
 
 def module_and_operator(graph: Graph, value: ValueName) -> tuple[str, str]:
-    """The module that gives a value (the value's name where none does), and the kind of its operator."""
+    """The module that computes a value, or the value's name where none does; and the kind of its operator."""
     node = graph.producers.get(value)
     if node is None:
         return value, "Input"

@@ -1,4 +1,4 @@
-"""What trips over a file under suspicion is said of the file."""
+"""Report parser failures on a suspect file as faults of that file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgecnn.errors import BundleError
 
 @contextmanager
 def contradictions(artifact: Artifact) -> Iterator[None]:
-    """A file under suspicion may say anything: what it trips is a property of the file.
+    """Turn parser failures into an error about the artifact, whose tables may say anything.
 
     Raises:
         BundleError: if its tables contradict each other.
@@ -21,7 +21,7 @@ def contradictions(artifact: Artifact) -> Iterator[None]:
         yield
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as err:
         raise BundleError(
-            f"{artifact.path.name} cannot be looked into: its tables contradict each other",
+            f"{artifact.path.name} cannot be examined: its tables contradict each other",
             why=f"{type(err).__name__}: {err}",
             hint="export the model again",
         ) from err

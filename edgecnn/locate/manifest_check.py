@@ -1,4 +1,4 @@
-"""What the manifest says of an artifact's inputs and outputs, beside what the program has."""
+"""Compare what the manifest says about an artifact's inputs and outputs with the program."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import numpy as np
 
 from edgecnn.bundle import Artifact, InputSpec, Manifest, OutputSpec
 from edgecnn.locate.location import Cause
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.program.qparams import QParams
 
 _REMEDY = "put the bundle's own manifest back, or export the model again"
 
 
-def manifest_cause(twin: Twin, manifest: Manifest, artifact: Artifact) -> Cause | None:
-    """The first thing that the manifest says otherwise than the program: a layout, parameters, a preprocessing."""
-    said = chain(_layouts(twin, manifest), _parameters(twin, artifact), _bytes(twin, manifest, artifact))
+def manifest_cause(reexport: Reexport, manifest: Manifest, artifact: Artifact) -> Cause | None:
+    """The first contradiction between manifest and program: a layout, parameters, or a preprocessing."""
+    said = chain(_layouts(reexport, manifest), _parameters(reexport, artifact), _bytes(reexport, manifest, artifact))
     first = next(said, "")
     return Cause(fault="input", text=first, remedy=_REMEDY) if first else None
 
 
-def _layouts(twin: Twin, manifest: Manifest) -> Iterator[str]:
+def _layouts(reexport: Reexport, manifest: Manifest) -> Iterator[str]:
     both: tuple[InputSpec | OutputSpec, ...] = (*manifest.inputs, *manifest.outputs)
     for value in both:
-        stated, own = tuple(value.axes[twin.form]), tuple(twin.written.axes.get(value.name, value.axes[twin.form]))
+        stated, own = (
+            tuple(value.axes[reexport.form]),
+            tuple(reexport.written.axes.get(value.name, value.axes[reexport.form])),
+        )
         if stated != own:
             yield (
                 f"the manifest says that {value.name} is stored in the order {list(stated)}, and it is {list(own)} in"
-                f" {twin.form} files"
+                f" {reexport.form} files"
             )
 
 
-def _parameters(twin: Twin, artifact: Artifact) -> Iterator[str]:
-    q, spec = twin.int16 or twin.quantized, artifact.spec.quantization
+def _parameters(reexport: Reexport, artifact: Artifact) -> Iterator[str]:
+    q, spec = reexport.int16 or reexport.quantized, artifact.spec.quantization
     if q is None or spec is None:
         return
     values = {i.name: i.name for i in q.graph.inputs} | {o.name: o.value for o in q.graph.outputs}
@@ -48,9 +51,9 @@ def _parameters(twin: Twin, artifact: Artifact) -> Iterator[str]:
             )
 
 
-def _bytes(twin: Twin, manifest: Manifest, artifact: Artifact) -> Iterator[str]:
-    """A file that takes raw bytes was made for one preprocessing, of which the first channel's scale is its input's."""
-    q, spec, first = twin.quantized, artifact.spec.quantization, manifest.inputs[0]
+def _bytes(reexport: Reexport, manifest: Manifest, artifact: Artifact) -> Iterator[str]:
+    """Compare the preprocessing with the one that a file of raw bytes was made for, by the first channel's scale."""
+    q, spec, first = reexport.quantized, artifact.spec.quantization, manifest.inputs[0]
     if q is None or spec is None or not spec.raw_bytes or first.preprocessing is None:
         return
     stated, own = np.float32(first.preprocessing.scale / first.preprocessing.std[0]), q.activations[first.name].scale

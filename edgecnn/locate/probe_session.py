@@ -1,8 +1,7 @@
-"""The target an artifact failed on, asked about files made of that artifact, all in one process as long as it lives."""
+"""The target that an artifact failed on, asked about variants of its file, in one process for as long as it lives."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
@@ -13,19 +12,19 @@ from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import Connection, LostError
 from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes.kernel_names import name_in_file
 from edgecnn.targets.target import Target
 from edgecnn.types import Array
 
 T = TypeVar("T")
 Kernel = tuple[str, str]
 """An operator's kind as the runtime ran it, and its name in the file."""
-_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")
 _MOVES = frozenset(("ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear", "Identity", "Transpose"))
-"""Operators that ONNX Runtime adds to hand a value out, and that compute nothing new."""
+"""Operators that ONNX Runtime adds to output a value, and that compute nothing new."""
 
 
-class Suspect:
-    """An artifact on a target; leaving the ``with`` block ends the process there."""
+class ProbeSession:
+    """An artifact on a target, for questions about it; leaving the ``with`` block ends the process there."""
 
     def __init__(self, bundle: Bundle, artifact: Artifact, target: Target) -> None:
         self.bundle, self.artifact, self.target = bundle, artifact, target
@@ -50,12 +49,12 @@ class Suspect:
 
         Args:
             data: The file.
-            what: What it is of the artifact, for messages.
+            what: What the file is, for messages.
             inputs: Its inputs.
-            options: Runtime options beside the target's own.
+            options: Runtime options besides the target's own.
 
         Raises:
-            TargetError: if it does not open or run there.
+            TargetError: if the file does not open or run there.
         """
 
         def ask(connection: Connection) -> list[Array]:
@@ -71,10 +70,10 @@ class Suspect:
                 rows = [session.infer([a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]
             return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
-        return self._asked(ask)
+        return self._ask(ask)
 
     def kernels(self, data: bytes, what: str, inputs: Sequence[Array]) -> Counter[Kernel] | None:
-        """The operators that ONNX Runtime really ran, those that only move values left out; None of other runtimes.
+        """The operators that ONNX Runtime really ran, without those that only move values; None for other runtimes.
 
         Raises:
             TargetError: if it does not open or run there.
@@ -88,26 +87,26 @@ class Suspect:
             with connection.open(self.target.runtime, data, label, time_limit=None, profile=True, **options) as session:
                 session.bind([np.ascontiguousarray(a[:1]) for a in inputs])
                 ran = session.profile(1)
-            return Counter((o.operator, plain_name(o.name)) for o in ran if o.operator not in _MOVES)
+            return Counter((o.operator, name_in_file(o.name)) for o in ran if o.operator not in _MOVES)
 
-        return self._asked(ask)
+        return self._ask(ask)
 
     def features(self) -> frozenset[str]:
-        """What the processor there can do; empty where it does not tell."""
+        """The features of the processor there; empty where they are not known."""
         try:
-            return self._asked(lambda connection: frozenset(connection.probe().features or ()))
+            return self._ask(lambda connection: frozenset(connection.probe().features or ()))
         except TargetError:
             return frozenset()
 
     def is_reached(self) -> bool:
         """Whether the host answers, and has the runtime."""
         try:
-            return self._asked(lambda connection: self.target.runtime in connection.hello().runtimes)
+            return self._ask(lambda connection: self.target.runtime in connection.hello().runtimes)
         except TargetError:
             return False
 
-    def _asked(self, question: Callable[[Connection], T]) -> T:
-        """Ask the process there; one that is gone is started anew, and a line that was cut is tried once more."""
+    def _ask(self, question: Callable[[Connection], T]) -> T:
+        """Ask the process there, which is started if it has ended; ask once more if the connection is lost."""
         try:
             return question(self._alive())
         except LostError:
@@ -118,8 +117,3 @@ class Suspect:
             host = self.target.host
             self._connection = host.start(self.target.environment, time_limit=self.target.time_limit)
         return self._connection
-
-
-def plain_name(name: str) -> str:
-    """An operator's name in the file, without what ONNX Runtime's passes add to it."""
-    return _ADDED.sub("", name.removeprefix("fused "))

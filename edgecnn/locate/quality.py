@@ -1,4 +1,4 @@
-"""How good a quantized graph is against its own float graph, for many choices of what stays float, quickly."""
+"""Measure how near a quantized graph is to its float graph, quickly and for many choices of float layers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from edgecnn.types import Array, Progress
 
 Values = Mapping[ValueName, Array]
 CHUNK = 32
-"""Samples at once: what every value of a graph is kept for."""
+"""Samples that are executed at once."""
 ROOM = 1 << 28
-"""Bytes of values that are kept, so that they need not be computed again."""
+"""The most bytes of values that are kept so that they need not be computed again."""
 BOUND = 0.975
 """Confidence of each end of an interval of 95 %."""
 
@@ -41,7 +41,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class AccuracyChange:
     """Difference of two accuracies on the same samples, with its 95 % interval."""
 
     value: float
@@ -56,12 +56,12 @@ class Quality:
     Attributes:
         noise: Power of the difference as a share of the float outputs' power; of several outputs, the worst one's.
         accuracy: Share of samples with the right class; None without labels.
-        change: The same less the float graph's accuracy.
+        change: The accuracy less the float graph's; None without labels.
     """
 
     noise: float
     accuracy: float | None = None
-    change: Change | None = None
+    change: AccuracyChange | None = None
 
     @property
     def snr(self) -> float:
@@ -69,16 +69,16 @@ class Quality:
         return -10 * math.log10(self.noise) if self.noise else math.inf
 
 
-def paired_change(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Change:
+def paired_change(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> AccuracyChange:
     """Difference of two shares of right answers to the same questions; the interval is Tango's (`paired_drop`)."""
     found = paired_drop(int((old & ~new).sum()), int((new & ~old).sum()), len(new), BOUND)
-    return Change(value=0 - found.value, low=0 - found.high, high=0 - found.low)
+    return AccuracyChange(value=0 - found.value, low=0 - found.high, high=0 - found.low)
 
 
 class Evaluator:
     """Executes variants of one quantized graph on the same samples, in the golden executors.
 
-    What does not depend on the nodes that differ is taken from an execution of the whole: in integers, or in float.
+    Values that do not depend on the nodes in which variants differ come from one execution of the whole graph.
 
     Args:
         q: The quantized graph.
@@ -106,7 +106,7 @@ class Evaluator:
         return len(self._inputs[0])
 
     def measure(self, variants: Sequence[Variant], progress: Progress | None = None) -> list[Quality]:
-        """The quality of each variant, all of them on one part of the samples after the other."""
+        """The quality of each variant; all variants run on one chunk of samples before the next chunk."""
         tallies = [_Tally() for _ in variants]
         size = CHUNK if batch_is_free(self._q.graph) else 1
         for start in range(0, self.samples, size):
@@ -124,7 +124,7 @@ class Evaluator:
         return [tally.quality() for tally in tallies]
 
     def _base(self, variant: Variant, part: slice) -> Values:
-        """All values of the float or the quantized graph; kept for the next variants, as far as memory allows."""
+        """All values of the float or the quantized graph, kept for further variants as far as memory allows."""
         key = variant, part.start
         if key not in self._bases:
             values = self._execute(variant, part, {})

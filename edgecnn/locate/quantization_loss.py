@@ -1,4 +1,4 @@
-"""Where int8 itself loses what a verdict misses: neither file nor runtime is at fault, the integers are too coarse."""
+"""Name the layer whose integers are too coarse, where a verdict fails although file and runtime are right."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgecnn.locate.sensitivity import sensitivity
 from edgecnn.parity.verdict import Verdict
 
 LOSSES = frozenset(("accuracy_drop", "top1_disagreement"))
-"""What verdicts rest on that compare int8 with the float reference."""
+"""Metrics of verdicts that compare int8 with the float reference."""
 SAMPLES = 8
-"""Golden inputs that layers are ranked by."""
+"""The number of golden inputs on which layers are ranked."""
 SPREAD = 0.25
-"""Share of the whole's noise that a layer is to cause by itself to be named."""
+"""A layer is named that causes at least this share of the whole graph's noise by itself."""
 
 
 def is_loss(verdicts: Sequence[Verdict]) -> bool:
-    """Whether one of the verdicts failed by what int8 loses against float."""
+    """Whether one of the verdicts failed because int8 loses against float."""
     return any(not v.passed and v.metric in LOSSES for v in verdicts)
 
 
 def with_costliest(location: Location, bundle: Bundle, artifact: Artifact, program: Program) -> Location:
-    """The location, with the layer that int8 costs most in where no cause was found.
+    """The location; where no cause was found, with the layer that loses most by int8.
 
     Raises:
         BundleError: if the golden vectors cannot be read.

@@ -1,4 +1,4 @@
-"""A check's report, completed with where its failures come from."""
+"""Complete a check's report with the locations of its failures."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def locate_failures(
 
     Args:
         bundle: The bundle that was checked.
-        report: What came of it.
-        everything: Look into artifacts that passed, too.
-        targets: Those of the check that are at hand; others are found by their names.
+        report: The check's report.
+        everything: Examine artifacts that passed, too.
+        targets: Targets of the check that are open already; others are found by their names.
         time_limit: Seconds for one answer of a runtime; None for 60, on emulated boards 600.
-        progress: Told what is looked into.
+        progress: Receives what is examined.
     """
     failed = {(v.artifact, v.target) for v in report.verdicts if not v.passed}
-    # An operator that is not offered has been located: by the runtime's own words.
+    # The runtime itself names an operator that it does not offer: nothing is left to locate.
     lost = [(u.artifact, u.target) for u in report.unjudged if u.artifact and not isinstance(u.error, NotOfferedError)]
     wanted = [(v.artifact, v.target) for v in report.verdicts if everything or not v.passed]
     pairs = list(dict.fromkeys(wanted + lost))

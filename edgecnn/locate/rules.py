@@ -1,4 +1,4 @@
-"""By which rule a runtime's operators are judged one by one, and how far each may be from it."""
+"""The rule that a runtime's operators are judged by one by one, and how far each may be from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import ValueName
 from edgecnn.graph.traits import traits_of
 from edgecnn.locate.expected import Gap
-from edgecnn.locate.reexport import Twin
+from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.exactness import node_is_exact
 from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, RoundingRule, rounding_of
 from edgecnn.targets.runtimes import OptionValue
@@ -22,7 +22,7 @@ REAL_LIMIT = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What one operator may be off by on golden inputs: at most, and on average; LSB, or shares of a range."""
+    """How far one operator may be off on golden inputs, at most and on average: in LSB, or in shares of a range."""
 
     largest: float
     mean: float = math.inf
@@ -31,9 +31,9 @@ class Tolerance:
 EXACT = Tolerance(0.0)
 REAL = Tolerance(REAL_LIMIT)
 STEP = Tolerance(1.0, 0.5)
-"""Of an integer operator whose rule is not the same in all runtimes."""
+"""The tolerance of integer operators whose rule differs between runtimes."""
 TABLE = Tolerance(3.0)
-"""Of an int16 operator that kernels look up in a table and interpolate; see `edgecnn.golden.integer16`."""
+"""The tolerance of int16 operators that kernels look up in a table and interpolate; see `edgecnn.golden.integer16`."""
 SUMS = (ops.Add, ops.Sub)
 LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 
@@ -54,18 +54,18 @@ def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) ->
     return rounding_of(runtime, options)
 
 
-def tolerance(twin: Twin, value: ValueName, rounding: RoundingRule) -> Tolerance:
-    """What the operator that gives a value may be off by where it reads golden values."""
-    node = twin.graph.producers.get(value)
-    if twin.int16 is not None:
+def tolerance(reexport: Reexport, value: ValueName, rounding: RoundingRule) -> Tolerance:
+    """How far the operator that computes a value may be off where it reads golden values."""
+    node = reexport.graph.producers.get(value)
+    if reexport.int16 is not None:
         return STEP if node is None else _of_int16(node, rounding)
-    if twin.quantized is None:
+    if reexport.quantized is None:
         return REAL
     if not rounding.exact:
         return STEP
     if node is None:
         return EXACT if rounding.rule in (HALF_EVEN.rule, XNNPACK.rule) else STEP
-    return EXACT if node_is_exact(twin.quantized, node) else STEP
+    return EXACT if node_is_exact(reexport.quantized, node) else STEP
 
 
 def _of_int16(node: Node, rounding: RoundingRule) -> Tolerance:
@@ -80,9 +80,9 @@ def breaks(gap: Gap, allowed: Tolerance) -> bool:
     return not (gap.largest <= limit.largest and gap.mean <= limit.mean)
 
 
-def is_exact(twin: Twin, rounding: RoundingRule) -> bool:
-    """Whether every integer of the whole is to be exactly the golden one."""
-    if twin.quantized is None and twin.int16 is None:
+def is_exact(reexport: Reexport, rounding: RoundingRule) -> bool:
+    """Whether every integer of the whole program should equal the golden one."""
+    if reexport.quantized is None and reexport.int16 is None:
         return False
-    values = (*(i.name for i in twin.graph.inputs), *twin.graph.producers)
-    return all(tolerance(twin, value, rounding) == EXACT for value in values)
+    values = (*(i.name for i in reexport.graph.inputs), *reexport.graph.producers)
+    return all(tolerance(reexport, value, rounding) == EXACT for value in values)

@@ -1,7 +1,7 @@
-"""Which layers lose most by int8: each alone in integers, and each alone in float.
+"""Rank layers by what they lose in int8: each alone in integers, and each alone in float.
 
-Everything runs in the golden executors, with the parameters that the whole quantized graph has: what a row says is what
-its layer does, and nothing else moves.
+Everything runs in the golden executors with the parameters of the whole quantized graph, so that a row shows the effect
+of its layer alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from edgecnn.types import Array, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """What one override of a recipe can leave in float.
+class RecipeLayer:
+    """The nodes that one override of a recipe can leave in float.
 
     Attributes:
         path: The module's path, or where that holds other modules too, the name of the one value.
@@ -42,16 +42,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One layer's share in what int8 loses.
+    """One layer's share in the loss of int8.
 
     Attributes:
         layer: The layer.
-        alone: Only it is quantized, all else is float: what its weights, what it reads and what it gives cost rounded.
-        spared: Only it is float, all else is quantized.
-        regained: Share of the whole's noise power that is gone then; below 0 where noise has grown.
+        alone: The quality where only this layer is quantized: its weights, inputs and outputs are rounded.
+        spared: The quality where only this layer is float.
+        regained: Share of the whole graph's noise power that vanishes where only this layer is float; below 0 where
+            noise grows.
     """
 
-    layer: Layer
+    layer: RecipeLayer
     alone: Quality
     spared: Quality
     regained: float
@@ -59,18 +60,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """All layers, those that cost most by themselves first.
+    """All layers, ranked by the noise that each causes by itself.
 
-    That order foretells better than ``regained`` what is worth leaving in float: between two layers a value is rounded
-    whichever of them is float, so that one alone may regain nothing and both together all.
+    This order predicts better than ``regained`` which layers are worth leaving in float: a value between two layers is
+    rounded if either of them is in integers, so that one alone may regain nothing and both together everything.
 
     Attributes:
         rows: A row for each layer that is in integers.
-        whole: The quantized graph as it is.
+        whole: The quality of the quantized graph as it is.
         reference_accuracy: The float graph's accuracy; None without labels.
-        floor: All layers in float, the inputs alone rounded: no choice of layers gets below this noise.
-        macs: The whole's multiply-accumulates for one sample.
-        samples: How many samples all of this was measured on.
+        floor: The quality with all layers in float and only the inputs rounded: no choice of layers has less noise.
+        macs: The graph's multiply-accumulates for one sample.
+        samples: How many samples were measured.
     """
 
     rows: tuple[Row, ...]
@@ -88,21 +89,21 @@ def sensitivity(
     labels: npt.NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """Rank the layers of a quantized graph by what they cost.
+    """Rank the layers of a quantized graph by the noise that they cause.
 
-    For N layers that is 2 N executions, each of only what depends on the layer.
+    N layers take 2 N executions, each only of the nodes that depend on the layer.
 
     Args:
         q: The quantized graph.
         inputs: One float32 array per graph input, (samples, ...); a few dozen samples are enough for the noise.
         labels: The true classes, (samples,), where they are known.
-        progress: Told how much is done.
+        progress: Receives how much is done.
     """
     return rank(Evaluator(q, inputs, labels), q, progress)
 
 
 def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = None) -> Sensitivity:
-    """:func:`sensitivity` with an evaluator that can be asked more afterwards."""
+    """Rank layers as :func:`sensitivity` does, with an evaluator that measures further variants afterwards."""
     layers = layers_of(q)
     graph = q.graph
     every = frozenset(n.name for n in graph.nodes)
@@ -125,19 +126,19 @@ def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = No
     )
 
 
-def spare(q: QuantizedGraph, layers: Sequence[Layer]) -> Variant:
-    """These layers in float, beside those that are it already."""
+def spare(q: QuantizedGraph, layers: Sequence[RecipeLayer]) -> Variant:
+    """The variant with these layers in float, besides those that are in float already."""
     return Variant(float_nodes(q.graph, q.skipped.union(*(layer.nodes for layer in layers))))
 
 
 def regained(before: Quality, after: Quality) -> float:
-    """Share of the noise power that is gone; 0 where there was none."""
+    """The share of the noise power that has vanished; 0 where there was none."""
     return 1 - after.noise / before.noise if before.noise else 0.0
 
 
-def layers_of(q: QuantizedGraph) -> list[Layer]:
+def layers_of(q: QuantizedGraph) -> list[RecipeLayer]:
     """The layers of a quantized graph that are in integers, and can be left in float one by one."""
-    found: dict[str, Layer] = {}
+    found: dict[str, RecipeLayer] = {}
     for node in q.graph.nodes:
         if node.name in q.skipped or isinstance(node.op, Reshape | Transpose):
             continue  # reshapes and transposes are float where their input is
@@ -145,12 +146,14 @@ def layers_of(q: QuantizedGraph) -> list[Layer]:
         names = tuple(n.name for n in nodes)
         if path not in found and not q.skipped.intersection(names):
             kinds = tuple(type(n.op).__name__ for n in nodes)
-            found[path] = Layer(path=path, nodes=names, operators=kinds, macs=sum(macs(q.graph, n) for n in nodes))
+            found[path] = RecipeLayer(
+                path=path, nodes=names, operators=kinds, macs=sum(macs(q.graph, n) for n in nodes)
+            )
     return list(found.values())
 
 
 def _smallest(graph: Graph, node: Node) -> tuple[str, list[Node]]:
-    """The path that stands for a node and fewest others, and all that it stands for."""
+    """The path that covers a node and the fewest other nodes, and all nodes that it covers."""
     module = node.origin.module
     within = [n for n in graph.nodes if _stands_for(module, n)] if module else []
     if within and all(n.origin.module == module for n in within):

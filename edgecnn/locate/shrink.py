@@ -1,4 +1,4 @@
-"""A fault on a target made small: the fewest nodes and samples that still show it, as a bundle for a bug report."""
+"""Shrink a fault on a target to the fewest nodes and samples that still show it, as a bundle for a bug report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,33 +15,35 @@ from edgecnn.errors import EdgecnnError, TargetError, UsageError
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.candidate import (
+    REEXPORTED,
     Kind,
-    Made,
+    SubgraphFile,
     boundaries,
-    cut_out,
-    export_anew,
+    extract_from_file,
+    reexport_subgraph,
     some_samples,
-    write_part,
+    write_subgraph,
 )
 from edgecnn.locate.ddmin import minimise
 from edgecnn.locate.expected import expect
-from edgecnn.locate.reexport import Twin, make_twin
-from edgecnn.locate.subgraph import Part, part_of
+from edgecnn.locate.reexport import Reexport, reexport_artifact
+from edgecnn.locate.subgraph import Subgraph, subgraph_of
 from edgecnn.locate.tap_outputs import find_points
 from edgecnn.parity.check import check_bundle
+from edgecnn.parity.rounding import REFERENCE_RULE
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.targets.target import Target
+from edgecnn.types import Progress
 
 TRIED = 2
-"""Samples that are tried alone before they are divided."""
+"""How many samples are tried alone before the samples are divided."""
 SHRUNK = ("fp32", "fp16", "int8")
-"""Precisions whose files can be made small."""
-Told = Callable[[str, int, int], None]
+"""Precisions whose files can be shrunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """How an artifact fails on a target: ``difference``, ``NaN``, or ``crash`` with what was said of it."""
+    """How an artifact fails on a target: ``difference``, ``NaN``, or ``crash`` with the words of the error."""
 
     kind: str
     words: str = ""
@@ -58,12 +60,12 @@ class Shrunk:
         bundle: The bundle.
         artifact: The artifact's file name, in both.
         target: Where it fails.
-        symptom: How.
-        reason: What the check says of the small one.
+        symptom: How it fails there.
+        reason: The reason of the small bundle's verdict.
         nodes: The nodes that are left, in running order.
         whole: How many the whole has.
         samples: How many samples are left.
-        kind: ``cut``: its file is cut out of the artifact. ``anew``: it is exported anew, and fails all the same.
+        kind: ``cut`` where its file is cut out of the artifact; ``anew`` where it is exported again, and fails too.
         checks: How many checks it took.
     """
 
@@ -80,15 +82,15 @@ class Shrunk:
 
     @property
     def command(self) -> str:
-        """What reproduces the fault."""
+        """The command that reproduces the fault."""
         return shlex.join(["edgecnn", "check", str(self.bundle.directory), "--target", self.target])
 
     @property
     def verdict(self) -> str:
-        """What is at fault, as far as the two ways of making the part tell."""
+        """What is at fault: the file where only the cut file fails, else the runtime or the exporter."""
         if self.kind == "cut":
-            return "the fault is in the file: the same layers exported anew from the bundle's program do not show it"
-        return "the fault is in the runtime, or in how edgecnn exports these layers: exported anew they show it too"
+            return "the fault is in the file: the same layers exported again from the bundle's program do not show it"
+        return "the fault is in the runtime, or in how edgecnn exports these layers: exported again they show it too"
 
 
 def shrink(
@@ -98,9 +100,9 @@ def shrink(
     *,
     artifact: str | None = None,
     force: bool = False,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> Shrunk:
-    """Write the smallest part of a bundle that fails on a target as the whole does.
+    """Write the smallest subgraph of a bundle that fails on a target as the whole does.
 
     Args:
         bundle: The bundle.
@@ -108,11 +110,11 @@ def shrink(
         directory: Where the small bundle goes.
         artifact: The file name of the artifact; None for the first that fails there.
         force: Replace a folder that holds other things too.
-        progress: Told of each check.
+        progress: Receives each check.
 
     Raises:
         UsageError: if nothing fails there, or the artifact is none of those that do.
-        TargetError: if the target cannot be asked, or no part shows the fault.
+        TargetError: if the target cannot be asked, or no subgraph shows the fault.
         BundleError: if the bundle is damaged, or the folder cannot be replaced or written.
     """
     check_destination(directory, force=force)
@@ -124,7 +126,7 @@ def shrink(
 
 
 def symptoms(report: CheckReport) -> dict[str, Symptom]:
-    """How each artifact that failed did.
+    """How each artifact failed, for those that did.
 
     Raises:
         TargetError: if the target itself could not be asked.
@@ -152,31 +154,37 @@ def _chosen(
             f"{wanted or 'nothing'} does not fail on {target.name}" if wanted else f"nothing fails on {target.name}",
             where=str(bundle.directory),
             why=f"what fails there: {names}" if names else "all verdicts on the golden inputs passed",
-            hint="another --target or --artifact; only faults that golden inputs show can be made small",
+            hint="another --target or --artifact; only faults that golden inputs show can be shrunk",
         )
     name = wanted or next(iter(failing))
     return next(a for a in bundle.artifacts if a.path.name == name), failing[name]
 
 
 class _Search:
-    """Makes parts, checks them, and keeps the smallest that fails as the whole does."""
+    """Writes subgraphs as bundles, checks them, and keeps the smallest one that fails as the whole does."""
 
     def __init__(
-        self, bundle: Bundle, artifact: Artifact, target: Target, symptom: Symptom, scratch: Path, told: Told | None
+        self,
+        bundle: Bundle,
+        artifact: Artifact,
+        target: Target,
+        symptom: Symptom,
+        scratch: Path,
+        progress: Progress | None,
     ) -> None:
         self._bundle, self._artifact, self._target, self._symptom = bundle, artifact, target, symptom
-        self._scratch, self._told, self._checks = scratch, told, 0
+        self._scratch, self._progress, self._checks = scratch, progress, 0
         if artifact.precision not in SHRUNK:
             raise UsageError(
                 f"{artifact.path.name} is not made small",
-                why=f"a part of it as a bundle is made of {', '.join(SHRUNK)} files alone",
+                why=f"a subgraph of it as a bundle is made of {', '.join(SHRUNK)} files alone",
                 hint=f"edgecnn check {bundle.directory} --locate names the layer",
             )
         self._data, self._version = artifact.read(), bundle.manifest.versions["edgecnn"]
-        self._twin = make_twin(artifact, bundle.program(), self._data, version=self._version)
+        self._reexport = reexport_artifact(artifact, bundle.program(), self._data, version=self._version)
         golden = bundle.golden()
         given = [golden.inputs[i.name] for i in bundle.manifest.inputs]
-        expected = expect(self._twin, bundle.manifest, artifact, given, "half_even_fp32")
+        expected = expect(self._reexport, bundle.manifest, artifact, given, REFERENCE_RULE)
         self._values = {name: expected.real(name) for name in expected.values}
         self._places = self._boundaries()
         self._every = tuple(range(golden.samples))
@@ -189,7 +197,7 @@ class _Search:
         if reason is None:
             raise TargetError(
                 f"the fault of {self._artifact.path.name} on {self._target.name} does not show every time",
-                why=f"a part of it ({', '.join(nodes)}) failed, and passed when it was asked again",
+                why=f"a subgraph of it ({', '.join(nodes)}) failed, and passed when it was checked again",
                 hint="run the check several times; memory and threads are the first suspects",
             )
         return Shrunk(
@@ -199,7 +207,7 @@ class _Search:
             symptom=self._symptom,
             reason=reason,
             nodes=tuple(nodes),
-            whole=len(self._twin.graph.nodes),
+            whole=len(self._reexport.graph.nodes),
             samples=len(samples),
             kind=kind,
             checks=self._checks,
@@ -207,28 +215,28 @@ class _Search:
 
     def _boundaries(self) -> Mapping[ValueName, Sequence[Place]]:
         spec = self._artifact.spec.quantization
-        points = find_points(self._twin, self._data, "float32" if spec is None else spec.io)
-        return boundaries(self._twin, points, self._artifact, self._data)
+        points = find_points(self._reexport, self._data, "float32" if spec is None else spec.io)
+        return boundaries(self._reexport, points, self._artifact, self._data)
 
     def _fewest_nodes(self) -> tuple[Kind, list[ValueName]]:
-        """Cut out of the file as far as that goes; then exported anew, if that fails too."""
-        nodes = [n.name for n in self._twin.graph.nodes]
+        """The fewest nodes that fail cut out of the file; whether they fail exported again too decides the kind."""
+        nodes = [n.name for n in self._reexport.graph.nodes]
         if self._fails("cut", nodes, self._every):
-            groups = inseparable(self._twin, self._places)
+            groups = inseparable(self._reexport, self._places)
             found = minimise(groups, lambda some: self._fails("cut", _joined(some), self._every))
             few = _joined(found)
-            return ("anew" if self._fails("anew", few, self._every) else "cut"), few
-        if self._fails("anew", nodes, self._every):
-            return "anew", minimise(nodes, lambda some: self._fails("anew", some, self._every))
+            return (REEXPORTED if self._fails(REEXPORTED, few, self._every) else "cut"), few
+        if self._fails(REEXPORTED, nodes, self._every):
+            return REEXPORTED, minimise(nodes, lambda some: self._fails(REEXPORTED, some, self._every))
         raise TargetError(
             f"the fault of {self._artifact.path.name} on {self._target.name} cannot be made smaller",
-            why="neither its layers cut out of the file nor the same exported anew show it: the file is another than"
-            " its bundle's program says, or its ends are wrong (sizes, layout, preprocessing)",
+            why="neither its layers cut out of the file nor the same layers exported again show it: the file"
+            " differs from its bundle's program, or its inputs or outputs are wrong (sizes, layout, preprocessing)",
             hint="send the whole bundle with the report, or export the model again",
         )
 
     def _fewest_samples(self, kind: Kind, nodes: Sequence[ValueName]) -> list[int]:
-        """One sample is usual, and any; so the first ones are tried alone."""
+        """Most faults show with any one sample, so the first samples are tried alone before they are divided."""
         for sample in self._every[:TRIED]:
             if len(self._every) > 1 and self._fails(kind, nodes, [sample]):
                 return [sample]
@@ -236,7 +244,7 @@ class _Search:
 
     def _fails(self, kind: Kind, nodes: Sequence[ValueName], samples: Sequence[int]) -> bool:
         try:
-            made = self._write(self._scratch / "part", kind, nodes, samples)
+            made = self._write(self._scratch / "subgraph", kind, nodes, samples)
         except EdgecnnError:  # no model can be made of these nodes alone
             return False
         return self._check(made) is not None
@@ -244,32 +252,32 @@ class _Search:
     def _write(
         self, directory: Path, kind: Kind, nodes: Sequence[ValueName], samples: Sequence[int], *, force: bool = False
     ) -> Bundle:
-        part = part_of(self._twin.graph, self._twin.quantized, set(nodes))
+        subgraph = subgraph_of(self._reexport.graph, self._reexport.quantized, set(nodes))
         name = self._artifact.path.name
-        how = f"cut out of {name}" if kind == "cut" else f"a part of {name}, exported anew"
-        inputs = {i.name: self._values[i.name] for i in part.graph.inputs}
-        return write_part(
+        how = f"cut out of {name}" if kind == "cut" else f"a subgraph of {name}, exported again"
+        inputs = {i.name: self._values[i.name] for i in subgraph.graph.inputs}
+        return write_subgraph(
             directory,
-            part,
-            self._made(part, kind),
+            subgraph,
+            self._file_of(subgraph, kind),
             self._bundle,
             self._artifact,
             some_samples(inputs, samples),
-            note=f"{how}: {', '.join(part.nodes)}",
+            note=f"{how}: {', '.join(subgraph.nodes)}",
             force=force,
         )
 
-    def _made(self, part: Part, kind: Kind) -> Made:
+    def _file_of(self, subgraph: Subgraph, kind: Kind) -> SubgraphFile:
         if kind == "cut":
-            return cut_out(part, self._artifact, self._data, self._places)
-        return export_anew(part, self._artifact, self._data, self._version)
+            return extract_from_file(subgraph, self._artifact, self._data, self._places)
+        return reexport_subgraph(subgraph, self._artifact, self._data, self._version)
 
     def _check(self, bundle: Bundle) -> str | None:
-        """What the check says where it fails as the whole does; None where it does not."""
+        """The reason of the check's verdict where a bundle fails as the whole does; None where it does not."""
         self._checks += 1
-        if self._told is not None:
+        if self._progress is not None:
             nodes = len(bundle.program().graph.nodes)
-            self._told(f"{nodes} nodes, {bundle.manifest.golden.samples} samples", self._checks, self._checks)
+            self._progress(f"{nodes} nodes, {bundle.manifest.golden.samples} samples", self._checks, self._checks)
         report = check_bundle(bundle, targets=[self._target])
         if symptoms(report).get(self._artifact.path.name) != self._symptom:
             return None
@@ -277,10 +285,10 @@ class _Search:
         return reasons[0]
 
 
-def inseparable(twin: Twin, places: Mapping[ValueName, Sequence[Place]]) -> list[list[ValueName]]:
+def inseparable(reexport: Reexport, places: Mapping[ValueName, Sequence[Place]]) -> list[list[ValueName]]:
     """Nodes in running order, in groups between which the file has no tensor to cut at."""
-    group = {n.name: i for i, n in enumerate(twin.graph.nodes)}
-    for node in twin.graph.nodes:
+    group = {n.name: i for i, n in enumerate(reexport.graph.nodes)}
+    for node in reexport.graph.nodes:
         for value in node.inputs:
             if value in group and not places.get(value):
                 old, new = group[node.name], group[value]

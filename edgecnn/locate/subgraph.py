@@ -1,4 +1,4 @@
-"""A part of a program: some of its nodes, fed with what the whole gives there."""
+"""Some nodes of a program as a program of their own, fed with the values that they read in the whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgecnn.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Subgraph:
     """Some nodes of a graph as a graph of its own, and their integers where it is quantized."""
 
     graph: Graph
@@ -29,14 +29,14 @@ class Part:
         return tuple(n.name for n in self.graph.nodes)
 
 
-def part_of(graph: Graph, quantized: QuantizedGraph | None, names: Collection[ValueName]) -> Part:
-    """The part of a graph that these nodes are.
+def subgraph_of(graph: Graph, quantized: QuantizedGraph | None, names: Collection[ValueName]) -> Subgraph:
+    """Some nodes of a graph as a graph of their own.
 
-    What they read of others becomes its inputs, under the same names; what others, or the whole's outputs, read of them
-    becomes its outputs.
+    Values of other nodes that they read become its inputs, under their own names. Values of theirs that other nodes or
+    the graph's outputs read become its outputs.
 
     Raises:
-        GraphError: if no graph can be made of them: they read no computed value.
+        GraphError: if they make no graph, since they read no computed value.
     """
     nodes = tuple(n for n in graph.nodes if n.name in names)
     reads = dict.fromkeys(i for n in nodes for i in n.inputs)
@@ -44,7 +44,7 @@ def part_of(graph: Graph, quantized: QuantizedGraph | None, names: Collection[Va
     wanted = {o.value for o in graph.outputs} | {i for n in graph.nodes if n.name not in names for i in n.inputs}
     given = [n.name for n in nodes if n.name in wanted]
     constants = {i: graph.constants[i] for i in reads if i in graph.constants}
-    part = verify(
+    subgraph = verify(
         Graph(
             inputs=inputs,
             nodes=nodes,
@@ -52,52 +52,52 @@ def part_of(graph: Graph, quantized: QuantizedGraph | None, names: Collection[Va
             constants=MappingProxyType(constants),
         )
     )
-    return Part(part, None if quantized is None else _integers(quantized, part))
+    return Subgraph(subgraph, None if quantized is None else _integers(quantized, subgraph))
 
 
-def expected_outputs(part: Part, inputs: Mapping[ValueName, Array], rule: str = "") -> dict[str, Array]:
-    """What the part is to say to real inputs (samples, ...), by output.
+def expected_outputs(subgraph: Subgraph, inputs: Mapping[ValueName, Array], rule: str = "") -> dict[str, Array]:
+    """The outputs that a subgraph should give for real inputs (samples, ...), by name.
 
     Args:
-        part: The part.
-        inputs: By name.
-        rule: In float where empty; else the rule of the integer reference, and the outputs are int8.
+        subgraph: The subgraph.
+        inputs: Its inputs, by name.
+        rule: The rule of the integer reference, for int8 outputs; empty for float outputs.
     """
-    given = [inputs[i.name] for i in part.graph.inputs]
+    given = [inputs[i.name] for i in subgraph.graph.inputs]
     if not rule:
         from edgecnn.golden.batches import execute_samples
 
-        values = execute_samples(part.graph, given)
-        return {o.name: np.ascontiguousarray(values[o.value]) for o in part.graph.outputs}
+        values = execute_samples(subgraph.graph, given)
+        return {o.name: np.ascontiguousarray(values[o.value]) for o in subgraph.graph.outputs}
     from edgecnn.golden.float_layers import as_integers
 
-    q = part.quantized
+    q = subgraph.quantized
     assert q is not None
     integers = [q.activations[i.name].quantize(a) for i, a in zip(q.graph.inputs, given, strict=True)]
     found = run_integers(q, integers, rule)
     return {o.name: np.ascontiguousarray(as_integers(q, o.value, found[o.value])) for o in q.graph.outputs}
 
 
-def resizable(part: Part) -> bool:
-    """Whether the part's files take any batch."""
-    return batch_is_free(part.graph)
+def resizable(subgraph: Subgraph) -> bool:
+    """Whether files of the subgraph take a batch of any size."""
+    return batch_is_free(subgraph.graph)
 
 
 def _names(graph: Graph, count: int) -> list[str]:
-    """Names of outputs that no value has."""
+    """Names for outputs that no value of the graph has."""
     stem = "output"
     while any(f"{stem}{i}" in graph.shapes for i in ("", *range(count))):
         stem += "_"
     return [stem] if count == 1 else [f"{stem}{i}" for i in range(count)]
 
 
-def _integers(q: QuantizedGraph, part: Graph) -> QuantizedGraph:
+def _integers(q: QuantizedGraph, subgraph: Graph) -> QuantizedGraph:
     return replace(
         q,
-        graph=part,
-        activations={name: p for name, p in q.activations.items() if name in part.shapes},
-        weights={name: w for name, w in q.weights.items() if name in part.constants},
-        biases={name: b for name, b in q.biases.items() if name in part.producers},
-        skipped=q.skipped & set(part.producers),
+        graph=subgraph,
+        activations={name: p for name, p in q.activations.items() if name in subgraph.shapes},
+        weights={name: w for name, w in q.weights.items() if name in subgraph.constants},
+        biases={name: b for name, b in q.biases.items() if name in subgraph.producers},
+        skipped=q.skipped & set(subgraph.producers),
         notes=(),
     )

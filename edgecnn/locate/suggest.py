@@ -1,4 +1,4 @@
-"""Which layers to leave in float: the fewest that regain a stated share of what int8 loses, proven by execution."""
+"""Suggest the fewest layers to leave in float so that a stated share of int8's loss is regained, and prove it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from edgecnn.data.calibration import Calibration
 from edgecnn.errors import UsageError
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.quality import Evaluator, Quality
-from edgecnn.locate.sensitivity import Layer, Sensitivity, as_glob, rank, regained, spare
+from edgecnn.locate.sensitivity import RecipeLayer, Sensitivity, as_glob, rank, regained, spare
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.quantize.calibrated import Observed, quantize_observed
 from edgecnn.quantize.recipe import Override, Recipe
 from edgecnn.types import Array, Progress
 
 SHARE = 0.75
-"""Share of the noise power that is regained by default: 6 dB, as much as one bit more brings."""
+"""The share of the noise power to regain by default: 6 dB, as much as one further bit brings."""
 TRIED = 4
-"""Layers of the ranking that are tried at each step, besides the neighbours of those chosen."""
+"""How many layers of the ranking are tried at each step, besides the neighbours of those chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A recipe with layers in float, and what it brings.
+    """A recipe with layers in float, and its effect.
 
     Attributes:
         recipe: The recipe.
-        layers: What it leaves in float that was in integers.
-        quality: Of the graph quantized by it, calibrated and its biases corrected anew.
-        regained: Share of the noise power that is gone.
-        macs: Multiply-accumulates that are left in float, of those as a share of all.
+        layers: The layers that it leaves in float and that were in integers.
+        quality: The quality of a graph that was calibrated, quantized and bias-corrected by this recipe.
+        regained: Share of the noise power that has vanished.
+        macs: Share of all multiply-accumulates that these layers compute in float.
     """
 
     recipe: Recipe
-    layers: tuple[Layer, ...]
+    layers: tuple[RecipeLayer, ...]
     quality: Quality
     regained: float
     macs: float
@@ -46,13 +46,13 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What was found about a model.
+    """The ranked layers of a model, and a suggestion.
 
     Attributes:
         sensitivity: Its layers, ranked.
-        suggestion: What to leave in float; None where the whole is exact already.
-        programs: How many programs were executed on all samples for it.
-        work: What they cost, in executions of the whole.
+        suggestion: The layers to leave in float; None where the whole graph is exact already.
+        programs: How many programs were executed on all samples.
+        work: How much these executions computed, in executions of the whole graph.
     """
 
     sensitivity: Sensitivity
@@ -74,13 +74,13 @@ def advise(
     """Rank the layers of a model, and suggest which to leave in float.
 
     Args:
-        observed: The model and what its values were seen to be.
+        observed: The model and the observed ranges of its values.
         data: The calibration data.
         recipe: The recipe to start from.
         inputs: Samples to measure on, one float32 array per graph input.
         labels: The true classes, where they are known.
-        share: Share of the noise power that is to be regained, between 0 and 1.
-        progress: Told how much is done.
+        share: Share of the noise power to regain, between 0 and 1.
+        progress: Receives how much is done.
 
     Raises:
         UsageError: if no choice of layers regains that share; it says how much can be regained.
@@ -99,7 +99,7 @@ def advise(
     )
 
 
-def with_floats(recipe: Recipe, layers: Sequence[Layer]) -> Recipe:
+def with_floats(recipe: Recipe, layers: Sequence[RecipeLayer]) -> Recipe:
     """The recipe with these layers in float."""
     taken = {o.layers for o in recipe.overrides}
     new = []
@@ -119,7 +119,7 @@ def _proven(
     inputs: Sequence[Array],
     labels: npt.NDArray[np.int64] | None,
 ) -> Suggestion:
-    """The search's choice, quantized anew and executed as a whole; a layer more as long as that regains too little.
+    """The search's choice, quantized by its own recipe and executed; one more layer as long as it regains too little.
 
     Raises:
         UsageError: if all layers regain too little.
@@ -147,17 +147,17 @@ def _proven(
 
 
 class _Search:
-    """Greedy: at each step the layer that regains most together with those chosen, out of the likeliest.
+    """A greedy search: each step adds, out of the likeliest layers, the one that regains most with those chosen.
 
-    What a layer regains grows where its neighbour is float, since then nothing is rounded between them: neighbours are
-    tried too, wherever they stand in the ranking.
+    A layer regains more where its neighbour is float, since no value between them is rounded then. Neighbours are
+    therefore tried too, wherever they stand in the ranking.
     """
 
     def __init__(self, q: QuantizedGraph, evaluator: Evaluator, ranking: Sensitivity, share: float) -> None:
         self._q, self._evaluator, self.ranking, self.share = q, evaluator, ranking, share
-        self.left: list[Layer] = [row.layer for row in ranking.rows]
+        self.left: list[RecipeLayer] = [row.layer for row in ranking.rows]
         self.proofs = 0
-        self._chosen: list[Layer] = []
+        self._chosen: list[RecipeLayer] = []
 
     def check_reachable(self) -> None:
         """Refuse a share that all layers in float do not regain.
@@ -170,7 +170,7 @@ class _Search:
             raise self.out_of_reach(most)
 
     def out_of_reach(self, most: float) -> UsageError:
-        """What to say where all layers in float regain no more than that."""
+        """The error for a share that even all layers in float do not regain."""
         return UsageError(
             f"no choice of layers regains {self.share:.0%} of what int8 loses",
             why=f"the integers of the inputs alone leave {1 - most:.1%} of the noise, with all layers in float",
@@ -178,19 +178,19 @@ class _Search:
             ' calibrator = "percentile"',
         )
 
-    def choose(self) -> list[Layer]:
-        """Layer after layer until the share is regained; then those that are not needed go."""
+    def choose(self) -> list[RecipeLayer]:
+        """RecipeAdd layers until the share is regained, then drop those that are not needed."""
         while regained(self.ranking.whole, self._add()) < self.share and self.left:
             pass
         self._drop()
         return self._in_order()
 
-    def one_more(self) -> list[Layer]:
-        """The choice with a layer more."""
+    def one_more(self) -> list[RecipeLayer]:
+        """The choice with one more layer."""
         self._add()
         return self._in_order()
 
-    def _in_order(self) -> list[Layer]:
+    def _in_order(self) -> list[RecipeLayer]:
         return sorted(self._chosen, key=lambda layer: self._places[layer.nodes[0]])
 
     @property
@@ -209,7 +209,7 @@ class _Search:
         return found[best]
 
     def _drop(self) -> None:
-        """Take back what is not needed any more, the earliest chosen first; the last one stays."""
+        """Drop layers that are no longer needed, the earliest chosen first; the last one stays."""
         for layer in self._chosen[:-1]:
             rest = [other for other in self._chosen if other is not layer]
             (quality,) = self._evaluator.measure([spare(self._q, rest)])
@@ -217,7 +217,7 @@ class _Search:
                 self._chosen = rest
                 self.left.append(layer)
 
-    def _adjoin(self, a: Layer, b: Layer) -> bool:
+    def _adjoin(self, a: RecipeLayer, b: RecipeLayer) -> bool:
         producers = self._q.graph.producers
         reads = [{i for n in layer.nodes for i in producers[n].inputs} for layer in (a, b)]
         return bool(reads[0].intersection(b.nodes) or reads[1].intersection(a.nodes))

@@ -43,6 +43,15 @@ def requested_targets(targets: Sequence[Target | str] | None, time_limit: float 
         return Found(targets=tuple(installed_targets(time_limit=time_limit)))
     if not targets:
         raise UsageError("no target is given", hint="litert, onnxruntime@pi4, ...")
+    return find_given(targets, time_limit)
+
+
+def find_given(targets: Sequence[Target | str], time_limit: float | None) -> Found:
+    """Targets as they are given, those first that are not names but targets.
+
+    Raises:
+        UsageError: if a name is wrong.
+    """
     names = [t for t in targets if isinstance(t, str)]
     found = find_targets(names, time_limit=time_limit) if names else Found(targets=())
     return replace(found, targets=(*(t for t in targets if isinstance(t, Target)), *found.targets))

@@ -1,9 +1,10 @@
 """int8-dynamic in TFLite: int8 weights per output channel, float32 activations, arithmetic in integers where it pays.
 
-Hybrid kernels quantize a layer's input to int8 as it comes, one scale and zero point per sample, multiply integers, and
-give float32. Convolutions and linear layers are written for them; in LiteRT 2 XNNPACK runs both so, and without it
+Hybrid kernels quantize a layer's input to int8 at run time, one scale and zero point per sample, multiply integers, and
+give float32. Convolutions and linear layers are written for them; in LiteRT 2 XNNPACK runs both, and without XNNPACK
 TFLite's own kernels do. XNNPACK has no such kernel for depthwise convolutions, and TFLite's takes 7 times as long as
-XNNPACK's in float (32 channels, 48x48): theirs are stored as int8 behind a DEQUANTIZE, and computed in float.
+XNNPACK's in float (32 channels, 48x48): depthwise weights are stored as int8, dequantized by a DEQUANTIZE, and used in
+float.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from edgecnn.program.integer_weights import quantize_weights, quantize_whole
 VERSIONS: Mapping[str, int] = MappingProxyType({"CONV_2D": 5, "DEQUANTIZE": 5, "FULLY_CONNECTED": 12})
 """The first versions that take weights per channel (tensorflow/lite/tools/versioning/op_version.cc)."""
 DEPTHWISE_CHANNELS = 3
-"""The axis of output channels that tells a DEPTHWISE_CONV_2D's weights; for others it is 0."""
+"""The axis of output channels in a DEPTHWISE_CONV_2D's weights; in other weights it is 0."""
 PER_TENSOR_LINEAR = 9
-"""FULLY_CONNECTED's with inputs quantized asymmetrically, and one scale for all weights."""
+"""The version of FULLY_CONNECTED with inputs quantized asymmetrically and one scale for all weights."""
 
 
 def export_tflite_int8_dynamic(graph: Graph, *, version: str, per_channel_linear: bool = True) -> Written:
@@ -39,9 +40,9 @@ def export_tflite_int8_dynamic(graph: Graph, *, version: str, per_channel_linear
 
     Args:
         graph: The graph.
-        version: What is noted as the producer's version.
-        per_channel_linear: Give linear layers a scale per output, as convolutions have. LiteRT runs that;
-            tflite-runtime 2.14 refuses the file, and takes it with one scale for the whole of a layer's weights.
+        version: The version that the file states for its producer.
+        per_channel_linear: Give linear layers a scale per output, as convolutions have. LiteRT runs such
+            files; tflite-runtime 2.14 refuses them, and runs files with one scale for all of a layer's weights.
 
     Raises:
         QuantizationError: if a layer's weights are too small to be quantized.
@@ -86,7 +87,7 @@ class DynamicWriter(TfliteWriter):
         return self._dequantized[key]
 
     def adapt(self, operator: str, options: Any) -> Any:
-        """Let a linear layer's input have a zero point; what only some runtimes do with an operator is noted, once."""
+        """Let a linear layer's input have a zero point; note once what only some runtimes do with an operator."""
         note = NOTES.get(operator)
         applies = operator != "FULLY_CONNECTED" or self._per_channel_linear
         if note and applies and note not in self._notes:

@@ -1,7 +1,7 @@
 """fp16 in TFLite: weights stored as float16, dequantized to float32 by an operator; arithmetic and io are float32.
 
-That is the form TFLite's converter writes. Kernels dequantize a constant once, at the first run, and XNNPACK when it
-takes the model over. Biases and constant operands are small, and stay float32.
+TFLite's converter writes this form. Kernels dequantize a constant once, at the first run, and XNNPACK when it
+takes over the model. Biases and constant operands are small, and stay float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgecnn.graph.ops import ValueName
 from edgecnn.program.half_weights import half_notes, to_half, weighted_nodes
 
 DEQUANTIZE_VERSION = 3
-"""The first with float16 (tensorflow/lite/tools/versioning/op_version.cc)."""
+"""The first version of DEQUANTIZE with float16 (tensorflow/lite/tools/versioning/op_version.cc)."""
 
 
 def export_tflite_fp16(graph: Graph, *, version: str) -> Written:
@@ -32,13 +32,13 @@ def export_tflite_fp16(graph: Graph, *, version: str) -> Written:
         QuantizationError: if a weight does not fit float16.
     """
     graph = legalize(graph)
-    writer = Fp16Writer(graph)
+    writer = TfliteFp16Writer(graph)
     lower_all(graph, writer, LOWERINGS, "TFLite")
     return writer.finish(version=version)
 
 
-class Fp16Writer(TfliteWriter):
-    """The float writer with float16 weights, each behind one DEQUANTIZE however many layers read it."""
+class TfliteFp16Writer(TfliteWriter):
+    """The float writer with float16 weights, each dequantized by one DEQUANTIZE for all layers that read it."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
@@ -47,7 +47,7 @@ class Fp16Writer(TfliteWriter):
         self._notes.extend(half_notes(graph))
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:  # noqa: ARG002
-        """The float32 tensor that is made of a layer's float16 weights."""
+        """The float32 tensor that DEQUANTIZE makes of a layer's float16 weights."""
         key = (name, *key)
         if key not in self._dequantized:
             array = arrange(to_half(self._layers[name], self.graph.constants[name]))

@@ -1,7 +1,7 @@
 """int16x8 in TFLite: int16 activations with zero point 0, int8 weights per output channel, bias int64.
 
-TFLite's own kernels run it, reference code for the most part: it is for accuracy where int8 loses too much, not for
-speed. XNNPACK leaves it alone.
+TFLite's own kernels run it, most of them reference code: it serves accuracy where int8 loses too much, not speed.
+XNNPACK does not run it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
         "TRANSPOSE": 5,
     }
 )
-"""The first version of each operator with int16 (tensorflow/lite/tools/versioning/op_version.cc); what is not here has
-no int16 kernel."""
+"""The first version of each operator with int16 (tensorflow/lite/tools/versioning/op_version.cc); an operator
+that is not listed has no int16 kernel."""
 
 
 def export_tflite_int16x8(quantized: QuantizedGraph16, *, version: str) -> Written:
@@ -127,7 +127,7 @@ class Int16x8Writer(QuantizedWriter):
         return self.constant(f"{node.name}.{value:g}", integers, key=key, quantization=_per_tensor(scale))
 
     def adapt(self, operator: str, options: Any) -> Any:
-        """Let scales be any number, not powers of two alone, where it can be told.
+        """Allow scales that are no powers of two, in the operators that have an option for it.
 
         Raises:
             LoweringError: if the operator has no int16 kernel.

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
 from edgecnn.export.tflite.quantized import QuantizedWriter
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, symmetric
+from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
@@ -69,9 +69,9 @@ UINT8_OFFSET = 128
 LOWERINGS_INT8: Mapping[type[Op], Lower] = MappingProxyType(
     {**LOWERINGS, ops.Clamp: lower_bounds, ops.Relu: lower_bounds}
 )
-"""Clamps are a change of parameters, and bounds as integers, alike everywhere. TFLite Micro's RELU6 takes its input's
-integers for the output's, and it has neither RELU_N1_TO_1 nor RELU_0_TO_1; XNNPACK's RELU between two scales is off by
-1 at times.
+"""Clamps are a change of parameters, then bounds on integers, which all runtimes compute with equal results. TFLite
+Micro's RELU6 takes its input's integers for the output's, and it has neither RELU_N1_TO_1 nor RELU_0_TO_1; XNNPACK's
+RELU between two scales is off by 1 at times.
 """
 
 
@@ -115,7 +115,7 @@ class Int8Writer(QuantizedWriter):
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
         """A value under the parameters of the node's value, by a multiplication with 1 where its own differ.
 
-        QUANTIZE means the same, but XNNPACK has it with a multiplier of 8 bits: one value in twenty is off by 1.
+        QUANTIZE has the same meaning, but XNNPACK's multiplier for it has 8 bits: one value in twenty is off by 1.
         """
         index = self.read(value, axes, node)
         if self._q.activations[value] == self._q.activations[node.name]:
@@ -126,18 +126,18 @@ class Int8Writer(QuantizedWriter):
         self._append("MUL", [index, one], tensor.index, ("MulOptions", {}), 1)
         return tensor.index
 
-    def bites(self, node: Node, operator: str, bound: float) -> bool:
-        """A bound at or beyond its end of the parameters' range is kept by saturation."""
+    def bound_matters(self, node: Node, operator: str, bound: float) -> bool:
+        """Whether a bound lies inside the range of the parameters; saturation enforces any other."""
         end = INT8_MIN if operator == "MAXIMUM" else INT8_MAX
         return math.isfinite(bound) and self._q.activations[node.name].quantize(np.array(bound)) != end
 
     def to_outside(self) -> tuple[str, str] | None:
-        """A QUANTIZE where bytes go out, none where the integers do."""
+        """The operator that makes integers an output: QUANTIZE for bytes, none for int8, else DEQUANTIZE."""
         if self._io == "int8":
             return None
         return ("QUANTIZE", "QuantizeOptions") if self._io == "uint8" else super().to_outside()
 
-    def make_outside(self, tensor: Tensor) -> None:
+    def make_outside(self, tensor: StoredTensor) -> None:
         """Give an input or output its public type: float32, or uint8 that is int8 plus 128."""
         if self._io != "uint8":
             super().make_outside(tensor)
@@ -159,8 +159,8 @@ def _of(params: QParams) -> Any:
 def _of_weights(weights: QWeights, scales: Float, axis: int) -> Any:
     """The table of a layer's weights or bias: a scale per channel, or one for a linear layer whose channels share it.
 
-    The integers that runtimes compute are the same either way, and a channel's scale and zero point take 16 to 24 bytes
-    of a linear layer. Convolutions keep a scale per channel, as the specification has it.
+    Runtimes compute the same integers either way, and a channel's scale and zero point take 16 to 24 bytes of a linear
+    layer. Convolutions keep a scale per channel, as the specification demands.
     """
     if weights.integers.ndim == 2 and (weights.scales == weights.scales[0]).all():
         scales, axis = scales[:1], 0

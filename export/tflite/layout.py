@@ -1,4 +1,4 @@
-"""In which order a reshaped value is stored, where the elements need not move for it."""
+"""The order of axes in which a reshaped value is stored so that no element moves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Axes = tuple[int, ...]
 NHWC: Axes = (0, 2, 3, 1)
 NLC: Axes = (0, 2, 1)
 PREFERRED = (NHWC, NLC)
-"""Channels last: what operators on images take."""
+"""Channels last, as operators on images take them."""
 
 
 def reshaped_axes(shape: Shape, axes: Axes, to: Shape) -> Axes | None:
     """The order of ``to`` in which the elements of ``shape``, stored in the order ``axes``, stay where they are.
 
-    Axes that are joined or split go together as groups; each group's axes must lie side by side and in their own order.
-    None where they do not, or where the batch is not kept apart.
+    Axes that are joined or split form groups; each group's axes must be adjacent and in their own order. None where
+    they are not, or where the batch does not stay an axis of its own.
     """
     if not shape or not to or shape[0] != 1 or to[0] != 1 or axes[0] != 0:
         return None

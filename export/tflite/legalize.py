@@ -1,11 +1,12 @@
-"""Rewrites that bring a graph into what TFLite can say, still in torch's layout and with torch's meaning."""
+"""Rewrites that bring a graph into a form that TFLite can express, still in torch's layout and with its meaning."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from edgecnn.export.tflite.picking import Alike, pick_by_slices
+from edgecnn.export.legal_programs import SameStorage
+from edgecnn.export.tflite.picking import pick_by_slices
 from edgecnn.graph.decompositions import (
     LOWEST,
     average_divisors,
@@ -42,9 +43,9 @@ def padding_scheme(
 ) -> str | None:
     """``VALID`` or ``SAME`` where TFLite's rule gives the same windows as torch's padding, else None.
 
-    SAME (tensorflow/lite/kernels/padding.h): ``ceil(size / stride)`` windows, the cells they lack split between both
-    sides, the odd one after. VALID: no cell before, none needed after. Padding after the last window is read by nobody
-    and does not count.
+    SAME (tensorflow/lite/kernels/padding.h): ``ceil(size / stride)`` windows, the missing cells split between both
+    sides, the odd one after. VALID: no cell before, none needed after. No window reads
+    padding after the last one, which does not count.
     """
     sides = (padding.rows, padding.columns)
     axes = list(zip(image, result, kernel, stride, dilation, (s[0] for s in sides), strict=True))
@@ -59,11 +60,11 @@ def _is_same(size: int, count: int, kernel: int, stride: int, dilation: int, bef
 
 
 def explicit_padding(graph: Graph) -> Graph:
-    """Pad the image first where TFLite's SAME and VALID both differ from torch's padding.
+    """Pad the image first where both SAME and VALID of TFLite differ from torch's padding.
 
-    Convolutions and averages are padded with 0, and so are maxima of what is never negative, since XNNPACK takes no
-    other padding; other maxima with the lowest value. Only rows and columns that a window reads are added. Does not
-    apply where a scheme fits; an average that counts its padding fits VALID only.
+    Convolutions and averages are padded with 0, and so are maxima of values that are never negative, since XNNPACK
+    takes no other padding; other maxima with the lowest value. Only rows and columns that a window reads are added.
+    Does not apply where a scheme fits; an average that counts its padding fits VALID only.
     """
 
     def step(r: Rewriter, node: Node) -> ValueName | None:
@@ -116,7 +117,7 @@ def _scheme(
 def _used(
     image: tuple[int, ...], result: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair, padding: Padding
 ) -> Padding:
-    """The padding without what no window reads."""
+    """The padding without the cells that no window reads."""
     after = [
         padding_used(n, k, s, d, before, count)
         for n, count, k, s, d, before in zip(
@@ -129,7 +130,7 @@ def _used(
 def grouped_convolution(graph: Graph) -> Graph:
     """Split a convolution of several groups, neither one nor depthwise, into one per group and concatenate the results.
 
-    tflite-runtime and TFLite Micro refuse grouped CONV_2D, so the split is what runs everywhere. Does not apply to
+    tflite-runtime and TFLite Micro refuse grouped CONV_2D, so that the split form runs everywhere. Does not apply to
     depthwise convolutions, which have an operator of their own.
     """
 
@@ -174,12 +175,12 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def legalize(graph: Graph, alike: Alike | None = None) -> Graph:
-    """All rewrites above in their order, then choices of channels as slices; the graph verified after each.
+def legalize(graph: Graph, same_storage: SameStorage | None = None) -> Graph:
+    """Apply all rewrites above in their order, then write choices of channels as slices; verify the graph after each.
 
     Args:
         graph: The graph.
-        alike: Whether two values of it are stored alike, as integers with the same parameters; None if all are.
+        same_storage: Whether two of its values are stored with the same type and parameters; None if all are.
     """
     legal = apply_rules(graph, RULES)
-    return verify(pick_by_slices(legal, alike or (lambda _a, _b: True)), after=pick_by_slices.__name__)
+    return verify(pick_by_slices(legal, same_storage or (lambda _a, _b: True)), after=pick_by_slices.__name__)

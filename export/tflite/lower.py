@@ -1,6 +1,6 @@
 """One row per operator of the graph: which TFLite operators it becomes.
 
-Padding is legal by now; layout is settled here.
+Legalization has settled padding; the lowerings settle layout.
 
 A row reads its values in the order that TFLite's operator needs and says in which order it gives the result.
 """
@@ -135,7 +135,7 @@ def _pool(w: TfliteWriter, node: Node, operator: str, op: ops.MaxPool2d | ops.Av
 
 
 def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
-    """RELU and its kin where the bounds are theirs, else MAXIMUM and MINIMUM."""
+    """An operator of the RELU family where it has these bounds, else MAXIMUM and MINIMUM."""
     if (op.low, op.high) not in CLAMPS:
         lower_bounds(w, node, op)
         return
@@ -144,11 +144,11 @@ def lower_clamp(w: TfliteWriter, node: Node, op: ops.Clamp) -> None:
 
 
 def lower_bounds(w: TfliteWriter, node: Node, op: ops.Clamp | ops.Relu) -> None:
-    """MAXIMUM and MINIMUM, of those bounds that change anything."""
+    """MAXIMUM and MINIMUM, for the bounds that change anything."""
     low, high = (0.0, math.inf) if isinstance(op, ops.Relu) else (op.low, op.high)
     axes = w.layout(op.x)
     x = w.read_as(op.x, axes, node)
-    steps = [(name, b) for name, b in (("MAXIMUM", low), ("MINIMUM", high)) if w.bites(node, name, b)]
+    steps = [(name, b) for name, b in (("MAXIMUM", low), ("MINIMUM", high)) if w.bound_matters(node, name, b)]
     if not steps:
         w.place(node, x, axes)
     for i, (operator, bound) in enumerate(steps):
@@ -222,7 +222,7 @@ def lower_conv_transpose2d(w: TfliteWriter, node: Node, op: ops.ConvTranspose2d)
 
 
 def lower_transpose(w: TfliteWriter, node: Node, op: ops.Transpose) -> None:
-    """Nothing: the same tensor, its axes under other names."""
+    """No operator: the tensor stays, and its axes have other names."""
     if op.x in w.graph.constants:
         raise LoweringError(f"{op.x} is a constant that was not folded")
     w.rename_axes(node, op.x, tuple(op.order.index(a) for a in w.layout(op.x)))
@@ -240,7 +240,7 @@ def lower_pad(w: TfliteWriter, node: Node, op: ops.Pad) -> None:
 
 
 def lower_slice(w: TfliteWriter, node: Node, op: ops.Slice) -> None:
-    """STRIDED_SLICE that takes all of every other axis, however long the batch."""
+    """STRIDED_SLICE that takes all of every other axis, whatever the size of the batch."""
     axes = w.layout(op.x)
     at = axes.index(op.axis)
     bounds = [

@@ -17,7 +17,7 @@ Lower = Callable[[TfliteWriter, Node, Any], None]
 
 
 def unary(operator: str, options: str = "") -> Lower:
-    """An operator that treats each element by itself, in whatever order they are stored."""
+    """An operator that computes each element by itself, in any order of axes."""
 
     def lower(w: TfliteWriter, node: Node, op: ops.Unary) -> None:
         axes = w.layout(op.x)
@@ -28,7 +28,7 @@ def unary(operator: str, options: str = "") -> Lower:
 
 
 def reduction(operator: str) -> Lower:
-    """An operator that makes one of many, over the axes where they are stored; the rest keep their order."""
+    """An operator that reduces axes, wherever they are stored; the other axes keep their order."""
 
     def lower(w: TfliteWriter, node: Node, op: ops.Reduction) -> None:
         axes = w.layout(op.x)
@@ -42,7 +42,7 @@ def reduction(operator: str) -> Lower:
 
 
 def without(axes: Axes, dropped: tuple[int, ...]) -> Axes:
-    """The order of what is left when axes are dropped."""
+    """The order of the axes that are left when some are dropped."""
     kept = [a for a in axes if a not in dropped]
     return tuple(sorted(kept).index(a) for a in kept)
 
@@ -99,7 +99,7 @@ def softmax(operator: str, options: Any) -> Lower:
 
 
 def lower_matmul(w: TfliteWriter, node: Node, op: ops.MatMul) -> None:
-    """BATCH_MATMUL, which takes either matrix with its rows and columns exchanged."""
+    """BATCH_MATMUL, which takes either matrix transposed."""
     rank = len(node.shape)
     (x, adj_x), (y, adj_y) = (_matrix(w, node, v, rank) for v in (op.x, op.y))
     options = ("BatchMatMulOptions", {"adjX": adj_x, "adjY": adj_y})
@@ -107,7 +107,7 @@ def lower_matmul(w: TfliteWriter, node: Node, op: ops.MatMul) -> None:
 
 
 def _matrix(w: TfliteWriter, node: Node, value: ValueName, rank: int) -> tuple[int, bool]:
-    """A matrix as stored, or turned, and whether it is turned."""
+    """A matrix as it is stored or transposed, and whether it is transposed."""
     turned = (*range(rank - 2), rank - 1, rank - 2)
     if w.layout(value) == turned:
         return w.read(value, turned, node), True

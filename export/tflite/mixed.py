@@ -9,7 +9,7 @@ from typing import Any
 from edgecnn.export.tflite.int8 import LOWERINGS_INT8, Int8Writer
 from edgecnn.export.tflite.lower import LOWERINGS as PLAIN
 from edgecnn.export.tflite.quantized import QuantizedWriter
-from edgecnn.export.tflite.write import Arrange, Axes, Tensor, TfliteWriter
+from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
 from edgecnn.program.quantized import QuantizedGraph
@@ -23,9 +23,9 @@ class MixedInt8Writer(Int8Writer):
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
         self._skipped = quantized.skipped
         self.in_float = False
-        self._converted: dict[ValueName, list[Tensor]] = {}
+        self._converted: dict[ValueName, list[StoredTensor]] = {}
         self._turned: set[ValueName] = set()
-        """Values that are being read as what they are not: the float ones as int8, the others as float."""
+        """Values that are being read as the other type: float values as int8, integer values as float."""
         super().__init__(graph, quantized, io)
 
     def enter(self, node: Node) -> None:
@@ -51,13 +51,13 @@ class MixedInt8Writer(Int8Writer):
         return index
 
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
-        """A value under the parameters of the node's value, of which a float one has none."""
+        """A value under the parameters of the node's value; as it is where that value is float."""
         return self.read(value, axes, node) if self.in_float else super().read_as(value, axes, node)
 
-    def bites(self, node: Node, operator: str, bound: float) -> bool:
-        """Whether a bound is still to be applied."""
+    def bound_matters(self, node: Node, operator: str, bound: float) -> bool:
+        """Whether a bound changes anything that the node's value can hold."""
         given = TfliteWriter if self.in_float else Int8Writer
-        return given.bites(self, node, operator, bound)
+        return given.bound_matters(self, node, operator, bound)
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
         """A layer's weights, as integers or in float."""
@@ -77,11 +77,11 @@ class MixedInt8Writer(Int8Writer):
         return super().operand(name, arrange, key=key)
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
-        """A number of what the node's value is made of."""
+        """A number, as an integer or in float like the node's value."""
         given = TfliteWriter if self.in_float else Int8Writer
         return given.number(self, node, value, shape)
 
-    def _convert(self, value: ValueName, source: Tensor) -> Tensor:
+    def _convert(self, value: ValueName, source: StoredTensor) -> StoredTensor:
         to_integers = value in self._skipped
         name = f"{value}.q" if to_integers else f"{value}.real"
         tensor = self._value_tensor(name, self.graph.shapes[value], source.axes, public=False, value=value)
@@ -89,11 +89,11 @@ class MixedInt8Writer(Int8Writer):
         self._append(operator, [source.index], tensor.index, (options, {}), 1)
         return tensor
 
-    def tensors_of(self, value: ValueName) -> list[Tensor]:
+    def tensors_of(self, value: ValueName) -> list[StoredTensor]:
         """The tensors that hold a value, as int8 and as float."""
         return [*super().tensors_of(value), *self._converted.get(value, [])]
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
+    def _output_tensor(self, value: ValueName) -> StoredTensor:
         if value in self._skipped:
             return super(QuantizedWriter, self)._output_tensor(value)
         return super()._output_tensor(value)

@@ -1,22 +1,21 @@
-"""Choices of channels as slices: a GATHER runs outside XNNPACK, one element at a time, and cuts its work in two."""
+"""Write choices of channels as slices: a GATHER runs outside XNNPACK, one element at a time, and splits its work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from edgecnn.export.legal_programs import SameStorage
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Concat, Gather, Slice, ValueName
 from edgecnn.graph.rewrite import Rewriter, rewrite
 
-Alike = Callable[[ValueName, ValueName], bool]
-"""Whether two values are stored alike: with the same parameters, where they are integers."""
 FEW_PIECES, MOST_PIECES = 4, 16
-"""Slices that take a GATHER's place in any case, and at most, where they have two channels on average.
+"""How many slices replace a GATHER in any case, and how many where they have two channels on average.
 
 Measured in LiteRT on x86 with 48 channels of 12x12: a slice and its part of the concatenation cost as much as two to
-three channels of a GATHER, whatever it is wide; and a GATHER ends one part of XNNPACK's work and begins another.
+three channels of a GATHER of any width; and a GATHER ends one part of XNNPACK's work and begins another.
 """
 MOST_PARTS = 5
 """Parts of a CONCATENATION that XNNPACK takes (its delegate in LiteRT 2.3; with more it leaves it to TFLite)."""
@@ -34,29 +33,32 @@ class Piece:
 Pieces = tuple[Piece, ...]
 
 
-def pick_by_slices(graph: Graph, alike: Alike) -> Graph:
+def pick_by_slices(graph: Graph, same_storage: SameStorage) -> Graph:
     """Write a choice of channels as slices laid side by side.
 
-    Behind a concatenation, what was concatenated is cut, so that a channel is not copied again and again on its way
-    through one choice after the other. Concatenations of more parts than XNNPACK takes are made in steps. Does not
-    apply to choices of many pieces (``FEW_PIECES``, ``MOST_PIECES``), nor across operators whose input is stored
-    otherwise than their output.
+    After a concatenation the concatenated values are sliced, so that successive choices copy a channel only once.
+    Concatenations of more parts than XNNPACK takes are made in steps. Does not apply to choices of many pieces
+    (``FEW_PIECES``, ``MOST_PIECES``), nor across operators whose input and output are stored differently.
+
+    Args:
+        graph: The graph.
+        same_storage: Whether two of its values are stored with the same type and parameters.
     """
-    return rewrite(graph, _Picking(graph, alike).step)
+    return rewrite(graph, _Picking(graph, same_storage).step)
 
 
 class _Picking:
-    """What choices and concatenations are made of, and the slices that are there already."""
+    """The pieces that choices and concatenations consist of, and the slices that exist already."""
 
-    def __init__(self, graph: Graph, alike: Alike) -> None:
-        self._alike, self._outputs = alike, {o.value for o in graph.outputs}
+    def __init__(self, graph: Graph, same_storage: SameStorage) -> None:
+        self._same_storage, self._outputs = same_storage, {o.value for o in graph.outputs}
         self._chosen: dict[ValueName, Pieces] = {}
         self._joined: dict[ValueName, Pieces] = {}
         self._slices: dict[Piece, ValueName] = {}
 
     def step(self, r: Rewriter, node: Node) -> ValueName | None:
-        """Rewrite a choice, and a concatenation that holds one."""
-        if not all(self._is_alike(r, x, node) for x in node.inputs):
+        """Rewrite a choice, or a concatenation that holds one."""
+        if not all(self._stored_the_same(r, x, node) for x in node.inputs):
             return None
         match node.op:
             case Gather(x=x, axis=1, indices=indices):
@@ -77,12 +79,12 @@ class _Picking:
                 return _concat(r, node, xs) if len(xs) > MOST_PARTS else None
         return None
 
-    def _is_alike(self, r: Rewriter, x: ValueName, node: Node) -> bool:
+    def _stored_the_same(self, r: Rewriter, x: ValueName, node: Node) -> bool:
         source = self._chosen[x][0].value if x in self._chosen else x
-        return r.constant(x) is None and self._alike(source, node.name)
+        return r.constant(x) is None and self._same_storage(source, node.name)
 
     def _cut(self, r: Rewriter, x: ValueName, start: int, stop: int) -> list[Piece]:
-        """The pieces that channels of a value are made of."""
+        """The pieces that channels of a value consist of."""
         found, place = [], 0
         for piece in self._chosen.get(x) or self._joined.get(x) or (Piece(x, 0, r.shape(x)[1]),):
             low, high = max(start - place, 0), min(stop - place, piece.stop - piece.start)
@@ -111,7 +113,7 @@ class _Picking:
 
 
 def _concat(r: Rewriter, node: Node, parts: Sequence[ValueName]) -> ValueName:
-    """A concatenation; of many parts in steps, the narrowest neighbours first, since they are copied twice."""
+    """A concatenation; of many parts in steps, first of the narrowest neighbours, since these are copied twice."""
     parts, number = list(parts), 0
     while len(parts) > MOST_PARTS:
         count = min(len(parts) - MOST_PARTS + 1, MOST_PARTS)
@@ -123,13 +125,13 @@ def _concat(r: Rewriter, node: Node, parts: Sequence[ValueName]) -> ValueName:
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Indices that follow one another, as ranges."""
+    """The ranges of consecutive indices."""
     ends = [0, *(i for i, (a, b) in enumerate(pairwise(indices), start=1) if b != a + 1), len(indices)]
     return [(indices[a], indices[b - 1] + 1) for a, b in pairwise(ends)]
 
 
 def _merged(pieces: Iterable[Piece]) -> Pieces:
-    """Pieces without cuts between neighbours."""
+    """The pieces, with adjacent ones merged."""
     found: list[Piece] = []
     for piece in pieces:
         if found and (found[-1].value, found[-1].stop) == (piece.value, piece.start):

@@ -1,10 +1,10 @@
-"""What files of integers have in common: inputs and outputs of another type, converted by operators next to them."""
+"""The common part of integer writers: inputs and outputs of another type, which operators convert."""
 
 from __future__ import annotations
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecnn.export.tflite.write import Tensor, TfliteWriter
+from edgecnn.export.tflite.write import StoredTensor, TfliteWriter
 from edgecnn.graph.graph import Input
 from edgecnn.graph.ops import ValueName
 
@@ -16,12 +16,12 @@ class QuantizedWriter(TfliteWriter):
         """The operator, and its options, that makes integers an output; None where outputs are the integers."""
         return "DEQUANTIZE", "DequantizeOptions"
 
-    def make_outside(self, tensor: Tensor) -> None:
+    def make_outside(self, tensor: StoredTensor) -> None:
         """Give an input or output its public type."""
         self._model_tensors[tensor.index].type = schema.TensorType.FLOAT32
         self._model_tensors[tensor.index].quantization = None
 
-    def _place_input(self, value: Input) -> Tensor:
+    def _place_input(self, value: Input) -> StoredTensor:
         given = super()._place_input(value)
         if self.to_outside() is None:
             return given
@@ -31,7 +31,7 @@ class QuantizedWriter(TfliteWriter):
         self._stored[value.name] = [tensor]
         return given
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
+    def _output_tensor(self, value: ValueName) -> StoredTensor:
         integers = super()._output_tensor(value)
         conversion = self.to_outside()
         if conversion is None:

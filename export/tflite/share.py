@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 
 class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that lets tables refer to one copy of what they hold alike: shapes, scales, zero points, names.
+    """A builder that stores equal vectors and strings of several tables once: shapes, scales, zero points, names.
 
     A per-channel int8 tensor has as many zero points, 8 bytes each and all 0, as it has channels, and its bias has them
     again. LiteRT and tflite-runtime refuse fewer, and XNNPACK refuses a bias without its table, but one copy serves all
-    tensors of so many channels. A flatbuffer may be any graph without cycles, so readers see no difference.
+    tensors with that number of channels. A flatbuffer may be any graph without cycles, so readers see no difference.
     """
 
     def __init__(self, size: int) -> None:

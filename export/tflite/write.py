@@ -21,7 +21,7 @@ from edgecnn.graph.shapes import Shape
 from edgecnn.graph.traits import traits_of
 from edgecnn.graph.verify import batch_is_free
 
-__all__ = ["NHWC", "Arrange", "Axes", "Tensor", "TfliteWriter", "identity"]
+__all__ = ["NHWC", "Arrange", "Axes", "StoredTensor", "TfliteWriter", "identity"]
 
 Arrange = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 FILE_IDENTIFIER = b"TFL3"
@@ -43,7 +43,7 @@ def identity(rank: int) -> Axes:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class StoredTensor:
     """A tensor of the file: its axis ``i`` holds axis ``axes[i]`` of the value."""
 
     index: int
@@ -65,7 +65,7 @@ class TfliteWriter:
         self._codes: dict[tuple[str, int], int] = {}
         self._buffers: list[Any] = [aligned_buffer(None)]
         self._buffer_of: dict[bytes, int] = {}
-        self._stored: dict[ValueName, list[Tensor]] = {}
+        self._stored: dict[ValueName, list[StoredTensor]] = {}
         self._constants: dict[tuple[Any, ...], int] = {}
         self._notes: list[str] = []
         self._counts: Counter[str] = Counter()
@@ -90,10 +90,10 @@ class TfliteWriter:
         return match.index
 
     def read_as(self, value: ValueName, axes: Axes, node: Node) -> int:
-        """The same, with the quantization of the node's value where tensors have one."""
+        """The tensor that holds a value in the given order, with the quantization of the node's value if it has one."""
         return self.read(value, axes, node)
 
-    def bites(self, node: Node, operator: str, bound: float) -> bool:  # noqa: ARG002  (int8 needs the node)
+    def bound_matters(self, node: Node, operator: str, bound: float) -> bool:  # noqa: ARG002  (int8 needs the node)
         """Whether MAXIMUM or MINIMUM with that bound changes anything that the node's value can hold."""
         return math.isfinite(bound)
 
@@ -110,7 +110,7 @@ class TfliteWriter:
         return self._constants[key]
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:  # noqa: ARG002
-        """A layer's weights, arranged as the operator wants them, the output channels then being ``channel_axis``."""
+        """A layer's weights in the operator's arrangement, in which ``channel_axis`` holds the output channels."""
         return self.constant(name, arrange(self.graph.constants[name]), key=(name, *key))
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:  # noqa: ARG002  (int8 needs the node)
@@ -124,11 +124,11 @@ class TfliteWriter:
         return self.constant(name, arrange(self.graph.constants[name]), key=key)
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:  # noqa: ARG002  (int8 needs the node)
-        """A constant number of what the node's value is made of."""
+        """A constant number, of the type of the node's value."""
         return self.constant(f"float:{value!r}:{shape}", np.full(shape, value, np.float32))
 
     def integers(self, values: Sequence[int] | npt.NDArray[Any]) -> int:
-        """An int32 constant (axes, shapes, paddings), shared by all who need the same one."""
+        """An int32 constant (axes, shapes, paddings); equal constants share one tensor."""
         array = np.asarray(values, np.int32)
         return self.constant(f"int32:{','.join(map(str, array.ravel()))}", array, key=(array.shape, array.tobytes()))
 
@@ -168,18 +168,18 @@ class TfliteWriter:
 
     def place(self, node: Node, index: int, axes: Axes) -> None:
         """Let the node's value be a tensor that is there already."""
-        self._stored[node.name] = [Tensor(index, axes)]
+        self._stored[node.name] = [StoredTensor(index, axes)]
 
     def rename_axes(self, node: Node, value: ValueName, axes: Axes) -> None:
-        """Let the node's value be a stored value's own tensor under another order: a transposition for nothing."""
-        self._stored[node.name] = [Tensor(self._stored[value][0].index, axes)]
+        """Let the node's value be a stored value's tensor under another order of axes: it needs no operator."""
+        self._stored[node.name] = [StoredTensor(self._stored[value][0].index, axes)]
 
     def give_up(self, node: Node) -> None:
-        """Stand in for a value that cannot be written, so that the search for problems goes on behind it."""
-        self._stored[node.name] = [Tensor(0, identity(len(node.shape)))]
+        """Stand in for a value that cannot be written, so that problems of later nodes are found too."""
+        self._stored[node.name] = [StoredTensor(0, identity(len(node.shape)))]
 
     def emit_positions(self, node: Node, inputs: Sequence[int], axes: Axes, kept: Axes, options: Any) -> None:
-        """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE has its axis again."""
+        """Add an ARG_MAX, whose result is int64; where ``kept`` differs from ``axes``, a RESHAPE restores the axis."""
         if kept == axes:
             index = self.emit("ARG_MAX", node, inputs, axes, options)
         else:
@@ -261,22 +261,22 @@ class TfliteWriter:
             found[value] = tuple(self._place_of(t) for t in own)
         return found
 
-    def tensors_of(self, value: ValueName) -> list[Tensor]:
+    def tensors_of(self, value: ValueName) -> list[StoredTensor]:
         """The tensors that hold a value."""
         return self._stored.get(value, [])
 
-    def _place_of(self, tensor: Tensor) -> Place:
+    def _place_of(self, tensor: StoredTensor) -> Place:
         real = self._model_tensors[tensor.index].type == schema.TensorType.FLOAT32
         return Place(tensor=tensor.index, axes=tensor.axes, form="real" if real else "integers")
 
-    def _place_input(self, value: Input) -> Tensor:
+    def _place_input(self, value: Input) -> StoredTensor:
         """The tensor that an input arrives in."""
         axes = _input_layout(self.graph, value.name, len(value.shape))
         tensor = self._value_tensor(value.name, value.shape, axes, public=True, value=value.name)
         self._stored[value.name] = [tensor]
         return tensor
 
-    def _output_tensor(self, value: ValueName) -> Tensor:
+    def _output_tensor(self, value: ValueName) -> StoredTensor:
         """A tensor for an output: as stored where that is its own order or channels last, else in its own order."""
         shape = self.graph.shapes[value]
         given = next((t for t in self._stored[value] if t.axes in (identity(len(shape)), NHWC, NLC)), None)
@@ -291,7 +291,7 @@ class TfliteWriter:
             return copy
         return given
 
-    def _reorder(self, value: ValueName, stored: Tensor, axes: Axes, reader: str) -> Tensor:
+    def _reorder(self, value: ValueName, stored: StoredTensor, axes: Axes, reader: str) -> StoredTensor:
         shape = self.graph.shapes[value]
         tensor = self._value_tensor(f"{value}:{''.join(map(str, axes))}", shape, axes, public=False, value=value)
         if _same_elements(shape, stored.axes, axes):
@@ -309,12 +309,12 @@ class TfliteWriter:
         """A stored shape, with -1 for the batch where that may have any length."""
         return [-1 if a == 0 and self.batch_free else shape[a] for a in axes]
 
-    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool, value: ValueName) -> Tensor:
+    def _value_tensor(self, name: str, shape: Shape, axes: Axes, *, public: bool, value: ValueName) -> StoredTensor:
         index = self._tensor(name, [shape[a] for a in axes], np.dtype(np.float32), 0)
         self._type_value(index, value)
         if public and self.batch_free:
             self._model_tensors[index].shapeSignature = _int32(self._free_shape(shape, axes))
-        return Tensor(index, axes)
+        return StoredTensor(index, axes)
 
     def _type_value(self, index: int, value: ValueName) -> None:
         """Give a computed tensor its type; float32 is what it has."""
@@ -366,7 +366,7 @@ def _reshape_options(to: Sequence[int]) -> tuple[str, dict[str, Any]]:
 
 
 def _same_elements(shape: Shape, a: Axes, b: Axes) -> bool:
-    """Whether two orders lay the elements out alike: they differ in axes of length 1 only (never in the batch)."""
+    """Whether two orders store the elements in the same sequence: only axes of length 1 move, and never the batch."""
     long = [i for i, n in enumerate(shape) if n != 1 or i == 0]
     return [i for i in a if i in long] == [i for i in b if i in long]
 
@@ -403,7 +403,7 @@ def _operator_code(name: str, version: int) -> Any:
 
 
 class _AlignedBufferT(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose data lies on a multiple of 16 bytes, as the schema demands and the generated writer forgets."""
+    """A buffer whose data lies on a multiple of 16 bytes, as the schema demands; the generated writer ignores that."""
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802  (the generated code's name)
         data = None

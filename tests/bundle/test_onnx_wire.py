@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support.hostile import rewrite
 
 import edgecnn
-from edgecnn.bundle.onnx_wire import Wire, WireError, check_self_contained
 from edgecnn.errors import BundleError
+from edgecnn.export.onnx.wire import Wire, WireError, check_self_contained
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "beside.bin"])
@@ -62,7 +62,7 @@ def test_nesting_and_fields_are_bounded(monkeypatch) -> None:
         data = bytes([number << 3 | 2]) + _varint(len(data)) + data
     with pytest.raises(BundleError, match="nest deeper"):
         check_self_contained(b"\x3a" + _varint(len(data)) + data, where="x")
-    monkeypatch.setattr("edgecnn.bundle.onnx_wire.MAX_FIELDS", 100)
+    monkeypatch.setattr("edgecnn.export.onnx.wire.MAX_FIELDS", 100)
     with pytest.raises(WireError, match="more than 100 fields"):
         list(Wire(b"\x08\x01" * 101).fields(memoryview(b"\x08\x01" * 101)))
 

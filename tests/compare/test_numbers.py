@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecnn.compare.numbers import Numbers
-from edgecnn.compare.source import Affine
+from edgecnn.export.file_facts import Affine
 
 
 def test_quantized_numbers_go_there_and_back() -> None:

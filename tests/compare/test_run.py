@@ -14,8 +14,9 @@ from support.hostile import Reused
 
 from edgecnn.compare import Options, compare_files
 from edgecnn.compare.reconcile import Side
-from edgecnn.compare.source import Affine, read_source
+from edgecnn.compare.source import read_source
 from edgecnn.errors import TargetError, UsageError
+from edgecnn.export.file_facts import Affine
 
 
 def test_layouts_and_numbers_of_a_bundle_come_from_its_manifest(small_bundle, compare) -> None:

@@ -17,7 +17,7 @@ def test_a_changed_file_is_not_described_by_the_manifest(small_bundle, tmp_path)
     path.write_bytes((folder / "net.int8.onnx").read_bytes())
     facts = read_source(path).facts
     assert not facts.layouts
-    assert "not the file that manifest.json speaks of" in facts.notes[0]
+    assert "not the file that manifest.json describes" in facts.notes[0]
 
 
 def test_a_file_too_large_is_refused_unread(tmp_path) -> None:
@@ -34,7 +34,7 @@ def test_what_is_no_file_is_refused(tmp_path) -> None:
     (tmp_path / "x.ort").write_bytes(b"\0\0\0\0ORTMxxxx")
     for name, words in (
         ("x.tflite", "no TFLite file"),
-        ("x.bin", "neither TFLite nor named .onnx"),
+        ("x.bin", "is of no known format"),
         ("x.onnx", "not an ONNX file"),
         ("x.ort", "ONNX Runtime's own format"),
         ("missing.onnx", "cannot read missing.onnx"),

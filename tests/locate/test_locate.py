@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import numpy_helper
 from support.faults import (
     edited_onnx,
     onnx_constant,
@@ -29,15 +30,17 @@ from edgecnn.capture.capture import capture
 from edgecnn.cli import cli
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import BundleError, EdgecnnError
+from edgecnn.export.onnx.edit import with_outputs
+from edgecnn.export.tflite import parse
 from edgecnn.export.written import Written
-from edgecnn.locate import edit_onnx, edit_tflite, tap_outputs
 from edgecnn.locate import expected as expected_module
+from edgecnn.locate import tap_outputs
 from edgecnn.locate.causes import clipped_cause, float_kernels
 from edgecnn.locate.expected import Expected
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
-from edgecnn.locate.probe_session import Suspect
-from edgecnn.locate.reexport import Twin, make_twin
+from edgecnn.locate.probe_session import ProbeSession
+from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.report import locate_failures
 from edgecnn.parity.check import check_bundle
 from edgecnn.parity.rounding import HALF_EVEN, rounding_of
@@ -146,8 +149,8 @@ def _clip(model: Any) -> None:
     """The upper bound of the first Clip, three times as low."""
     node = next(n for n in model.graph.node if n.op_type == "Clip")
     tensor = next(t for t in model.graph.initializer if t.name == node.input[2])
-    low = edit_onnx.numpy_helper.to_array(tensor) / 3
-    tensor.CopyFrom(edit_onnx.numpy_helper.from_array(np.asarray(low, np.float32), tensor.name))
+    low = numpy_helper.to_array(tensor) / 3
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(low, np.float32), tensor.name))
 
 
 def _pads(model: Any) -> None:
@@ -160,23 +163,23 @@ def _pads(model: Any) -> None:
 def _zero_point(model: Any) -> None:
     """Another zero point where the layer right is quantized."""
     (node,) = [n for n in model.graph.node if n.output[0] == "right.q"]
-    zero = edit_onnx.numpy_helper.from_array(np.array(3, np.uint8), "other")
+    zero = numpy_helper.from_array(np.array(3, np.uint8), "other")
     model.graph.initializer.append(zero)
     node.input[2] = "other"
 
 
 def _scale(model: Any) -> None:
     """A scale for another channel."""
-    (tensor,) = [t for t in model.subgraphs[0].tensors if edit_tflite.name_of(t) == "left.weight"]
+    (tensor,) = [t for t in model.subgraphs[0].tensors if parse.name_of(t) == "left.weight"]
     scales = np.array(tensor.quantization.scale)
     scales[2] *= 4
     tensor.quantization.scale = scales
 
 
 def _edited_scale(data: bytes) -> bytes:
-    model = edit_tflite.parsed(data)
+    model = parse.parsed(data)
     _scale(model)
-    return edit_tflite.packed(model)
+    return parse.packed(model)
 
 
 def _activation(number: int) -> Callable[[Any], None]:
@@ -235,13 +238,13 @@ def test_a_clean_artifact_has_no_fault(clean, targets, form, precision) -> None:
 def test_values_are_given_out_without_breaking_what_the_runtime_fuses(clean, targets) -> None:
     artifact, target = clean.artifact("onnx", "fp32"), targets["onnx"]
     data, golden = artifact.read(), clean.golden()
-    twin = make_twin(artifact, clean.program(), data, version=clean.manifest.versions["edgecnn"])
-    assert twin.written.data == data
+    reexport = reexport_artifact(artifact, clean.program(), data, version=clean.manifest.versions["edgecnn"])
+    assert reexport.written.data == data
     stored = stored_inputs(clean.manifest, artifact, [golden.inputs["x"][:2]])
-    with Suspect(clean, artifact, target) as suspect:
-        points = tap_outputs.keep_fusions(tap_outputs.find_points(twin, data, "float32"), suspect, data, stored)
-        tapped = edit_onnx.tapped(data, [str(p.place.tensor) for p in points.points])
-        own, seen = suspect.kernels(data, "", stored), suspect.kernels(tapped, "", stored)
+    with ProbeSession(clean, artifact, target) as probe:
+        points = tap_outputs.keep_fusions(tap_outputs.find_points(reexport, data, "float32"), probe, data, stored)
+        tapped = with_outputs(data, [p.place.tensor for p in points.points], batch_free=True)
+        own, seen = probe.kernels(data, "", stored), probe.kernels(tapped, "", stored)
     assert not points.refused
     assert points.merged
     assert {kind for kind, _ in own} == {kind for kind, _ in seen}
@@ -312,9 +315,9 @@ def test_a_layout_that_the_manifest_has_wrong_is_told(clean, targets, tmp_path) 
 
 def edit_same(data: bytes) -> bytes:
     """Another description, which means nothing."""
-    model = edit_tflite.parsed(data)
+    model = parse.parsed(data)
     model.description = "a copy"
-    return edit_tflite.packed(model)
+    return parse.packed(model)
 
 
 def test_a_file_that_the_runtime_refuses_is_located(clean, targets, tmp_path) -> None:
@@ -334,7 +337,7 @@ def test_a_file_that_the_runtime_refuses_is_located(clean, targets, tmp_path) ->
 def test_a_file_that_is_none_is_refused(clean, targets, tmp_path, data) -> None:
     for form in ("onnx", "tflite"):
         bundle = planted(clean, tmp_path / form, form, "fp32", lambda _: data)
-        with pytest.raises(BundleError, match=r"damaged|cannot be looked into|several graphs or none"):
+        with pytest.raises(BundleError, match=r"damaged|cannot be examined|several graphs or none"):
             _located(bundle, targets)
 
 
@@ -369,7 +372,7 @@ def test_other_precisions_are_refused_by_name(clean) -> None:
     artifact = clean.artifact("tflite", "int8")
     other = replace(artifact, spec=edgecnn.bundle.ArtifactSpec(**{**_fields(artifact.spec), "precision": "int16x8"}))
     with pytest.raises(EdgecnnError, match="int16x8"):
-        make_twin(other, clean.program(), b"", version="0")
+        reexport_artifact(other, clean.program(), b"", version="0")
 
 
 def _fields(spec: Any) -> dict[str, Any]:
@@ -418,9 +421,9 @@ def test_a_kernel_that_breaks_its_rule_is_told_from_the_file(clean, targets, mon
     artifact, target = clean.artifact("tflite", "fp32"), targets["tflite"]
     real = expected_module.expect
 
-    def wrong(twin, *given):
-        constants = {**twin.graph.constants, "left.weight": twin.graph.constants["left.weight"] * 1.5}
-        return real(replace(twin, graph=replace(twin.graph, constants=constants)), *given)
+    def wrong(reexport, *given):
+        constants = {**reexport.graph.constants, "left.weight": reexport.graph.constants["left.weight"] * 1.5}
+        return real(replace(reexport, graph=replace(reexport.graph, constants=constants)), *given)
 
     monkeypatch.setattr("edgecnn.locate.locate.expect", wrong)
     found = locate(clean, artifact, target, failed=True)
@@ -432,16 +435,18 @@ def test_a_range_that_calibration_cut_short_is_named(clean, tmp_path) -> None:
     torch.manual_seed(4)
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
     graph = capture(Net().eval(), [torch.from_numpy(x[:1])])
-    twin = Twin(form="onnx", precision="int8", graph=graph, quantized=quantized_graph(graph, [x * 0.2]), written=NONE)
-    q = twin.quantized
+    reexport = Reexport(
+        form="onnx", precision="int8", graph=graph, quantized=quantized_graph(graph, [x * 0.2]), written=NONE
+    )
+    q = reexport.quantized
     cut = replace(q, activations={**q.activations, "x": quantized_graph(graph, [x]).activations["x"]})
     inputs = (cut.activations["x"].quantize(x),)
-    expected = Expected(twin=replace(twin, quantized=cut), rule="", inputs=inputs, values={}, sums={})
+    expected = Expected(reexport=replace(reexport, quantized=cut), rule="", inputs=inputs, values={}, sums={})
     found = clipped_cause(expected)
     assert found is not None
     assert "cut the range of" in found.text
     whole = Expected(
-        twin=replace(twin, quantized=quantized_graph(graph, [x])), rule="", inputs=inputs, values={}, sums={}
+        reexport=replace(reexport, quantized=quantized_graph(graph, [x])), rule="", inputs=inputs, values={}, sums={}
     )
     assert clipped_cause(whole) is None
 
@@ -454,26 +459,26 @@ def test_a_kernel_that_breaks_its_rule_is_not_the_fault_of_a_file_that_differs(
     bundle = planted(clean, tmp_path / "net", "tflite", "fp32", edit)
     real = expected_module.expect
 
-    def wrong(twin, *given):
-        constants = {**twin.graph.constants, "left.weight": twin.graph.constants["left.weight"] * 1.5}
-        return real(replace(twin, graph=replace(twin.graph, constants=constants)), *given)
+    def wrong(reexport, *given):
+        constants = {**reexport.graph.constants, "left.weight": reexport.graph.constants["left.weight"] * 1.5}
+        return real(replace(reexport, graph=replace(reexport.graph, constants=constants)), *given)
 
     monkeypatch.setattr("edgecnn.locate.locate.expect", wrong)
     found = _located(bundle, targets)
     assert found.layer == "left (Conv2d left)"
     assert found.fault == "runtime"
-    assert "the operator exported anew does the same" in found.cause
+    assert "the re-exported operator does the same" in found.cause
 
 
 def test_threads_that_change_values_are_told(clean, targets, monkeypatch) -> None:
     target = replace(targets["onnx"], options={"threads": 2})
-    real = Suspect.run
+    real = ProbeSession.run
 
     def run(self, data, what, inputs, *, options=None):
         outputs = real(self, data, what, inputs, options=options)
         return outputs if options else [o * 1.01 for o in outputs]
 
-    monkeypatch.setattr(Suspect, "run", run)
+    monkeypatch.setattr(ProbeSession, "run", run)
     found = locate(clean, clean.artifact("onnx", "fp32"), target, failed=True)
     assert "with 2 threads" in found.cause
     assert found.remedy == "threads=1"
@@ -483,9 +488,9 @@ def test_float_kernels_of_an_int8_file_are_named(clean, targets) -> None:
     artifact = clean.artifact("onnx", "int8")
     stored = stored_inputs(clean.manifest, artifact, [clean.golden().inputs["x"][:1]])
     basic = replace(targets["onnx"], options={"graph_optimization": "basic"})
-    with Suspect(clean, artifact, basic) as suspect:
-        found = float_kernels(suspect, artifact.read(), stored)
+    with ProbeSession(clean, artifact, basic) as probe:
+        found = float_kernels(probe, artifact.read(), stored)
     assert found is not None
     assert "in float kernels" in found.text
-    with Suspect(clean, artifact, targets["onnx"]) as suspect:
-        assert float_kernels(suspect, artifact.read(), stored) is None
+    with ProbeSession(clean, artifact, targets["onnx"]) as probe:
+        assert float_kernels(probe, artifact.read(), stored) is None

@@ -24,7 +24,7 @@ from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, EdgecnnError, UsageError
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
-from edgecnn.locate.reexport import make_twin
+from edgecnn.locate.reexport import reexport_artifact
 from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
 from edgecnn.parity.check import check_bundle
@@ -147,7 +147,8 @@ def test_the_program_of_int16x8_comes_back_as_it_was(bundle) -> None:
     artifact = bundle.artifact("tflite", "int16x8")
     program = bundle.program()
     assert (
-        make_twin(artifact, program, b"", version=bundle.manifest.versions["edgecnn"]).written.data == artifact.read()
+        reexport_artifact(artifact, program, b"", version=bundle.manifest.versions["edgecnn"]).written.data
+        == artifact.read()
     )
     assert encode_program(decode_program(encode_program(program))) == encode_program(program)
 
@@ -155,7 +156,7 @@ def test_the_program_of_int16x8_comes_back_as_it_was(bundle) -> None:
 def test_a_bundle_without_that_program_says_so(bundle) -> None:
     artifact, program = bundle.artifact("tflite", "int16x8"), replace(bundle.program(), int16=None)
     with pytest.raises(EdgecnnError, match="holds no int16x8 program"):
-        make_twin(artifact, program, b"", version="0")
+        reexport_artifact(artifact, program, b"", version="0")
 
 
 @pytest.mark.parametrize(

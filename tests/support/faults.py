@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgecnn.bundle import Bundle, load_bundle
-from edgecnn.locate import edit_tflite
+from edgecnn.export.tflite import parse
 
 
 def planted(bundle: Bundle, folder: Path, form: str, precision: str, edit: Callable[[bytes], bytes]) -> Bundle:
@@ -54,9 +54,9 @@ def edited_tflite(change: Callable[[Any], None]) -> Callable[[bytes], bytes]:
     """An edit of a TFLite file's model, a ``ModelT`` of one graph."""
 
     def edit(data: bytes) -> bytes:
-        model = edit_tflite.parsed(data)
+        model = parse.parsed(data)
         change(model)
-        return edit_tflite.packed(model)
+        return parse.packed(model)
 
     return edit
 
@@ -76,7 +76,7 @@ def tflite_constant(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Ca
     """An edit of one constant tensor, which gets a buffer of its own."""
 
     def edit(model: Any) -> None:
-        (tensor,) = [t for t in model.subgraphs[0].tensors if edit_tflite.name_of(t) == name]
+        (tensor,) = [t for t in model.subgraphs[0].tensors if parse.name_of(t) == name]
         dtype = {0: np.float32, 2: np.int32, 4: np.int64, 9: np.int8, 1: np.float16}[tensor.type]
         array = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(dtype).reshape(tensor.shape)
         changed = np.ascontiguousarray(change(array.copy()), dtype)
@@ -93,7 +93,7 @@ def tflite_operator(result: str, change: Callable[[Any], None]) -> Callable[[byt
 
     def edit(model: Any) -> None:
         tensors = model.subgraphs[0].tensors
-        (op,) = [o for o in model.subgraphs[0].operators if edit_tflite.name_of(tensors[int(o.outputs[0])]) == result]
+        (op,) = [o for o in model.subgraphs[0].operators if parse.name_of(tensors[int(o.outputs[0])]) == result]
         change(op.builtinOptions)
 
     return edited_tflite(edit)
@@ -103,7 +103,7 @@ def tflite_zero_point(name: str, by: int) -> Callable[[bytes], bytes]:
     """An edit of a tensor's zero point."""
 
     def edit(model: Any) -> None:
-        (tensor,) = [t for t in model.subgraphs[0].tensors if edit_tflite.name_of(t) == name]
+        (tensor,) = [t for t in model.subgraphs[0].tensors if parse.name_of(t) == name]
         tensor.quantization.zeroPoint = np.asarray(tensor.quantization.zeroPoint) + by
 
     return edited_tflite(edit)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from support.faults import edited_onnx, edited_tflite
 from torch import nn
 
-from edgecnn.locate import edit_tflite
+from edgecnn.export.tflite import parse
 
 Edit = Callable[[bytes], bytes]
 
@@ -82,7 +82,7 @@ def scale(name: str, factor: float) -> Edit:
     """A TFLite tensor's scales are others."""
 
     def change(model: Any) -> None:
-        (tensor,) = [t for t in model.subgraphs[0].tensors if edit_tflite.name_of(t) == name]
+        (tensor,) = [t for t in model.subgraphs[0].tensors if parse.name_of(t) == name]
         tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32) * np.float32(factor)
 
     return edited_tflite(change)
@@ -91,7 +91,7 @@ def scale(name: str, factor: float) -> Edit:
 def same_padding(model: Any) -> None:
     """The convolution pads by itself, at the other end, in place of the PAD before it."""
     graph = model.subgraphs[0]
-    pad = next(op for op in graph.operators if edit_tflite.kind_of(model, op) == "PAD")
+    pad = next(op for op in graph.operators if parse.kind_of(model, op) == "PAD")
     conv = next(op for op in graph.operators if pad.outputs[0] in op.inputs)
     conv.inputs = np.array([pad.inputs[0], *conv.inputs[1:]], np.int32)
     conv.builtinOptions.padding = SAME
@@ -100,7 +100,7 @@ def same_padding(model: Any) -> None:
 
 def no_weights(model: Any) -> None:
     """A convolution without weights, which is read where they would be."""
-    conv = next(op for op in model.subgraphs[0].operators if edit_tflite.kind_of(model, op) == "CONV_2D")
+    conv = next(op for op in model.subgraphs[0].operators if parse.kind_of(model, op) == "CONV_2D")
     conv.inputs = np.array([conv.inputs[0], -1, conv.inputs[2]], np.int32)
 
 

@@ -1,4 +1,4 @@
-"""A reader of ONNX files on the level of protobuf's wire format, which decodes only requested fields in bounded memory.
+"""ONNX files read field by field: only what is asked for is decoded, in bounded memory, whatever the file says.
 
 A protobuf parser creates an object for every message, so that a file of a few megabytes can take gigabytes. Here a
 message is a view of the file's bytes.

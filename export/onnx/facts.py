@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgecnn.bundle.onnx_wire import Wire, WireError, check_self_contained, text
-from edgecnn.compare.source import Affine, Facts, damaged
 from edgecnn.errors import BundleError
+from edgecnn.export.file_facts import Affine, FileFacts, damaged_file
+from edgecnn.export.onnx.wire import Wire, WireError, check_self_contained, text
 
 KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 READS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"DequantizeLinear": (0, 1, 2), "QLinearConv": (0, 1, 2), "QLinearMatMul": (0, 1, 2)}
 )
-"""Operators that read a quantized value: which of their inputs are the value, its scale and its zero point."""
+"""Operators that read a quantized value: the places of the value, its scale and its zero point among their inputs."""
 MAKES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"QuantizeLinear": (1, 2), "QLinearConv": (6, 7), "QLinearMatMul": (6, 7)}
 )
-"""Operators whose result is one: which of their inputs are its scale and zero point."""
+"""Operators that give a quantized value: the places of its scale and zero point among their inputs."""
 KEEPS = frozenset(("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool", "Relu"))
 """Operators whose result has the parameters of their first input."""
 
@@ -37,18 +37,19 @@ class _Node:
     outputs: tuple[str, ...]
 
 
-def facts_of(data: bytes, where: str) -> Facts:
-    """The parameters of integers at the edges, and operators of other domains.
+def facts_of(data: bytes, where: str) -> FileFacts:
+    """The parameters of integer inputs and outputs, and operators of other domains.
 
     Raises:
-        BundleError: if it is no ONNX file, its weights lie elsewhere, or an input or output is no tensor of numbers.
+        BundleError: if it is no ONNX file, its weights lie in other files, or an input or output is no tensor of
+            numbers.
     """
     check_self_contained(data, where=where)
     wire = Wire(data)
     try:
         graphs = list(wire.parts(wire.whole, 7))
         if len(graphs) != 1:
-            raise damaged("ONNX", where, f"it holds {len(graphs)} graphs")
+            raise damaged_file("ONNX", where, f"it holds {len(graphs)} graphs")
         parts = wire.sorted(graphs[0], _NODE, _INITIALIZER, _INPUT, _OUTPUT)
         nodes = [_node(wire, part) for part in parts[_NODE]]
         constants = {_first(wire, tensor, 8): tensor for tensor in parts[_INITIALIZER]}
@@ -58,10 +59,10 @@ def facts_of(data: bytes, where: str) -> Facts:
         edges = _Edges(wire, nodes, constants)
         found = {name: edges.read_by(name) for name in inputs} | {name: edges.made_by(name) for name in outputs}
     except WireError as err:
-        raise damaged("ONNX", where, str(err)) from err
+        raise damaged_file("ONNX", where, str(err)) from err
     foreign = {f"{n.domain}.{n.operator}" for n in nodes if _is_foreign(n) and (n.domain, n.operator) not in own}
     quantization = {name: affine for name, affine in found.items() if affine is not None}
-    return Facts(quantization=MappingProxyType(quantization), custom=tuple(sorted(foreign)))
+    return FileFacts(quantization=MappingProxyType(quantization), custom=tuple(sorted(foreign)))
 
 
 def _is_foreign(node: _Node) -> bool:
@@ -110,7 +111,7 @@ def _first(wire: Wire, message: memoryview, number: int) -> str:
 
 
 class _Edges:
-    """Finds the scale and zero point of what a graph takes and gives."""
+    """Finds the scales and zero points of a graph's inputs and outputs."""
 
     def __init__(self, wire: Wire, nodes: Sequence[_Node], constants: Mapping[str, memoryview]) -> None:
         self._wire, self._constants = wire, constants
@@ -121,7 +122,7 @@ class _Edges:
                 self._readers.setdefault(name, []).append(node)
 
     def read_by(self, name: str) -> Affine | None:
-        """What all those that read a value agree on."""
+        """The parameters that all readers of a value agree on; None where they do not, or one has none."""
         found, names, seen = set(), [name], {name}
         while names:
             for node in self._readers.get(names.pop(), ()):
@@ -136,7 +137,7 @@ class _Edges:
         return found.pop() if len(found) == 1 else None
 
     def made_by(self, name: str) -> Affine | None:
-        """What the operator that makes a value says."""
+        """The parameters that the operator states which computes a value; None where it states none."""
         seen = set()
         while name in self._makers and name not in seen:
             seen.add(name)

@@ -1,37 +1,34 @@
-"""A file beside the one that its program gives: which constants, parameters, options and operators are others."""
+"""Compare a file with the re-export of its program: constants, parameters, options and operators."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from edgecnn.export.steps import Held, Step
 from edgecnn.graph.ops import ValueName
-from edgecnn.locate.reexport import Twin
-from edgecnn.locate.steps import Held, Step, onnx_steps, tflite_steps
+from edgecnn.locate.reexport import Reexport
 from edgecnn.types import Array
 
 ROLES = ("weight", "bias", "bound", "operand", "scale", "zero point")
-"""What constants are, those first that say more when several differ in one layer."""
+"""The roles of constants; where several differ in one layer, the first of these says most."""
 _BOUNDS = ("fusedActivationFunction",)
 _PADDING = ("padding", "pads", "auto_pad")
-_ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
-_SCHEMES = ("SAME", "VALID")
 _OTHER_MODEL = 0.5
-"""Share of the layers with weights from which on a file is another model's."""
+"""Where more than this share of the layers with weights differ, the file belongs to another model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discrepancy:
-    """Something that a file has otherwise than its program.
+    """One difference between a file and its program.
 
     Attributes:
-        kind: A role of :data:`ROLES`; ``nan``, ``padding``, ``option``, ``operator``.
-        layer: The value it concerns first, by running order.
-        text: What it is, as a part of a sentence.
-        tensor: The constant or tensor that it is about.
+        kind: A role of :data:`ROLES`, or ``nan``, ``padding``, ``option``, ``operator``.
+        layer: The first value that it concerns, in running order.
+        text: The difference, as a part of a sentence.
+        tensor: The constant or tensor that differs.
     """
 
     kind: str
@@ -41,28 +38,28 @@ class Discrepancy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """All that a file has otherwise, in running order; and whether it seems to be another model's file."""
+class FileComparison:
+    """All differences of a file in running order, and the reason to take it for another model's; empty without one."""
 
     found: tuple[Discrepancy, ...] = ()
     other_model: str = ""
 
     def of(self, layer: ValueName) -> list[Discrepancy]:
-        """What concerns a layer."""
+        """The differences that concern a layer."""
         return [d for d in self.found if d.layer == layer]
 
 
-def compare(twin: Twin, data: bytes) -> Comparison:
-    """Compare a file with what it should be.
+def compare_file(reexport: Reexport, data: bytes) -> FileComparison:
+    """Compare a file with its re-export.
 
     Raises:
         BundleError: if the file cannot be read.
     """
-    if data == twin.written.data:
-        return Comparison()
-    steps = onnx_steps if twin.form == "onnx" else tflite_steps
-    wanted, own = steps(twin.written.data), steps(data)
-    layers = _layers(twin, wanted)
+    if data == reexport.written.data:
+        return FileComparison()
+    steps = reexport.descriptor.editor().steps
+    wanted, own = steps(reexport.written.data), steps(data)
+    layers = _layers(reexport, wanted)
     by_name = {step.name: step for step in own}
     found: list[Discrepancy] = []
     for i, step in enumerate(wanted):
@@ -72,7 +69,7 @@ def compare(twin: Twin, data: bytes) -> Comparison:
         layer = layers[step.name]
         if mate is None:
             found.append(
-                Discrepancy(kind="operator", layer=layer, text=f"the {step.kind} that gives {step.name} is missing")
+                Discrepancy(kind="operator", layer=layer, text=f"the {step.kind} that computes {step.name} is missing")
             )
         else:
             found += _differences(layer, step, mate)
@@ -80,9 +77,9 @@ def compare(twin: Twin, data: bytes) -> Comparison:
     extra = [step for step in own if step.name not in known]
     if len(own) != len(wanted) and extra:
         texts = ", ".join(f"{s.kind} ({s.name})" for s in extra[:3])
-        behind = next((layers[w.name] for w in wanted if extra[0].name in _reads_now(by_name, w)), "")
-        found.append(Discrepancy(kind="operator", layer=behind, text=f"there are operators more: {texts}"))
-    return Comparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
+        reader = next((layers[w.name] for w in wanted if extra[0].name in _reads_now(by_name, w)), "")
+        found.append(Discrepancy(kind="operator", layer=reader, text=f"there are further operators: {texts}"))
+    return FileComparison(found=tuple(_once(found)), other_model=_other_model(wanted, found))
 
 
 def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
@@ -92,17 +89,14 @@ def _reads_now(by_name: Mapping[str, Step], step: Step) -> tuple[str, ...]:
 
 def _differences(layer: ValueName, wanted: Step, own: Step) -> list[Discrepancy]:
     if own.kind != wanted.kind:
-        bound = {own.kind, wanted.kind} <= {"Relu", "Clip", "Identity", "RELU", "RELU6", "MAXIMUM", "MINIMUM"}
-        kind = "bound" if bound else "operator"
-        return [
-            Discrepancy(kind=kind, layer=layer, text=f"{wanted.name} is given by {own.kind} instead of {wanted.kind}")
-        ]
+        kind = "bound" if own.only_bounds and wanted.only_bounds else "operator"
+        return [Discrepancy(kind=kind, layer=layer, text=f"{own.kind} computes {wanted.name} instead of {wanted.kind}")]
     found = []
     for name in sorted({*wanted.options, *own.options}):
         before, now = wanted.options.get(name, "none"), own.options.get(name, "none")
         if before != now:
             kind = "bound" if name in _BOUNDS else "padding" if name in _PADDING else "option"
-            text = f"{_option(name)} of {layer} ({own.kind}) is {_named(name, now)} instead of {_named(name, before)}"
+            text = f"{_option(name)} of {layer} ({own.kind}) is {now} instead of {before}"
             found.append(Discrepancy(kind=kind, layer=layer, text=text))
     for slot, held in wanted.held.items():
         found += _held(layer, held, own.held.get(slot))
@@ -161,41 +155,26 @@ def _option(name: str) -> str:
     )
 
 
-def _named(option: str, value: str) -> str:
-    names = {"fusedActivationFunction": _ACTIVATIONS, "padding": _SCHEMES}.get(option, ())
-    return names[int(value)] if value.isdigit() and int(value) < len(names) else value
-
-
-def _layers(twin: Twin, steps: Sequence[Step]) -> dict[str, ValueName]:
-    """For each operator, by what it gives, the value of the graph that it first has a part in."""
-    names = _place_names(twin)
+def _layers(reexport: Reexport, steps: Sequence[Step]) -> dict[str, ValueName]:
+    """For each operator, by the name of its result, the first value of the graph that it helps to compute."""
+    names = _place_names(reexport)
     found: dict[str, ValueName] = {}
     for step in reversed(steps):
         readers = [found[s.name] for s in steps if step.name in s.reads and s.name in found]
-        order = [n.name for n in twin.graph.nodes]
+        order = [n.name for n in reexport.graph.nodes]
         first = min(readers, key=lambda v: order.index(v) if v in order else -1, default="")
         found[step.name] = names.get(step.name, first or step.name)
     return found
 
 
-def _place_names(twin: Twin) -> dict[str, ValueName]:
-    named: dict[str, ValueName] = {}
-    tensors: Any = None
-    for value, places in twin.written.places.items():
-        for place in places:
-            if isinstance(place.tensor, int):
-                if tensors is None:
-                    from edgecnn.locate.edit_tflite import name_of, parsed
-
-                    tensors = [name_of(t) for t in parsed(twin.written.data).subgraphs[0].tensors]
-                named[tensors[place.tensor]] = value
-            else:
-                named[place.tensor] = value
-    return named
+def _place_names(reexport: Reexport) -> dict[str, ValueName]:
+    """For each tensor that holds a value, by its name, that value."""
+    names = reexport.descriptor.editor().tensor_names(reexport.written.data)
+    return {names[place.tensor]: value for value, places in reexport.written.places.items() for place in places}
 
 
 def _other_model(wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
-    """Whether most layers with weights have other ones, or most operators are not there: then it is another's."""
+    """The reason to take the file for another model's: most weights differ, or most operators are missing."""
     layers = {d.layer for d in found if d.kind == "weight"}
     weighted = {s.name for s in wanted if any(h.role == "weight" for h in s.held.values())}
     missing = sum(d.kind == "operator" for d in found)
@@ -207,11 +186,10 @@ def _other_model(wanted: Sequence[Step], found: Sequence[Discrepancy]) -> str:
 
 
 def _once(found: Sequence[Discrepancy]) -> list[Discrepancy]:
-    """What is said of a tensor once, though several operators have it."""
+    """The differences, each of a tensor only once although several operators hold it."""
     return list({(d.tensor or d.layer, d.text): d for d in reversed(found)}.values())[::-1]
 
 
-def layer_of(twin: Twin, name: str) -> ValueName:
-    """The value of the graph that an operator has a part in, by the name of what the operator gives."""
-    steps = onnx_steps(twin.written.data) if twin.form == "onnx" else tflite_steps(twin.written.data)
-    return _layers(twin, steps).get(name, name)
+def layer_of(reexport: Reexport, name: str) -> ValueName:
+    """The first value of the graph that an operator helps to compute, by the name of the operator's result."""
+    return _layers(reexport, reexport.descriptor.editor().steps(reexport.written.data)).get(name, name)

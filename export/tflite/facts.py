@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from edgecnn.compare.source import Facts, damaged
 from edgecnn.errors import BundleError
+from edgecnn.export.file_facts import FileFacts, damaged_file
 
 MAX_VISITS = 1_000_000
 """Most tables that are visited in one file: some seconds."""
@@ -14,14 +14,14 @@ _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, Attri
 # What reading beyond the buffer's end, or at a negative offset, can raise in flatbuffers' Python code.
 
 
-def facts_of(data: bytes, where: str) -> Facts:
+def facts_of(data: bytes, where: str) -> FileFacts:
     """The custom operators of the file.
 
-    Quantization and names of inputs and outputs are not read here: the runtime tells them.
+    Runtimes tell the quantization and the names of inputs and outputs, so that they are not read here.
 
     Raises:
-        BundleError: if it is no TFLite file, an input or output is no tensor of numbers, or there is more than one
-            graph that could be meant.
+        BundleError: if it is no TFLite file, an input or output is no tensor of numbers, or its
+            signatures belong to several graphs.
     """
     try:
         reader = _Reader(data)
@@ -30,7 +30,7 @@ def facts_of(data: bytes, where: str) -> Facts:
         custom = reader.custom()
         external = reader.model.ExternalBuffersLength()
     except _DAMAGE as err:
-        raise damaged("TFLite", where, str(err) or type(err).__name__) from err
+        raise damaged_file("TFLite", where, str(err) or type(err).__name__) from err
     if external:
         raise BundleError(
             f"{external:,} of its weights lie in other files",
@@ -46,7 +46,7 @@ def facts_of(data: bytes, where: str) -> Facts:
             why="it is several models, and a runtime runs the first unless told otherwise",
             hint="convert the one that is meant into a file of its own",
         )
-    return Facts(custom=custom)
+    return FileFacts(custom=custom)
 
 
 class _Reader:
@@ -64,7 +64,7 @@ class _Reader:
         self._graph = self.model.Subgraphs(0)
 
     def check_tensors(self, where: str) -> None:
-        """Refuse texts, resources and their like at the edges."""
+        """Refuse inputs and outputs that are texts, resources or complex numbers."""
         graph = self._graph
         count = self._length(graph.TensorsLength())
         edges = [graph.Inputs(i) for i in range(self._length(graph.InputsLength()))]
