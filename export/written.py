@@ -14,8 +14,8 @@ class Place:
     Attributes:
         tensor: Its name in ONNX, its index in TFLite.
         axes: Its axis ``i`` holds the value's axis ``axes[i]``.
-        form: How it holds them: ``real`` numbers; ``integers``; ``centered``, integers less their zero point, as
-            float32; or ``sums``, accumulators as float32.
+        form: How: ``real`` numbers; ``integers``; ``centered``, integers less their zero point, as float32;
+            or ``sums``, accumulators as float32.
         offset: What is added to the int8 integers: 128 where they are uint8.
         layer: Of ``sums``: the node whose accumulators they are.
         channels: The number of channels, where channels of zeros follow the value's own; 0 where none do.

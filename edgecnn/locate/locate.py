@@ -13,6 +13,7 @@ from edgecnn.errors import TargetError
 from edgecnn.locate import causes, crash, tap_outputs
 from edgecnn.locate.expected import Expected, Gap, expect
 from edgecnn.locate.file_comparison import FileComparison, compare_file, layer_of
+from edgecnn.locate.golden_outputs import with_golden
 from edgecnn.locate.inputs import acts_mixed_up, golden_contradiction
 from edgecnn.locate.location import (
     Cause,
@@ -29,7 +30,6 @@ from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.reexport import reexport_artifact
 from edgecnn.locate.rules import EXACT, REAL, breaks, is_exact, rule_of, tolerance
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.parity.sample_sets import golden_by_rule
 from edgecnn.targets.runtimes.refusals import NotOfferedError
 from edgecnn.targets.target import Target
 from edgecnn.types import Array
@@ -101,7 +101,7 @@ class _Search:
             return self._not_offered(comparison, error)
         except TargetError as error:
             return self._crashed(comparison, [a[:1] for a in stored], error)
-        chosen = tap_outputs.worst_samples(*self._integers_or_reals(outputs), count=self._affordable())
+        chosen = tap_outputs.worst_samples(*self._with_golden(outputs), count=self._affordable())
         inputs = [np.ascontiguousarray(a[chosen]) for a in all_inputs]
         stored = [np.ascontiguousarray(a[chosen]) for a in stored]
         expected = expect(self._reexport, self._bundle.manifest, self._artifact, inputs, self._rounding.rule)
@@ -110,7 +110,7 @@ class _Search:
         except TargetError as error:
             self._notes.append(f"values could not be observed: {error.message}")
             lines, broken = (), []
-        given = [a[chosen] for a in self._integers_or_reals(outputs)[0]]
+        given = [a[chosen] for a in self._with_golden(outputs)[0]]
         cause = manifest_cause(self._reexport, self._bundle.manifest, self._artifact)
         cause = cause or self._cause(comparison, expected, lines, broken, inputs, stored, given)
         return self._location(lines, cause)
@@ -119,26 +119,8 @@ class _Search:
         total = sum(int(np.prod(n.shape)) for n in self._reexport.graph.nodes) * 4
         return max(1, min(SAMPLES, MEMORY // max(total, 1), self._golden.samples))
 
-    def _integers_or_reals(self, outputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        """Outputs, and what they should be by the golden vectors, in the model's layout."""
-        manifest, form = self._bundle.manifest, self._artifact.format
-        own = golden_by_rule(self._golden, self._artifact.precision, self._rounding.rule)
-        group = self._golden.outputs["fp32"] if own is None else own
-        spec = self._artifact.spec.quantization
-        found, wanted = [], []
-        for output, given in zip(manifest.outputs, outputs, strict=True):
-            axes = output.axes[form]
-            array = given.transpose(np.argsort(axes)) if given.ndim == len(axes) else given
-            golden = group[output.name]
-            if spec is not None and golden.dtype in (np.int8, np.int16):
-                params = spec.outputs[output.name]
-                if array.dtype.kind == "f":
-                    array = np.rint(array.astype(np.float64) / params.scale) + params.zero_point
-                elif array.dtype == np.uint8:
-                    array = array.astype(np.int16) - 128
-            found.append(array)
-            wanted.append(golden)
-        return found, wanted
+    def _with_golden(self, outputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        return with_golden(outputs, self._bundle.manifest, self._artifact, self._golden, self._rounding.rule)
 
     def _lines(
         self, expected: Expected, stored: Sequence[Array]

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.export.editing import TensorKey
-from edgecnn.export.onnx import edit as onnx_edit
 from edgecnn.export.written import Place
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Expected, Gap
@@ -92,6 +91,8 @@ def keep_fusions(found: Points, probe: ProbeSession, data: bytes, inputs: Sequen
     Raises:
         TargetError: if the file does not run there.
     """
+    from edgecnn.export.onnx import edit as onnx_edit
+
     own = probe.kernels(data, "as it is", inputs)
     if own is None:
         return found
