@@ -109,7 +109,7 @@ def test_a_wrong_weight(form: str, precision: str, edit: Any, bundle, agent, tmp
 
 
 def test_a_fault_of_the_runtime(bundle, agent, tmp_path: Path) -> None:
-    """A good file on a runtime that adds 1 to a certain layer's result: exported anew, that layer shows it too."""
+    """A good file on a runtime that adds 1 to a certain layer's result: exported again, that layer shows it too."""
     target = shared_target(BrokenAgent(agent), "litert")
     whole = sorted(symptoms(check_bundle(bundle, targets=[target])))
     assert whole == ["net.fp32.tflite", "net.int8.tflite"]
