@@ -242,7 +242,7 @@ def _elementwise() -> list[Case]:
     ]
 
 
-def _sigmoid_behind_dropout(x: Tensor) -> Tensor:
+def _sigmoid_after_dropout(x: Tensor) -> Tensor:
     y = F.dropout(x * 1.0, training=False)
     z = y * 1.0
     v = F.dropout(z, training=False)
@@ -324,7 +324,7 @@ def _shapes() -> list[Case]:
         Case("relu in place on the input", seq(nn.ReLU(inplace=True), conv(3, 4, 3))),
         Case("write in place to the input", seq(lambda x: x.sub_(0.5).div_(0.25), conv(3, 4, 3))),
         Case("conv bn dropout relu in place", seq(conv(3, 4, 3), bn(4), nn.Dropout(), nn.ReLU(inplace=True))),
-        Case("in place behind dropout", fn(_sigmoid_behind_dropout)),
+        Case("in place behind dropout", fn(_sigmoid_after_dropout)),
         Case(
             "conv bn flatten relu in place",
             seq(conv(3, 4, 3), bn(4), nn.Flatten(), nn.ReLU(inplace=True), linear(flat, 2)),

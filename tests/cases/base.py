@@ -97,7 +97,7 @@ class Fn(nn.Module):
 
 
 def seq(*layers: nn.Module | Callable[..., object]) -> Callable[[], nn.Module]:
-    """Layers in a row; made anew, with the seed in force, at each call."""
+    """Layers in sequence; each call makes new ones with the current seed."""
 
     def make() -> nn.Module:
         built = [layer() if isinstance(layer, Later) else layer for layer in layers]
@@ -129,5 +129,5 @@ def linear(*args: object, **kwargs: object) -> Later:
 
 
 def fn(function: Callable[..., object]) -> Callable[[], nn.Module]:
-    """A function as a module, made anew at each call."""
+    """A function as a module; each call makes a new one."""
     return lambda: Fn(function)

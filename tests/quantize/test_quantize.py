@@ -115,7 +115,7 @@ def test_a_constant_tensor_and_dead_channels(agent: object) -> None:
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.Flatten(), nn.Linear(108, 2))
     with torch.no_grad():
         module[0].weight.zero_()
-        module[0].bias.fill_(-1.0)  # behind the ReLU nothing but 0
+        module[0].bias.fill_(-1.0)  # after the ReLU all is 0
         module[2].weight[1].zero_()
         module[2].bias[1] = 7.0
     q = made(module)

@@ -31,7 +31,7 @@ from edgecnn.targets.target import installed_targets
 TIME_LIMIT = 10.0
 """Seconds for one answer of a runtime."""
 LONGEST = TIME_LIMIT + 20.0
-"""Seconds that any one case may take: two answers at most run into their limit, and the agent starts anew."""
+"""Seconds that any one case may take: two answers at most run into their limit, and then a new agent starts."""
 MEMORY = 3 * 2**30
 """Bytes that this process may have resident at its peak, with what tests have loaded before."""
 OPENED = 150
@@ -65,12 +65,12 @@ class Openings:
 
 @functools.cache
 def openings() -> Openings:
-    """The one ear of this process; an audit hook cannot be taken away again."""
+    """The audit hook of this process, which cannot be removed again."""
     return Openings()
 
 
 class Reused:
-    """This machine with one agent for all, started anew where it has ended; it is `Host` and `Connection` in one."""
+    """This machine with one agent for all, started again where it has ended; it is `Host` and `Connection` in one."""
 
     name, kind, environments = "local", "shared", ("",)
 

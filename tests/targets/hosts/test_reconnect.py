@@ -115,7 +115,7 @@ def test_a_stale_socket_is_replaced(device):
     import socket
 
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(master.socket))  # a socket file behind which nobody listens
+        dead.bind(str(master.socket))  # a socket file on which no process listens
     with host.start() as connection:
         assert connection.hello()
     assert device.logins() == before + 1
