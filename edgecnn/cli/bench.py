@@ -160,7 +160,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     from edgecnn.bench.warmup import Limits
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
-    from edgecnn.project.project import budgets_of
+    from edgecnn.project.reading import budgets_of
 
     one_on_stdout(_files(given))
     loaded = load_bundle(bundle)

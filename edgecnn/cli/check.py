@@ -158,7 +158,6 @@ def _check(
     from edgecnn.checking.check import check_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
-    from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.limits import Limits
 
@@ -182,11 +181,8 @@ def _check(
             progress=progress,
             limits=limits,
             baseline=baseline,
+            locating=locating,
         )
-        if locating is not False:
-            report = locate_failures(
-                loaded, report, everything=bool(locating), time_limit=time_limit, progress=progress
-            )
     return loaded, data, report
 
 
@@ -212,7 +208,7 @@ def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:
         refuse_without_data(how)
         return None
     inputs = bundle.manifest.inputs
-    return load_data(given["data"], [i.shape[1:] for i in inputs], **how, noted=inputs[0].preprocessing)
+    return load_data(given["data"], [i.shape[1:] for i in inputs], **how, recorded=inputs[0].preprocessing)
 
 
 def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
@@ -222,10 +218,7 @@ def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
             why="golden inputs are checked against what the model said at export",
             hint="--data DATA, or leave --model out",
         )
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
     loaded = load_model(model, given["weights"], given["arguments"])
-    if loaded.program is not None:
-        return TorchReference(loaded.program, program_batch(loaded.program))
-    return TorchReference(loaded.module, None if bundle.manifest.batch_resizable else 1)
+    return torch_reference(loaded.program or loaded.module, batch_resizable=bundle.manifest.batch_resizable)

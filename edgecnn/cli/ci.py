@@ -15,7 +15,7 @@ from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
-    from edgecnn.project.project import ModelPlan, Project
+    from edgecnn.project.plan import ModelPlan, Project
     from edgecnn.project.run import ProjectReport
     from edgecnn.report.github import Place
     from edgecnn.report.outcome import Outcome
@@ -71,7 +71,7 @@ def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_b
 
 
 def _read(config: Path | None, only: tuple[str, ...]) -> tuple[Project, tuple[ModelPlan, ...]]:
-    from edgecnn.project.project import FILE, find_project
+    from edgecnn.project.plan import FILE, find_project
     from edgecnn.project.reading import load_project
 
     path = config or find_project()
@@ -99,7 +99,7 @@ def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> 
 
 def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, Place]:
     """Where annotations point to: the models' tables, by the path within the repository."""
-    from edgecnn.project.project import FILE
+    from edgecnn.project.plan import FILE
     from edgecnn.report.github import Place
 
     file = _in_repository(project.path)
@@ -114,7 +114,7 @@ def _in_repository(path: Path) -> str:
 
 def _publish_error(reports: Reports, error: EdgecnnError) -> None:
     """What keeps everything from running is in the reports too, so that none from yesterday is taken for today's."""
-    from edgecnn.project.project import FILE
+    from edgecnn.project.plan import FILE
     from edgecnn.project.run import ProjectReport
     from edgecnn.report.github import Place
     from edgecnn.report.outcome import error_outcome

@@ -205,11 +205,11 @@ def _feed(given: Mapping[str, Any], known: Sequence[Any]) -> Callable[[Inputs], 
     if given["data"] is None:
         refuse_without_data(how)
         return None
-    noted = next((p for p in known if p is not None), None)
+    recorded = next((p for p in known if p is not None), None)
 
     def make(inputs: Inputs) -> Feed:
         from edgecnn.compare.samples import data_feed, image_shape
 
-        return data_feed(inputs, load_data(given["data"], [image_shape(inputs)], **how, noted=noted))
+        return data_feed(inputs, load_data(given["data"], [image_shape(inputs)], **how, recorded=recorded))
 
     return make

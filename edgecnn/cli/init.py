@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, Names, target_option
+from edgecnn.cli.options import MODEL_HELP, NameList, target_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
@@ -25,7 +25,7 @@ ASKED = ("model", "weights", "input_shape", "data", "precisions", "name")
 @click.option("--weights", metavar="FILE", help="Its state dict.")
 @click.option("--input-shape", metavar="CxHxW", help="Shape of its input, where neither it nor the data tells.")
 @click.option("--data", metavar="DATA", help="digits, scenes, npz:FILE, idx:IMAGES,LABELS or folder:DIR.")
-@click.option("--precisions", type=Names(), help="Such as fp32,int8.")
+@click.option("--precisions", type=NameList(), help="Such as fp32,int8.")
 @click.option("--name", help="Name that the files bear; by default the model's.")
 @target_option
 @click.option("--yes", is_flag=True, help="Ask nothing: what is not given is the default.")
@@ -50,7 +50,7 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
         _workflow(targets, given, write=write)
         return
     from edgecnn.files import write_whole
-    from edgecnn.project.project import FILE
+    from edgecnn.project.plan import FILE
     from edgecnn.project.reading import parse_project
     from edgecnn.project.template import project_text
 
@@ -70,7 +70,7 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
 
 def _workflow(targets: tuple[str, ...], given: dict[str, Any], *, write: bool) -> None:
     from edgecnn.files import write_whole
-    from edgecnn.project.project import find_project
+    from edgecnn.project.plan import find_project
     from edgecnn.project.reading import load_project
     from edgecnn.project.template import workflow_text
     from edgecnn.targets.config import load_config

@@ -99,6 +99,7 @@ def sensitivity_command(
 def _observed(model: str, weights: Path | None, given: dict[str, Any], progress: Any) -> Any:
     """The model's observed graph, the calibration data, and the data set to measure on."""
     from edgecnn.exporting.capture_check import capture_model, reference_outputs
+    from edgecnn.exporting.options import ExportOptions
     from edgecnn.exporting.request import DataChoice, ExportRequest, data_and_shapes, data_calibration, example_zeros
     from edgecnn.quantize.calibrated import observe_graph
 
@@ -107,7 +108,7 @@ def _observed(model: str, weights: Path | None, given: dict[str, Any], progress:
         model=model,
         shapes=parse_shapes(given["shapes"]),
         data=DataChoice(spec=given["data"], **how),
-        calibration_samples=given["calibration_samples"],
+        options=ExportOptions(calibration_samples=given["calibration_samples"]),
     )
     loaded = load_model(model, weights, given["arguments"])
     data, shapes = data_and_shapes(loaded, request)

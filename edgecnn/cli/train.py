@@ -9,7 +9,7 @@ import click
 
 from edgecnn.cli.files import put_json
 from edgecnn.cli.options import (
-    Numbers,
+    NumberList,
     input_shapes,
     json_option,
     load_data,
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 @click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of the model's class.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="CxHxW", help="Where the model does not say.")
 @click.option("--scale", type=float, help="Factor for raw values.")
-@click.option("--mean", type=Numbers(), metavar="M[,M...]", help="Subtracted after scaling, per channel.")
-@click.option("--std", type=Numbers(), metavar="S[,S...]", help="Divided by after that, per channel.")
+@click.option("--mean", type=NumberList(), metavar="M[,M...]", help="Subtracted after scaling, per channel.")
+@click.option("--std", type=NumberList(), metavar="S[,S...]", help="Divided by after that, per channel.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw held-out scenes as a PNG.")
 @json_option
 @common_options

@@ -14,8 +14,6 @@ from edgecnn.types import FloatArray
 
 GOLDEN = 32
 """Golden inputs of a bundle."""
-CALIBRATION = 256
-"""Calibration samples by default."""
 BATCH = 32
 SEED = 0
 RANDOM = "random"
@@ -57,7 +55,7 @@ def random_samples(shapes: Sequence[tuple[int, ...]], count: int = GOLDEN) -> Sa
     return Samples(inputs=inputs, origin=f"random normal, seed {SEED}")
 
 
-def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int = CALIBRATION) -> Calibration:
+def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int) -> Calibration:
     """Calibration data in any form that a user may have it.
 
     Args:

@@ -13,9 +13,9 @@ from edgecnn._version import __version__
 from edgecnn.bundle import QuantizationSpec, TensorQuantization
 from edgecnn.data.calibration import Calibration
 from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import QuantizationError, UsageError
-from edgecnn.export.formats import check_offered
+from edgecnn.errors import UsageError
 from edgecnn.export.written import Written
+from edgecnn.exporting.options import CALIBRATED
 from edgecnn.graph.graph import Graph
 from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from edgecnn.quantize.calibrated import Observed, Program
 
 Arrays = Sequence[npt.NDArray[np.float32]]
-IO = ("float32", "int8", "uint8")
-"""Types that inputs and outputs of int8 files can have."""
-CALIBRATED = ("int8", "int16x8")
-"""Precisions whose ranges are taken from calibration data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,61 +52,6 @@ class Plan:
     spec: QuantizationSpec | None = None
     notes: tuple[str, ...] = ()
     format_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def check_precisions(
-    formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool, io: str = "float32"
-) -> None:
-    """Refuse, before any work, what a format does not offer, what cannot be calibrated, and io that means nothing.
-
-    Raises:
-        UsageError: if a format does not offer a precision.
-        QuantizationError: if there is no calibration data for a precision that needs it.
-    """
-    for form in formats:
-        for precision in precisions:
-            check_offered(form, precision)
-    if io not in IO:
-        raise UsageError(f"io {io!r} is not known", hint=f"one of: {', '.join(IO)}")
-    if io != "float32" and "int8" not in precisions:
-        raise UsageError(f"--io {io} concerns int8 files, and none is asked for", hint="--precisions int8")
-    needy = [p for p in precisions if p in CALIBRATED]
-    if needy and not calibrated:
-        raise QuantizationError(
-            f"{needy[0]} needs calibration data: the ranges of the model's values are taken from it",
-            hint="--data DATA (in Python calibration=...), or calibration 'random' to try the mechanics only",
-        )
-
-
-def refuse_idle(
-    precisions: Sequence[str], *, calibration: Any = None, calibration_samples: int | None = None, recipe: str | None
-) -> None:
-    """Refuse arguments that say how something is quantized that is not asked for.
-
-    Data without a precision to calibrate is welcome: golden inputs are taken from it. The word ``random`` is not data.
-
-    Raises:
-        UsageError: if an argument has no effect.
-    """
-    idle = []
-    if not set(precisions) & set(CALIBRATED):
-        idle += ["calibration_samples"] if calibration_samples is not None else []
-        idle += ["calibration='random'"] if isinstance(calibration, str) else []
-    if recipe is not None and "int8" not in precisions:
-        idle.append("recipe")
-    if isinstance(calibration, Calibration) and calibration_samples is not None:
-        raise UsageError(
-            "calibration_samples beside a Calibration has no effect",
-            why="a Calibration says itself how many samples it has",
-            hint="leave it out, or give an array or batches",
-        )
-    if idle:
-        raise UsageError(
-            f"{', '.join(idle)} without int8 has no effect",
-            where=f"precisions={tuple(precisions)!r}",
-            why="it says how int8 files are made, and none is asked for",
-            hint='precisions=("fp32", "int8"), or leave it out',
-        )
 
 
 def plan_precisions(

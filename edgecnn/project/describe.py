@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
-from edgecnn.project.project import ModelPlan
+from edgecnn.project.plan import ModelPlan
 from edgecnn.targets.config import Config, load_config
 from edgecnn.targets.names import LOCAL, SSH, parse_target
 from edgecnn.targets.target import unbuilt
@@ -44,15 +45,10 @@ def _model(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
         how = {key: getattr(request.data, key) for key in ("split", "scale", "mean", "std")}
         more = [f"{key} {value}" for key, value in how.items() if value is not None]
         yield "export", "data", ", ".join([request.data.spec, *more])
-    yield "export", "formats", ", ".join(request.formats)
-    yield "export", "precisions", ", ".join(request.precisions)
-    for key in ("recipe", "calibration", "calibration_samples", "opset"):
-        if getattr(request, key) is not None:
-            yield "export", key.replace("_", " "), str(getattr(request, key))
-    if request.io != "float32":
-        yield "export", "io", request.io
-    if request.c_array:
-        yield "export", "C array", "yes"
+    for option in fields(request.options):
+        value = getattr(request.options, option.name)
+        if value != option.default or isinstance(value, tuple):
+            yield "export", option.name.replace("_", " "), _shown(value)
     yield "export", "to", _path(plan.directory, root)
     yield from _check(plan, root, config)
     yield from _bench(plan, root, config)
@@ -79,8 +75,7 @@ def _bench(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
         yield from (("bench", "target", place) for place in places)
         for key, value in msgspec.structs.asdict(gates.options).items():
             if value is not None and key != "targets":
-                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                yield "bench", key.replace("_", " "), shown
+                yield "bench", key.replace("_", " "), _shown(value)
     for budget in gates.budgets:
         yield "bench", "budget", f"{budget.item} {budget.limit:g} on {budget.targets}"
     if gates.baseline is not None:
@@ -102,6 +97,12 @@ def _places(targets: Sequence[str] | None, config: Config) -> Iterator[str]:
             about = entry.place if entry.name == LOCAL else f"{entry.kind}: {entry.place}"
             whole = str(name).removesuffix(name.host) + entry.name
             yield f"{whole} ({about}{'; ' + why if why else ''})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _path(path: Path, root: Path, *, needed: bool = False) -> str:

@@ -10,7 +10,7 @@ from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
 from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, Change, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
-from edgecnn.project.project import ModelPlan
+from edgecnn.project.plan import ModelPlan
 from edgecnn.report.outcome import Outcome, error_outcome
 
 if TYPE_CHECKING:

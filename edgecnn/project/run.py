@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.parity.limits import idle_limit
 from edgecnn.project.gates import measure
-from edgecnn.project.project import FILE, ModelPlan
+from edgecnn.project.plan import FILE, ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
 from edgecnn.report.schema import CI_SCHEMA
 from edgecnn.types import Progress
@@ -118,7 +118,6 @@ def _check(
     plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
     from edgecnn.checking.check import check_bundle
-    from edgecnn.locate.report import locate_failures
 
     bundle = exported.bundle
     try:
@@ -133,7 +132,6 @@ def _check(
             limits=plan.limits,
             baseline=baseline,
         )
-        report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
             found.notes += _save_baseline(report, plan.baseline)
     except EdgecnnError as error:
@@ -170,13 +168,10 @@ def _save_baseline(report: CheckReport, path: Path) -> list[str]:
 
 
 def _reference(exported: Exported) -> Any:
-    """The torch model itself; None where there is no data set to ask it about."""
+    """The torch model; None without a data set to compare it on."""
     if exported.data is None:
         return None
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
-    model = exported.model
-    if model.program is not None:
-        return TorchReference(model.program, program_batch(model.program))
-    return TorchReference(model.module, None if exported.bundle.manifest.batch_resizable else 1)
+    model, manifest = exported.model, exported.bundle.manifest
+    return torch_reference(model.program or model.module, batch_resizable=manifest.batch_resizable)

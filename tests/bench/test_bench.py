@@ -41,7 +41,7 @@ from edgecnn.bench.warmup import Limits
 from edgecnn.bench.warnings import warnings_of
 from edgecnn.cli import cli
 from edgecnn.errors import DataError, EdgecnnError, TargetError, UsageError
-from edgecnn.project.project import budgets_of
+from edgecnn.project.reading import budgets_of
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.target import Target
 

@@ -88,4 +88,4 @@ def test_the_fixture_exports_first(edgecnn_parity, module, images) -> None:  # n
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs the checkout, not an installed wheel")
 def test_pytest_finds_the_plugin() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    assert points == {"edgecnn.testing.pytest_plugin": "edgecnn.testing.pytest_plugin"}
+    assert points == {"edgecnn": "edgecnn.testing.pytest_plugin"}

@@ -91,18 +91,3 @@ class Project:
 def find_project(folder: Path | None = None) -> Path | None:
     """The nearest ``edgecnn.toml`` of the folder and its parents, up to one with ``.git``; None if there is none."""
     return nearest(FILE, folder)
-
-
-def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, ...]:
-    """The budgets that the nearest ``edgecnn.toml`` has for a model of this name; none without a file.
-
-    Raises:
-        UsageError: The file says what has no meaning.
-    """
-    from edgecnn.project.reading import load_project
-
-    path = find_project(folder)
-    if path is None:
-        return ()
-    project = load_project(path)
-    return next((plan.gates.budgets for plan in project.models if plan.name == model), project.budgets)
