@@ -15,11 +15,11 @@ FORMATS = ("c-header", "c-source")
 def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifact]:
     """``NAME.h`` and ``NAME.cc`` for an int8 TFLite file, NAME being a C identifier made from the model's name.
 
-    The arena size is TFLite Micro's own, where it is installed beside this package; otherwise the header says how to
-    get it, and gives no number.
+    TFLite Micro measures the arena size if it is installed in this environment; otherwise the header gives no size and
+    says how to get it.
 
     Raises:
-        TargetError: if TFLite Micro is here and does not take the file.
+        TargetError: if TFLite Micro is installed and refuses the file.
     """
     inputs, outputs = tensors_of(data)
     arena = _arena(data, name)

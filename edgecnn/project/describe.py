@@ -1,4 +1,4 @@
-"""What a project would do, in words: for ``edgecnn ci --dry-run``. Nothing is started."""
+"""A description of what a project would run, for ``edgecnn ci --dry-run``. Nothing runs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edgecnn.targets.names import LOCAL, SSH, parse_target
 from edgecnn.targets.target import unbuilt
 
 Row = tuple[str, str, str, str]
-"""Model, step, what, and how."""
+"""Model, step, item, and value."""
 
 
 def describe(plans: Sequence[ModelPlan], root: Path) -> list[Row]:
-    """Everything that would run: in the order in which it would.
+    """Everything that would run, in order.
 
     Args:
         plans: The models.
-        root: The folder that paths are shown from.
+        root: The folder that shown paths are relative to.
 
     Raises:
-        UsageError: There is no such host.
+        UsageError: if there is no such host.
     """
     config = load_config()
     return [(plan.name, *row) for plan in plans for row in _model(plan, root, config)]
@@ -83,9 +83,9 @@ def _bench(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
 
 
 def _places(targets: Sequence[str] | None, config: Config) -> Iterator[str]:
-    """Targets with what their hosts are."""
+    """Targets, each with a description of its host."""
     if targets is None:
-        yield "the runtimes installed beside edgecnn"
+        yield "the runtimes installed here"
     for text in targets or ():
         name = parse_target(text, hosts=config.hosts)
         if name.host.startswith(SSH):
@@ -107,4 +107,4 @@ def _shown(value: object) -> str:
 
 def _path(path: Path, root: Path, *, needed: bool = False) -> str:
     shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-    return f"{shown} (not there)" if needed and not path.exists() else shown
+    return f"{shown} (missing)" if needed and not path.exists() else shown

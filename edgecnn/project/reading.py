@@ -1,4 +1,4 @@
-"""Read ``edgecnn.toml``: every rule of it, each broken one with its line."""
+"""Read and check ``edgecnn.toml``; every mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def load_project(path: Path) -> Project:
     """Read and check an ``edgecnn.toml``. Nothing that it names is opened.
 
     Raises:
-        UsageError: The file cannot be read, or says what is not known or has no meaning; with the line.
+        UsageError: if the file cannot be read, or has a mistake; with the line.
     """
     text = read_text(path)
     return parse_project(path, text)
 
 
 def parse_project(path: Path, text: str) -> Project:
-    """The same from the file's text.
+    """Read and check the text of an ``edgecnn.toml``.
 
     Raises:
-        UsageError: As `load_project`.
+        UsageError: if the file has a mistake; with the line.
     """
     lines = Lines(path, text)
     tables = parse(path, text)
@@ -56,7 +56,7 @@ def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, .
     """The budgets that the nearest ``edgecnn.toml`` has for a model of this name; none without a file.
 
     Raises:
-        UsageError: The file has a mistake.
+        UsageError: if the file has a mistake.
     """
     path = find_project(folder)
     if path is None:
@@ -68,7 +68,7 @@ def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, .
 class _ProjectReader:
     def __init__(self, root: Path, lines: Lines, whole: ProjectTable) -> None:
         self._root, self._lines, self._whole = root, lines, whole
-        # What holds for every model is checked by itself, so that mistakes are found where they stand.
+        # Common tables are checked by themselves first, so that a mistake is reported in its own line.
         self.budgets((), whole.budget)
         self._targets(("targets",), whole.targets)
         self._limits((), whole.limits)
@@ -77,7 +77,7 @@ class _ProjectReader:
         self._section((), "bench", whole.bench or {}, BenchTable)
 
     def plan(self, name: str, table: dict[str, Any]) -> ModelPlan:
-        """What is to be done with a model."""
+        """The plan of one model."""
         from edgecnn.exporting.export_model import check_name
 
         at, whole = ("model", name), self._whole
@@ -176,7 +176,7 @@ class _ProjectReader:
         )
 
     def budgets(self, at: At, table: Mapping[str, Any]) -> tuple[ProjectBudget, ...]:
-        """What a table ``budget`` says."""
+        """The budgets of a table ``budget``."""
         return tuple(self._budgets((*at, "budget"), table))
 
     def _budgets(self, at: At, table: Mapping[str, Any]) -> Iterator[ProjectBudget]:
@@ -213,7 +213,7 @@ class _ProjectReader:
         return targets
 
     def _merged(self, at: At, key: str, common: Mapping[str, Any], own: Mapping[str, Any], kind: type[S]) -> S:
-        """A table of a model over the one of all models, key by key."""
+        """The common table, with the keys of a model's own table in place of its keys."""
         self._section(at, key, own, kind)
         return msgspec.convert({**common, **own}, kind, strict=True)
 
@@ -222,7 +222,7 @@ class _ProjectReader:
         return read_table((*at, key), ".".join((*at, key)), named, kind, self._lines)
 
     def _located(self, at: At, read: Callable[[], T], *, other: At = ()) -> T:
-        """What ``read`` gives; its error gets the line."""
+        """The result of ``read``; the line is added to its error."""
         try:
             return read()
         except UsageError as error:

@@ -13,7 +13,7 @@ from edgecnn.cli import cli
 from edgecnn.data.dataset import SceneObject
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import DataError, UsageError
-from edgecnn.training.pictures import check_picture, check_pictured, draw
+from edgecnn.training.pictures import check_drawable, check_picture, draw
 from edgecnn.training.tasks import OBJECT_WEIGHT, Centre, Centres, Segments, find_centres, match_centres, task_of
 
 SHAPE = (1, 64, 48)
@@ -155,7 +155,7 @@ def test_pictures_refused(tmp_path):
     with pytest.raises(UsageError, match="PNG"):
         check_picture(tmp_path / "found.jpg")
     with pytest.raises(UsageError, match="nothing to draw on digits"):
-        check_pictured(load_dataset("digits", input_shape=None))
+        check_drawable(load_dataset("digits", input_shape=None))
 
 
 def test_train_draws_and_scores(tmp_path):

@@ -11,7 +11,7 @@ from support.paths import ROOT
 from edgecnn.errors import UsageError
 from edgecnn.project.plan import find_project
 from edgecnn.project.reading import parse_project
-from edgecnn.project.template import Answers, project_text
+from edgecnn.project.template import NewProject, project_text
 from edgecnn.tomlfile import Lines
 
 WHOLE = """
@@ -257,7 +257,9 @@ def test_what_is_not_answered_leaves_no_file(run, tmp_path, monkeypatch) -> None
 
 def test_what_a_new_file_leaves_out_can_be_taken_in(tmp_path) -> None:
     """Every line that is commented out is right as it stands."""
-    answers = Answers(name="x", model="lenet5", weights="", shape="", data="", precisions=("fp32", "int8"), targets=())
+    answers = NewProject(
+        name="x", model="lenet5", weights="", shape="", data="", precisions=("fp32", "int8"), targets=()
+    )
     head, _, rest = project_text(answers).partition("\n\n")
     assert head.startswith("# What")
     text = "\n".join(line.removeprefix("# ") for line in rest.splitlines())
