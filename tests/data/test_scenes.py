@@ -69,12 +69,12 @@ def test_models_of_three_channels_get_grey_three_times():
 
 
 def test_scenes_too_small_to_show_anything():
-    with pytest.raises(DataError, match="31x64 show nothing"):
+    with pytest.raises(DataError, match="31x64 are too small to show digits"):
         load_dataset("scenes", input_shape=(1, 31, 64))
 
 
 def test_digits_do_not_say_what_is_where():
-    with pytest.raises(DataError, match="does not say what is where"):
+    with pytest.raises(DataError, match="the objects in .* are not known"):
         load_dataset("digits", input_shape=None).masks([0])
 
 

@@ -174,7 +174,7 @@ def test_a_dry_run_tells_all_and_does_nothing(run, tmp_path) -> None:
         "first check time limit 30 s",
         "first check limit accuracy_drop 0.02",
         "first check limit int8: lsb_mean 0.7",
-        "first check baseline base/first.check.json (not there)",
+        "first check baseline base/first.check.json (missing)",
         "first bench processes 2",
         "first bench budget instructions_m 2 on *@pi4",
         "second export data folder:photos, split test, mean (0.5,)",
@@ -227,7 +227,7 @@ def test_a_new_project_by_options(run, tmp_path) -> None:
     assert plan.targets == ("litert", "@pi4")
     assert plan.request.shapes == ((3, 4, 4),)
     assert plan.request.data is not None
-    assert "is there already" in run("init", "--model", "lenet5", "--yes", code=2)[1]
+    assert "exists already" in run("init", "--model", "lenet5", "--yes", code=2)[1]
     assert (tmp_path / "edgecnn.toml").read_text() == text
 
 
