@@ -13,18 +13,24 @@ if TYPE_CHECKING:
     from edgecnn.bundle import Bundle, load_bundle
     from edgecnn.checking.check import check_bundle
     from edgecnn.compare import CompareReport, compare_files
+    from edgecnn.data.calibration import Calibration
+    from edgecnn.data.preprocessing import Preprocessing
     from edgecnn.errors import EdgecnnError
     from edgecnn.exporting.export_model import export_model
-    from edgecnn.parity.check import CheckReport
+    from edgecnn.parity.limits import Limits
+    from edgecnn.parity.verdict import CheckReport
 
 from edgecnn._version import __version__
 
 __all__ = [
     "BenchReport",
     "Bundle",
+    "Calibration",
     "CheckReport",
     "CompareReport",
     "EdgecnnError",
+    "Limits",
+    "Preprocessing",
     "__version__",
     "bench_bundle",
     "check_bundle",
@@ -36,9 +42,12 @@ __all__ = [
 _HOMES = {
     "BenchReport": "edgecnn.bench.run",
     "Bundle": "edgecnn.bundle",
-    "CheckReport": "edgecnn.parity.check",
+    "Calibration": "edgecnn.data.calibration",
+    "CheckReport": "edgecnn.parity.verdict",
     "CompareReport": "edgecnn.compare",
     "EdgecnnError": "edgecnn.errors",
+    "Limits": "edgecnn.parity.limits",
+    "Preprocessing": "edgecnn.data.preprocessing",
     "bench_bundle": "edgecnn.bench.run",
     "check_bundle": "edgecnn.checking.check",
     "compare_files": "edgecnn.compare",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.utils import _pytree as pytree
 
+from edgecnn.capture.exported_program import program_batch
 from edgecnn.capture.trace import eval_mode, first_lines, quiet_torch, user_line
 from edgecnn.errors import ModelError
 
@@ -74,6 +75,18 @@ class TorchReference:
             return self._module(*tensors)
         with eval_mode(self._module):
             return self._module(*tensors)
+
+
+def torch_reference(model: torch.nn.Module | torch.export.ExportedProgram, *, batch_resizable: bool) -> TorchReference:
+    """A model as the reference, with the batch that it can run.
+
+    Args:
+        model: A module, or an exported program, which has a batch of its own.
+        batch_resizable: Whether the model keeps the samples of a batch apart, as the manifest or the graph says.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        return TorchReference(model, program_batch(model))
+    return TorchReference(model, None if batch_resizable else 1)
 
 
 def _rows(array: npt.NDArray[Any], start: int, count: int) -> npt.NDArray[Any]:

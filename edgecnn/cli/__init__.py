@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one library function, and prints."""
+"""The command line: each command parses its arguments, calls one library function, and prints the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's file when the command is looked at; those files import nothing heavy themselves."""
+    """A group that imports the module of a command on first use. Those modules import nothing heavy."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         return list(COMMANDS)
@@ -68,7 +68,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit. The one place that turns errors into messages and exit codes."""
+    """Run the command line and exit. Only this function turns errors into messages and exit codes."""
     STATE.verbose = STATE.debug = False
     try:
         if sys.stdout is None:
@@ -91,16 +91,16 @@ def main() -> None:
         code = _report_output(err)
     except Exception as err:  # noqa: BLE001  (whatever it is, the user gets a message)
         code = _report_fault(err)
-    except SystemExit:  # click's own answer to a reader that has gone
+    except SystemExit:  # click raises it if the reader of standard output has closed it
         code = 128 + signal.SIGPIPE
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report_output(err: OSError) -> int:
-    """Output that cannot be written, or a fault of edgecnn."""
+    """Report output that cannot be written, or a bug of edgecnn."""
     if err.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO) or err.filename:
         return _report_fault(err)
-    # What is left in the buffer goes nowhere, else the interpreter complains at its end.
+    # Discard what is left in the buffer, or the interpreter fails to flush it at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if err.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
@@ -124,11 +124,11 @@ def _report(err: EdgecnnError) -> int:
 
 
 def _report_fault(err: Exception) -> int:
-    """A fault of edgecnn itself."""
+    """Report a bug of edgecnn itself."""
     if STATE.debug:
         raise err
     click.echo(f"error: {type(err).__name__}: {err}", err=True)
     click.echo(
-        "  why:   this is a fault of edgecnn\n  try:   the same with --debug, and report what it prints", err=True
+        "  why:   this is a bug of edgecnn\n  try:   run it again with --debug, and report what it prints", err=True
     )
     return 2

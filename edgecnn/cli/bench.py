@@ -24,13 +24,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 SORTS = ("p50", "p99", "peak", "size", "instructions", "artifact", "target")
 
 
-class Counts(click.ParamType[tuple[int, ...]]):
-    """Comma-separated numbers from 1 on."""
+class CountList(click.ParamType[tuple[int, ...]]):
+    """Comma-separated whole numbers from 1 on."""
 
     name = "counts"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Split at commas, and read."""
+        """Split at commas, and read each number."""
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",")]
@@ -40,19 +40,19 @@ class Counts(click.ParamType[tuple[int, ...]]):
 
 
 class _RunContext(click.Context):
-    """Usage and errors say what the user writes: ``edgecnn bench``, and no ``run`` behind it."""
+    """Usage and errors show ``edgecnn bench`` as the user writes it, without ``run``."""
 
     @property
     def command_path(self) -> str:
         return "" if self.parent is None else self.parent.command_path
 
 
-class _Run(click.Command):
+class _RunCommand(click.Command):
     context_class = _RunContext
 
 
-class _WithCompare(click.Group):
-    """``bench BUNDLE`` and ``bench compare A B`` in one: what is not the name of a command is a bundle."""
+class _BenchGroup(click.Group):
+    """A group of ``bench BUNDLE`` and ``bench compare A B``: anything but ``compare`` is a bundle."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] not in (["compare"], ["-h"], ["--help"]):
@@ -68,7 +68,7 @@ class _WithCompare(click.Group):
         return "\n\n".join(texts)
 
 
-@click.group("bench", cls=_WithCompare, context_settings={"ignore_unknown_options": True})
+@click.group("bench", cls=_BenchGroup, context_settings={"ignore_unknown_options": True})
 def bench_command() -> None:
     """Measure how long artifacts take, or compare two measurements."""
 
@@ -76,14 +76,18 @@ def bench_command() -> None:
 def _gate_options(command: F) -> F:
     options = (
         click.option(
-            "--max-slowdown", type=click.FloatRange(min=0, min_open=True), help="Allowed ratio.  [default: 1.05]"
+            "--max-slowdown",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Largest allowed ratio of latencies to the baseline.  [default: 1.05]",
         ),
         click.option(
             "--max-instructions",
             type=click.FloatRange(min=0, min_open=True),
-            help="The same for instruction counts.  [default: 1.005]",
+            help="Largest allowed ratio of instruction counts to the baseline.  [default: 1.005]",
         ),
-        click.option("--any-host", is_flag=True, help="Compare even where hosts differ in what matters."),
+        click.option(
+            "--any-host", is_flag=True, help="Compare even if the hosts differ in processor, cores, board or governor."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -93,58 +97,74 @@ def _gate_options(command: F) -> F:
 def _format_options(command: F) -> F:
     for name, text in (("csv", "CSV"), ("markdown", "Markdown")):
         command = click.option(
-            f"--{name}", f"{name}_file", type=TEXT, metavar="FILE", help=f"Write the table as {text}; - as for --json."
+            f"--{name}",
+            f"{name}_file",
+            type=TEXT,
+            metavar="FILE",
+            help=f"Write the table as {text}; - is standard output.",
         )(command)
     return json_option(command)
 
 
-@bench_command.command("run", cls=_Run)
+@bench_command.command("run", cls=_RunCommand)
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @target_option
 @click.option(
-    "--threads", type=Counts(), default=(), metavar="N[,N...]", help="Numbers of threads to try.  [default: 1]"
+    "--threads", type=CountList(), default=(), metavar="N[,N...]", help="Numbers of threads to try.  [default: 1]"
 )
 @click.option(
-    "--batch", "batches", type=Counts(), default=(1,), metavar="N[,N...]", help="Samples per call.  [default: 1]"
+    "--batch", "batches", type=CountList(), default=(1,), metavar="N[,N...]", help="Samples per call.  [default: 1]"
 )
-@click.option("--processes", type=click.IntRange(1, 100), default=5, show_default=True, help="New processes for each.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="New processes for each artifact on each target.",
+)
 @click.option(
     "--time",
     "seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Seconds for the samples of each artifact on each target, at most.",
+    help="Most seconds to time each artifact on each target.",
 )
 @click.option(
-    "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds per process, at most."
+    "--warmup",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Most seconds to warm up each process.",
 )
-@click.option("--profile", is_flag=True, help="Say where the time goes, operator by operator.")
-@click.option("--histogram", is_flag=True, help="Show the distributions.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write a record, raw samples included.")
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE", help="Compare with that record.")
+@click.option("--profile", is_flag=True, help="Show the time of each operator.")
+@click.option("--histogram", is_flag=True, help="Show the distributions of latencies.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write a record with the raw samples.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE", help="Compare with a record of --save.")
 @_gate_options
-@click.option("--budget", metavar="ITEM=LIMIT,...", help="Such as latency_p99_ms=5,size_kb=100,peak_kb=2000.")
+@click.option(
+    "--budget", metavar="ITEM=LIMIT,...", help="Upper limits, such as latency_p99_ms=5,size_kb=100,peak_kb=2000."
+)
 @click.option("--strict", is_flag=True, help="Exit 1 when a result is invalid.")
-@click.option("--sort", type=click.Choice(SORTS), help="Sort the rows; otherwise in the order of artifacts.")
+@click.option("--sort", type=click.Choice(SORTS), help="Sort the rows.  [default: the order of the artifacts]")
 @time_limit_option
 @_format_options
 @common_options
 def run_command(bundle: Path, **given: Any) -> int:
-    """Measure how long every artifact of BUNDLE takes, on the runtimes installed here or on the given targets.
+    """Measure the latency of every artifact of BUNDLE, on the runtimes installed here or on the given targets.
 
-    Calls are timed on the device, inputs in place, in several processes, all artifacts in turn. p50 has its 95 %
-    interval. A run that cannot be trusted (drift, two modes, throttling, a frequency that moved, other load) is marked
-    INVALID with the reason and what to do. On emulated boards instructions are counted: that is no latency.
+    Calls are timed on the device, with the inputs in place, in several processes, in which the artifacts take turns.
+    p50 has a 95 % interval. A run that cannot be trusted (drift, two modes, throttling, a changing frequency, other
+    load) is marked INVALID with the reason and what to do. On emulated boards instructions are counted instead, which
+    is not a latency.
 
-    Exits 1 when something got slower than --baseline allows (only if the whole interval of the ratio lies above the
-    limit, and both runs are valid), is over the --budget, or is invalid under --strict; 2 when something could not be
-    measured.
+    Exits 1 if something is slower than --baseline allows (only if the whole interval of the ratio is above the limit
+    and both runs are valid), over the --budget, or invalid under --strict; 2 if something could not be measured.
 
     \b
     Budget items: latency_p50_ms, latency_p90_ms, latency_p99_ms, first_ms, load_ms,
     size_kb, peak_kb, arena_kb, instructions_m. The tables [budget] and
-    [budget."TARGET"] of edgecnn.toml hold them for a project (docs/ci.md).
+    [budget."TARGET"] of edgecnn.toml set them for a project (docs/ci.md).
 
     \b
     Examples:
@@ -160,7 +180,7 @@ def run_command(bundle: Path, **given: Any) -> int:
     from edgecnn.bench.warmup import BenchSettings
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar
-    from edgecnn.project.project import budgets_of
+    from edgecnn.project.reading import budgets_of
 
     one_on_stdout(_files(given))
     loaded = load_bundle(bundle)
@@ -168,7 +188,8 @@ def run_command(bundle: Path, **given: Any) -> int:
     project = budgets_of(loaded.manifest.name)
     if given["baseline"] is None and (given["max_slowdown"] or given["max_instructions"] or given["any_host"]):
         raise UsageError(
-            "--max-slowdown, --max-instructions and --any-host belong to --baseline", hint="--baseline FILE"
+            "--max-slowdown, --max-instructions and --any-host have no effect without --baseline",
+            hint="--baseline FILE",
         )
     baseline = None if given["baseline"] is None else load_record(given["baseline"])
     limits = BenchSettings(processes=given["processes"], seconds=given["seconds"], warmup=given["warmup"])
@@ -185,7 +206,7 @@ def run_command(bundle: Path, **given: Any) -> int:
         )
     if given["save"] is not None:
         save_record(report.record, given["save"])
-    comparison = None if baseline is None else _compared(baseline, report.record, given)
+    comparison = None if baseline is None else _comparison(baseline, report.record, given)
     measured = [r for r in report.results if r.error is None]
     over = [*over_budget(measured, budget), *over_project_budgets(measured, project)]
     _print(report, comparison, over, given)
@@ -202,8 +223,8 @@ def run_command(bundle: Path, **given: Any) -> int:
 def compare_command(before: Path, now: Path, **given: Any) -> int:
     """Compare two records that `edgecnn bench --save` wrote: ratios of medians with 95 % intervals.
 
-    Exits 1 when the whole interval of a ratio lies above its limit, and both runs are valid. Records of hosts that
-    differ in processor, cores, board or governor are refused unless --any-host is given.
+    Exits 1 if the whole interval of a ratio is above its limit and both runs are valid. Refuses records of hosts that
+    differ in processor, cores, board or governor, unless --any-host is given.
 
     \b
     Example:
@@ -212,7 +233,7 @@ def compare_command(before: Path, now: Path, **given: Any) -> int:
     from edgecnn.bench.records import load_record
 
     one_on_stdout(_files(given))
-    comparison = _compared(load_record(before), load_record(now), given)
+    comparison = _comparison(load_record(before), load_record(now), given)
     _print_comparison(comparison, given)
     return 1 if comparison.failed else 0
 
@@ -221,7 +242,7 @@ def _files(given: dict[str, Any]) -> dict[str, Path | None]:
     return {f"--{form}": given[f"{form}_file"] for form in ("json", "csv", "markdown")}
 
 
-def _compared(before: Any, now: Any, given: dict[str, Any]) -> RecordComparison:
+def _comparison(before: Any, now: Any, given: dict[str, Any]) -> RecordComparison:
     from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, compare_records
 
     return compare_records(
@@ -268,7 +289,7 @@ def _print_comparison(comparison: RecordComparison, given: dict[str, Any]) -> No
 
 
 def _show(show: Callable[[str], None], given: dict[str, Any]) -> None:
-    """Print in the form that has standard output, and write the others to their files."""
+    """Print the form that goes to standard output, and write the other forms to their files."""
     files = _files(given)
     for form in ("csv", "markdown"):
         if files[f"--{form}"] not in (None, STDOUT):

@@ -1,4 +1,4 @@
-"""What ``edgecnn bench`` prints."""
+"""Print the result of ``edgecnn bench``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def print_bench(report: BenchReport, form: str, *, sort: str | None, histograms:
 
 
 def _fitting(columns: list[Column], results: Sequence[Result], width: int) -> list[Column]:
-    """The columns that fit a terminal; the less telling ones are left out first, and that is said."""
+    """The columns that fit a terminal. The least useful ones are dropped first, and a note names them."""
     left_out = []
     for name in _EXPENDABLE:
         wide = sum(max(len(c.heading), *(len(c.text(r)) for r in results)) + 2 for c in columns) if results else 0
@@ -64,21 +64,21 @@ def _fitting(columns: list[Column], results: Sequence[Result], width: int) -> li
         left_out += [c.heading for c in columns if c.name == name]
         columns = [c for c in columns if c.name != name]
     if left_out:
-        click.echo(f"note: for {', '.join(left_out)}: a wider terminal, --csv or --json", err=True)
+        click.echo(f"note: a wider terminal, --csv or --json shows {', '.join(left_out)}", err=True)
     return columns
 
 
 def print_notes(report: BenchReport) -> None:
-    """Print what makes results invalid, what deserves a second look, and what was left out: on standard error."""
+    """Print to standard error why results are invalid, warnings, failures and notes."""
     for result in report.results:
         for reason in result.invalid_reasons:
-            _said(f"invalid: {result.label}: {reason.reason}", reason.hint)
+            _print_hint(f"invalid: {result.label}: {reason.reason}", reason.hint)
         for note in result.notes:
             click.echo(f"note: {result.label}: {note}", err=True)
         if result.error is not None:
             click.echo(f"failed: {result.label}: {result.error}", err=True)
     for warning in report.warnings:
-        _said(f"warning: {warning.subject}: {warning.text}", warning.hint)
+        _print_hint(f"warning: {warning.subject}: {warning.text}", warning.hint)
     for failure in report.failures:
         click.echo(f"failed: {failure.target}: {failure.error}", err=True)
     for note in report.notes:
@@ -90,11 +90,11 @@ def _overhead(report: BenchReport) -> None:
     charged = [p.overhead_ns for result in report.results for p in result.processes]
     if charged:
         low, high = min(charged), max(charged)
-        click.echo(f"note: timing itself charges {low:,} to {high:,} ns to each call", err=True)
+        click.echo(f"note: timing itself adds {low:,} to {high:,} ns to each call", err=True)
 
 
 def print_comparison(comparison: RecordComparison, form: str, *, err: bool = False) -> None:
-    """Print changes, then what cannot be compared or trusted."""
+    """Print the changes, then what cannot be compared or trusted."""
     rows = comparison_rows(comparison)
     if form == "csv":
         out = io.StringIO()
@@ -136,6 +136,6 @@ def _table(form: str, headings: Sequence[str], rows: Sequence[Sequence[str]], le
         print_table([(h, "left" if side else "right") for h, side in zip(headings, left, strict=True)], rows)
 
 
-def _said(text: str, hint: str) -> None:
+def _print_hint(text: str, hint: str) -> None:
     click.echo(text, err=True)
     click.echo(f"  try:   {hint}", err=True)

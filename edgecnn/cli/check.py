@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 @click.command("check", epilog=MODEL_HELP)
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @data_options
-@click.option("--model", metavar="MODEL", help="The torch model, to be the reference on the data set.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Its weights.")
-@click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function.")
+@click.option("--model", metavar="MODEL", help="Torch model to compare with on the data set.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of that model.")
+@click.option(
+    "--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of its class or function; can be repeated."
+)
 @target_option
 @time_limit_option
 @click.option(
@@ -44,39 +46,39 @@ if TYPE_CHECKING:
     "limits",
     multiple=True,
     metavar="[PRECISION:]METRIC=NUMBER",
-    help="A limit of your own, instead of or besides the defaults; may be given again (docs/check.md).",
+    help="Limit that replaces a default or adds to them; can be repeated (docs/check.md).",
 )
 @click.option(
     "--undecided",
     type=click.Choice(["estimate", "fail", "pass"]),
     default="estimate",
     show_default=True,
-    help="What counts where the samples are too few to tell: what they say for now, or a failure, or a pass.",
+    help="Result if there are too few samples to decide: that of their estimate, a failure, or a pass.",
 )
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Fail also where anything is worse than in this file, by more than its noise.",
+    help="Also fail where anything is worse than in this file by more than its noise.",
 )
 @click.option(
     "--save-baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write such a file, if the check passes.",
+    help="Write such a file if the check passes.",
 )
 @click.option(
     "--locate/--no-locate",
     "locating",
     default=None,
-    help="Find the layer and the likely cause: of every artifact, or never. By default of those that fail.",
+    help="Find the layer and the likely cause for every artifact, or for none.  [default: for failures]",
 )
 @click.option(
     "--plot",
     "plot_file",
     type=SVG,
     metavar="FILE",
-    help="Draw how errors grow along the network, of every artifact, as SVG; - as for --json.",
+    help="Plot how errors grow along the network, for every artifact, as SVG; - is standard output.",
 )
 @report_options
 @common_options
@@ -90,16 +92,16 @@ def check_command(
 ) -> int:
     """Check every artifact of BUNDLE against the reference, on the runtimes installed here or on the given targets.
 
-    The golden inputs are always checked, against what the torch model said at export. With --data the data set is
-    checked too: against the torch model if --model gives it, else against the bundle's first fp32 artifact.
+    Golden inputs are always checked, against the outputs of the torch model at export. With --data, the data set is
+    checked too: against the torch model if --model names it, else against the bundle's first fp32 artifact.
 
-    Of what fails, the layer, the size and the likely cause are looked for (docs/locate.md).
+    For failures, the check finds the layer, the size and the likely cause (docs/locate.md).
 
-    Exits 1 when an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 when
-    none is but something could not be judged: a host is not reached, a runtime crashes. The other hosts are judged.
+    Exits 1 if an artifact is wrong (an fp32 one by more than 1e-5 of the output's range, any with NaN), and 2 if none
+    is but something could not be judged: a host cannot be reached, a runtime crashes. Other hosts are judged anyway.
 
-    A loss of accuracy fails where the samples show that it is above the limit, and passes where they show that it is
-    not; else it is undecided, and the report says how many samples would tell. docs/check.md has all limits.
+    A loss of accuracy fails if the samples show that it is above the limit, and passes if they show that it is not;
+    otherwise it is undecided, and the report says how many samples would decide. docs/check.md has all limits.
 
     \b
     Examples:
@@ -122,7 +124,7 @@ def check_command(
     reports = Reports("edgecnn check", given)
     if given["plot_file"] is not None and locating is False:
         raise UsageError(
-            "--plot with --no-locate has no effect", why="what is drawn is what was located", hint="one of the two"
+            "--plot with --no-locate has no effect", why="the plot shows what was located", hint="one of the two"
         )
     drawn = given["plot_file"] is not None
     try:
@@ -158,12 +160,11 @@ def _check(
     from edgecnn.checking.check import check_bundle
     from edgecnn.cli.output import progress_bar
     from edgecnn.files import check_writable
-    from edgecnn.locate.report import locate_failures
     from edgecnn.parity.baseline import load_baseline
     from edgecnn.parity.limits import Limits
 
     if model is None and (given["weights"] or given["arguments"]):
-        raise UsageError("--weights and --arg belong to --model", hint="--model MODEL, or leave them out")
+        raise UsageError("--weights and --arg have no effect without --model", hint="--model MODEL, or leave them out")
     if given["save_baseline"] is not None:
         check_writable(given["save_baseline"])
     limits = Limits.parse(given["limits"], undecided=given["undecided"])
@@ -182,16 +183,13 @@ def _check(
             progress=progress,
             limits=limits,
             baseline=baseline,
+            locating=locating,
         )
-        if locating is not False:
-            report = locate_failures(
-                loaded, report, everything=bool(locating), time_limit=time_limit, progress=progress
-            )
     return loaded, data, report
 
 
 def _publish_error(reports: Reports, bundle: Path, error: EdgecnnError) -> None:
-    """What keeps the check from running is in the reports too, so that none from yesterday is taken for today's."""
+    """Write an error that prevents the check to the reports too, so that stale reports are overwritten."""
     from edgecnn.parity.verdict import CheckReport, Unjudged
     from edgecnn.report.outcome import check_outcomes
 
@@ -212,20 +210,17 @@ def _data(bundle: Bundle, given: dict[str, Any]) -> Dataset | None:
         refuse_without_data(how)
         return None
     inputs = bundle.manifest.inputs
-    return load_data(given["data"], [i.shape[1:] for i in inputs], **how, noted=inputs[0].preprocessing)
+    return load_data(given["data"], [i.shape[1:] for i in inputs], **how, recorded=inputs[0].preprocessing)
 
 
 def _reference(bundle: Bundle, model: str, given: dict[str, Any]) -> Any:
     if given["data"] is None:
         raise UsageError(
             "--model without --data has no effect",
-            why="golden inputs are checked against what the model said at export",
+            why="golden inputs are checked against the outputs of the model at export",
             hint="--data DATA, or leave --model out",
         )
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
     loaded = load_model(model, given["weights"], given["arguments"])
-    if loaded.program is not None:
-        return TorchReference(loaded.program, program_batch(loaded.program))
-    return TorchReference(loaded.module, None if bundle.manifest.batch_resizable else 1)
+    return torch_reference(loaded.program or loaded.module, batch_resizable=bundle.manifest.batch_resizable)

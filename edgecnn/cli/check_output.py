@@ -1,4 +1,4 @@
-"""A check's report for people: one table for each set of samples, then what failed or is not certain, and the sum."""
+"""Print a check's report: a table for each set of samples, then failures and undecided verdicts, then a summary."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from edgecnn.parity.verdict import CheckReport, Verdict
 
 WIDTH = 100
-"""Of sentences; tables are as wide as they need to be."""
+"""Width of sentences; tables are as wide as they need to be."""
 SHOWN = 3
-"""Worst samples that are told of a verdict."""
+"""How many of the worst samples are shown for a verdict."""
 
 
 def print_report(report: CheckReport) -> None:
-    """Print a check's verdicts, why some did not pass, and what they come to."""
+    """Print a check's verdicts, why some did not pass, and a summary."""
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
     for place, verdicts in enumerate(_sections(report.verdicts)):
@@ -33,15 +33,15 @@ def print_report(report: CheckReport) -> None:
         click.echo()
     for text in _footers(report.verdicts):
         _print_wrapped(text, first="")
-    for verdicts in _alike([v for v in report.verdicts if v.outcome != "passed"]):
-        _print_trouble(verdicts)
+    for verdicts in _grouped([v for v in report.verdicts if v.outcome != "passed"]):
+        _print_explanation(verdicts)
     for u in report.unjudged:
         print_unjudged(u)
     click.echo(_summary(report))
 
 
 def _sections(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
-    """Verdicts by samples and reference, in the order in which these first come."""
+    """Verdicts grouped by samples and reference, in the order of their first verdict."""
     sections: dict[tuple[str, str], list[Verdict]] = {}
     for v in verdicts:
         sections.setdefault((v.samples_from, v.reference), []).append(v)
@@ -63,7 +63,7 @@ def _print_section(verdicts: Sequence[Verdict]) -> None:
     scores = any(v.top1_agreement is not None for v in verdicts)
     if scores:
         columns.append(("top-1", "right"))
-    truth = "" if integers else _truth(verdicts)  # golden inputs are too few to tell of accuracy
+    truth = "" if integers else _truth(verdicts)  # golden inputs are too few to measure accuracy
     if truth:
         columns += [(truth, "right"), ("drop, points", "right")]
     columns.append(("verdict", "left"))
@@ -74,14 +74,14 @@ def _print_section(verdicts: Sequence[Verdict]) -> None:
 
 
 def _known(v: Verdict) -> str:
-    """What the reference itself achieves, for the heading."""
+    """The score of the reference itself, for the heading."""
     if v.reference_score is not None:
         return f"whose {v.score_name} is {v.reference_score:.2%}"
     return "" if v.reference_accuracy is None else f"whose accuracy is {v.reference_accuracy:.2%}"
 
 
 def _truth(verdicts: Sequence[Verdict]) -> str:
-    """The heading for what is known to be right: accuracy, F1, mIoU; empty where nothing is."""
+    """The heading of the score against true labels: accuracy, F1 or mIoU; empty without labels."""
     names = {v.score_name for v in verdicts if v.score is not None}
     return min(names) if names else "accuracy" if any(v.accuracy is not None for v in verdicts) else ""
 
@@ -102,14 +102,14 @@ def _row(v: Verdict, *, outputs: bool, integers: bool, scores: bool, truth: str)
 
 
 def _drop(v: Verdict) -> str:
-    """A loss in points, between its bounds."""
+    """A loss in percentage points, with its bounds."""
     if v.drop is None or v.drop_low is None or v.drop_high is None:
         return "-"
     return f"{100 * v.drop:.2f} ({100 * v.drop_low:.2f} to {100 * v.drop_high:.2f})"
 
 
 def _print_all(v: Verdict) -> None:
-    """All that was measured, in a few lines."""
+    """Print all measurements of a verdict in a few lines."""
     click.echo(f"  {v.artifact} on {v.target}, output {v.output}")
     click.echo(
         f"    error: max {v.max_abs_error:.3g}, mean {v.mean_abs_error:.3g}, RMSE {v.rmse:.3g}, cosine {v.cosine:.6f},"
@@ -124,13 +124,13 @@ def _print_all(v: Verdict) -> None:
         )
     wrong = sorted((c for c in v.confusion if c[0] != c[1]), key=lambda c: (-c[2], c[:2]))[:SHOWN]
     if wrong:
-        click.echo("    taken for another: " + ", ".join(f"{a} for {b} ({n})" for a, b, n in wrong))
+        click.echo("    confused classes: " + ", ".join(f"{a} for {b} ({n})" for a, b, n in wrong))
     if v.worst_samples:
         click.echo(f"    worst samples: {_worst(v.worst_samples)}")
 
 
 def _db(value: float | None) -> str:
-    return "without end" if value is None else f"{value:.1f} dB"
+    return "infinite" if value is None else f"{value:.1f} dB"
 
 
 def _worst(samples: Sequence[WorstSample]) -> str:
@@ -145,7 +145,7 @@ def _worst(samples: Sequence[WorstSample]) -> str:
 
 
 def _footers(verdicts: Sequence[Verdict]) -> list[str]:
-    """What was demanded, where it ran, and what is left in float."""
+    """The limits, the runtimes, and the layers that are left in float."""
     from edgecnn.parity.limits import METRICS
 
     lines = []
@@ -158,7 +158,7 @@ def _footers(verdicts: Sequence[Verdict]) -> list[str]:
         lines.append("limits: " + "; ".join(f"{', '.join(names)} {text}" for text, names in held.items()))
     golden = {v.samples_from for v in verdicts if v.lsb_max is not None}
     if any(v.drop is not None and v.samples_from not in golden for v in verdicts):
-        lines.append("drop: what is lost against the reference, in points, and its lower and upper 95 % bounds")
+        lines.append("drop: loss against the reference in percentage points, with its lower and upper 95 % bounds")
     versions = sorted({f"{v.runtime} {v.runtime_version}" for v in verdicts})
     if versions:
         lines.append(f"runtimes: {', '.join(versions)}")
@@ -167,8 +167,8 @@ def _footers(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
-    """Verdicts of which the same is to be said, in the order in which the first of each comes."""
+def _grouped(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Verdicts with equal explanations, grouped, in the order of their first verdict."""
     groups: dict[tuple[str, ...], list[Verdict]] = {}
     for v in verdicts:
         worst = _worst(v.worst_samples) if v.outcome == "failed" else ""
@@ -176,16 +176,16 @@ def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
     return list(groups.values())
 
 
-def _print_trouble(verdicts: Sequence[Verdict]) -> None:
-    """Why verdicts are not simply passed, and the samples to look at."""
+def _print_explanation(verdicts: Sequence[Verdict]) -> None:
+    """Print why verdicts did not pass, and the samples to look at."""
     v = verdicts[0]
     names = ", ".join(f"{each.artifact} on {each.target}" for each in verdicts)
-    told = v.reason.split("; ")
-    told += [f"first wrong layer: {v.layer}"] if v.layer else []
-    told += [f"likely cause: {v.cause}"] if v.cause else []
-    told += [f"worst samples: {_worst(v.worst_samples)}"] if v.outcome == "failed" and v.worst_samples else []
+    lines = v.reason.split("; ")
+    lines += [f"first wrong layer: {v.layer}"] if v.layer else []
+    lines += [f"likely cause: {v.cause}"] if v.cause else []
+    lines += [f"worst samples: {_worst(v.worst_samples)}"] if v.outcome == "failed" and v.worst_samples else []
     _print_wrapped(f"{v.outcome}: {names}, {v.samples_from}, output {v.output}", first="")
-    for text in told:
+    for text in lines:
         _print_wrapped(text, first="  ")
 
 

@@ -15,7 +15,7 @@ from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
-    from edgecnn.project.project import ModelPlan, Project
+    from edgecnn.project.plan import ModelPlan, Project
     from edgecnn.project.run import ProjectReport
     from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import Outcome
@@ -23,23 +23,26 @@ if TYPE_CHECKING:
 
 @click.command("ci")
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="By default the nearest edgecnn.toml upwards."
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Project file.  [default: the nearest edgecnn.toml, here or above]",
 )
-@click.option("--only", multiple=True, metavar="NAME", help="Of the models only this one; may be given again.")
-@click.option("--dry-run", is_flag=True, help="Say what would run, and where; run nothing.")
-@click.option("--save-baselines", is_flag=True, help="Write new baselines, and compare with none.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this model only; can be repeated.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and where; run nothing.")
+@click.option("--save-baselines", is_flag=True, help="Write new baselines instead of comparing with any.")
 @report_options
 @common_options
 def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_baselines: bool, **given: Any) -> int:
-    """Do all that edgecnn.toml says: export every model, check it on every target, hold it to its budgets.
+    """Run edgecnn.toml: export every model, check it on every target, hold it to its budgets.
 
-    What fails does not keep the rest from running; all of it is in the table at the end and in the reports, which are
-    written in any case. On GitHub, failures are annotations, and the summary is on the job's page. docs/ci.md has the
-    file's keys; `edgecnn init` writes one.
+    After a failure the rest still runs; the table at the end shows everything, and the reports are always written. On
+    GitHub, failures become annotations, and the summary is on the job's page. docs/ci.md has the keys of the file;
+    `edgecnn init` writes one.
 
-    edgecnn.toml names code that is run: use that of a project you trust.
+    edgecnn.toml names code that runs: use that of a project you trust.
 
-    Exits 1 when an artifact is wrong, over a budget or slower than its baseline allows, and 2 when nothing is but
+    Exits 1 if an artifact is wrong, over a budget or slower than its baseline allows, and 2 if nothing is but
     something could not be judged.
 
     \b
@@ -51,8 +54,10 @@ def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_b
     """
     reports = Reports("edgecnn ci", given)
     if dry_run and (reports.asked_for or save_baselines):
-        idle = [*reports.asked_for, *(["--save-baselines"] if save_baselines else [])]
-        raise UsageError(f"{', '.join(idle)} with --dry-run has no effect", why="nothing runs", hint="one of the two")
+        given_options = [*reports.asked_for, *(["--save-baselines"] if save_baselines else [])]
+        raise UsageError(
+            f"{', '.join(given_options)} with --dry-run has no effect", why="nothing runs", hint="one of the two"
+        )
     if dry_run:
         project, plans = _read(config, only)
         _print_plans(project, plans)
@@ -71,7 +76,7 @@ def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_b
 
 
 def _read(config: Path | None, only: tuple[str, ...]) -> tuple[Project, tuple[ModelPlan, ...]]:
-    from edgecnn.project.project import FILE, find_project
+    from edgecnn.project.plan import FILE, find_project
     from edgecnn.project.reading import load_project
 
     path = config or find_project()
@@ -98,8 +103,8 @@ def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> 
 
 
 def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, SourceLine]:
-    """Where annotations point to: the models' tables, by the path within the repository."""
-    from edgecnn.project.project import FILE
+    """The places that annotations point to: each model's table, by its path in the repository."""
+    from edgecnn.project.plan import FILE
     from edgecnn.report.github import SourceLine
 
     file = _in_repository(project.path)
@@ -113,8 +118,8 @@ def _in_repository(path: Path) -> str:
 
 
 def _publish_error(reports: Reports, error: EdgecnnError) -> None:
-    """What keeps everything from running is in the reports too, so that none from yesterday is taken for today's."""
-    from edgecnn.project.project import FILE
+    """Write an error that prevents everything to the reports too, so that stale reports are overwritten."""
+    from edgecnn.project.plan import FILE
     from edgecnn.project.run import ProjectReport
     from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import error_outcome
@@ -139,7 +144,7 @@ def _print(report: ProjectReport) -> None:
 
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
-    columns = [("model", "left"), ("step", "left"), ("artifact", "left"), ("target", "left"), ("what", "left")]
+    columns = [("model", "left"), ("step", "left"), ("artifact", "left"), ("target", "left"), ("item", "left")]
     columns += [("measured", "right"), ("limit", "right"), ("", "left")]
     print_table(columns, [_row(outcome) for outcome in report.outcomes])
     for outcome in (o for o in report.outcomes if o.bad):

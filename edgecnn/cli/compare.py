@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from edgecnn.export.file_facts import Affine
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SETTLING = (
-    ("--input-map", "A=B", "B's name for an input of A; may be given again, as may the following."),
-    ("--output-map", "A=B", "B's name for an output of A."),
-    ("--layout-a", "[NAME=]nchw|nhwc", "Where A's channels are."),
-    ("--layout-b", "[NAME=]nchw|nhwc", "Where B's channels are."),
-    ("--shape", "NAME=1x3x224x224", "Sizes that an input leaves open."),
-    ("--quantization-a", "NAME=SCALE,ZERO", "What A's integers stand for."),
-    ("--quantization-b", "NAME=SCALE,ZERO", "What B's integers stand for."),
-    ("--range", "[NAME=]LOW,HIGH", "Range of random values, by A's names."),
+_MATCHING = (
+    ("--input-map", "A=B", "Name in B of an input of A; can be repeated, like the options below."),
+    ("--output-map", "A=B", "Name in B of an output of A."),
+    ("--layout-a", "[NAME=]nchw|nhwc", "Channel layout of A."),
+    ("--layout-b", "[NAME=]nchw|nhwc", "Channel layout of B."),
+    ("--shape", "NAME=1x3x224x224", "Shape of an input whose file leaves sizes open."),
+    ("--quantization-a", "NAME=SCALE,ZERO", "Quantization of integers of A."),
+    ("--quantization-b", "NAME=SCALE,ZERO", "Quantization of integers of B."),
+    ("--range", "[NAME=]LOW,HIGH", "Range of random values, by names of A."),
 )
 
 
-def _settling_options(command: F) -> F:
-    """What settles how the two files go together."""
-    for name, form, text in reversed(_SETTLING):
+def _matching_options(command: F) -> F:
+    """Options that match the inputs and outputs of the two files."""
+    for name, form, text in reversed(_MATCHING):
         command = click.option(name, multiple=True, metavar=form, help=text)(command)
     return command
 
@@ -51,13 +51,15 @@ def _settling_options(command: F) -> F:
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @data_options
-@click.option("--samples", type=click.IntRange(min=1), help="Random samples, without --data.  [default: 32]")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the random samples.  [default: 0]")
-@_settling_options
-@click.option("--limit", "limits", multiple=True, metavar="METRIC=VALUE", help="Demand of every output of B.")
+@click.option("--samples", type=click.IntRange(min=1), help="Number of random samples, without --data.  [default: 32]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the random samples.  [default: 0]")
+@_matching_options
+@click.option(
+    "--limit", "limits", multiple=True, metavar="METRIC=VALUE", help="Limit for every output of B; can be repeated."
+)
 @target_option
-@click.option("--target-a", "targets_a", multiple=True, metavar="TARGET", help="Where A runs, if elsewhere.")
-@click.option("--target-b", "targets_b", multiple=True, metavar="TARGET", help="Where B runs, if elsewhere.")
+@click.option("--target-a", "targets_a", multiple=True, metavar="TARGET", help="Where A runs, if not on --target.")
+@click.option("--target-b", "targets_b", multiple=True, metavar="TARGET", help="Where B runs, if not on --target.")
 @time_limit_option
 @json_option
 @common_options
@@ -73,13 +75,14 @@ def compare_command(
 ) -> int:
     """Compare the outputs of B with those of A, the reference: two .onnx or .tflite files of any origin.
 
-    Both get the same samples, each in its own layout and type. Names, layouts, shapes and quantization are
-    brought together as far as the files tell, and it is printed how; what they do not tell is asked for, never guessed.
+    Both files get the same samples, each in its own layout and type. Names, layouts, shapes and quantization are
+    matched by what the files declare, and the matches are printed; what they do not declare must be given, and is
+    never guessed.
 
     Without --limit the differences are printed, and the exit code is 0. METRIC is one of
     max_abs_error, mean_abs_error, relative_error, rmse, top1_disagreement, top5_disagreement, nans, infinities (VALUE
     is the most), snr_db, psnr_db, cosine (the least).
-    Exits 1 when a limit does not hold or shapes differ, and 2 when a file or target cannot be used.
+    Exits 1 if a limit does not hold or shapes differ, and 2 if a file or target cannot be used.
 
     \b
     Examples:
@@ -200,16 +203,16 @@ def _affine(text: str) -> Affine:
 
 
 def _feed(given: Mapping[str, Any], known: Sequence[Any]) -> Callable[[Inputs], Feed] | None:
-    """What makes the samples of a data set, preprocessed as a bundle's manifest says if one of the files has one."""
+    """A function that makes samples of the data set, preprocessed as the manifest of either file's bundle says."""
     how = {key: given[key] for key in ("split", "scale", "mean", "std")}
     if given["data"] is None:
         refuse_without_data(how)
         return None
-    noted = next((p for p in known if p is not None), None)
+    recorded = next((p for p in known if p is not None), None)
 
     def make(inputs: Inputs) -> Feed:
         from edgecnn.compare.samples import data_feed, image_shape
 
-        return data_feed(inputs, load_data(given["data"], [image_shape(inputs)], **how, noted=noted))
+        return data_feed(inputs, load_data(given["data"], [image_shape(inputs)], **how, recorded=recorded))
 
     return make

@@ -1,4 +1,4 @@
-"""What ``edgecnn compare`` prints."""
+"""Print the result of ``edgecnn compare``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ONLY_WHERE_ANY = ("top1_disagreement", "top5_disagreement", "nans", "infinities
 
 
 def print_comparison(report: CompareReport) -> None:
-    """Print what was brought together how, what was measured, and the verdict."""
+    """Print how the files were matched, the measurements, and the verdict."""
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
     for line in report.reconciled:
@@ -62,7 +62,7 @@ def _print_metrics(report: CompareReport) -> None:
 
 
 def _has(c: Comparison, name: str) -> bool:
-    """Whether a metric tells anything: it applies, and counts are not zero."""
+    """Whether a metric is worth a column: it applies, and a count is not zero."""
     value = c.metrics[name]
     return value is not None and (name.startswith("top") or value > 0)
 
@@ -79,11 +79,11 @@ def _cell(value: float | None, form: str) -> str:
 def _verdict(report: CompareReport) -> str:
     count, failed = len(report.comparisons), sum(c.passed is False for c in report.comparisons)
     lost = f"; {len(report.unjudged)} could not be judged" if report.unjudged else ""
-    demanded = ", ".join(f"{name}={limit:g}" for name, limit in report.limits.items())
+    limits = ", ".join(f"{name}={limit:g}" for name, limit in report.limits.items())
     if not count:
         return f"compare: nothing could be compared{lost}"
     if failed:
         return f"compare: {failed} of {count} outputs failed{lost}"
     if not report.limits:
-        return f"compare: {count} of {count} outputs measured, nothing demanded (--limit METRIC=VALUE does){lost}"
-    return f"compare: passed, {count} of {count} outputs{lost} ({demanded})"
+        return f"compare: {count} of {count} outputs measured, without limits (--limit METRIC=VALUE sets one){lost}"
+    return f"compare: passed, {count} of {count} outputs{lost} ({limits})"

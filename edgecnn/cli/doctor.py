@@ -15,9 +15,9 @@ from edgecnn.cli.state import common_options
 @json_option
 @common_options
 def doctor_command(json_file: Path | None) -> int:
-    """Say what is installed here, what is missing for what, and the command that gets it.
+    """Show what is installed, what is missing, what needs it, and the command that installs it.
 
-    Exits 0 also where optional things are missing, 1 where something is broken that edgecnn cannot work without.
+    Exits 0 even if optional things are missing, and 1 if something that edgecnn needs is missing or broken.
 
     \b
     Examples:

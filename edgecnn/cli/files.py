@@ -1,4 +1,4 @@
-"""Options that name a file for a result, and how results get there: ``-`` is standard output."""
+"""Options that name a file for a result, and writing results to it; ``-`` is standard output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ STDOUT = Path("-")
 
 
 class ResultFile(click.ParamType[Path]):
-    """A file to write a result to, or ``-``. What cannot be one is refused before any work is done.
+    """A file to write a result to, or ``-``. Unsuitable values are refused before any work is done.
 
-    An option that lacks its value takes the argument behind it. So a folder, another option, and a file that holds
-    something else than such a result are no value.
+    An option without its value takes the next argument as its value. Therefore a folder, another option, and an
+    existing file that is not such a result are refused.
 
     Args:
-        begins: What a file that is replaced must begin with; empty for anything.
+        begins: What an existing file must begin with to be replaced; empty for any file.
     """
 
     name = "file"
@@ -30,7 +30,7 @@ class ResultFile(click.ParamType[Path]):
         self._begins = begins
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Refuse what is no file for a result."""
+        """Refuse a value that cannot be a file for a result."""
         from edgecnn.files import check_writable
 
         path = Path(value)
@@ -45,7 +45,7 @@ class ResultFile(click.ParamType[Path]):
         if path.is_dir():
             self.fail(f"{forgotten}, which is a folder", param, ctx)
         if path.is_file() and self._begins and not self._is_result(path):
-            self.fail(f"{forgotten}, which is there and holds something else; it is not replaced", param, ctx)
+            self.fail(f"{forgotten}, which exists and is not such a result; it is not replaced", param, ctx)
         try:
             check_writable(path)
         except UsageError as error:
@@ -67,7 +67,7 @@ TEXT = ResultFile()
 
 
 def missing_argument(error: click.MissingParameter) -> str:
-    """Which option may have taken the argument that is missing, in words; empty where none can have."""
+    """Which option may have taken the missing argument as its value, in words; empty if none can have."""
     params = error.ctx.params if error.ctx is not None else {}
     options = error.ctx.command.params if error.ctx is not None else []
     given = [(o.opts[0], params.get(o.name or "")) for o in options if isinstance(o.type, ResultFile)]
@@ -76,10 +76,10 @@ def missing_argument(error: click.MissingParameter) -> str:
 
 
 def one_on_stdout(files: Mapping[str, Path | None]) -> bool:
-    """Whether one of these options has taken standard output, so that nothing else may be printed there.
+    """Whether one of these options uses standard output, so that nothing else may be printed there.
 
     Raises:
-        UsageError: Two have.
+        UsageError: if two options do.
     """
     there = [option for option, file in files.items() if file == STDOUT]
     if len(there) > 1:
@@ -88,7 +88,7 @@ def one_on_stdout(files: Mapping[str, Path | None]) -> bool:
 
 
 def put_text(file: Path | None, text: str) -> None:
-    """Write a text, whole or not at all, to where an option says; nothing where it was not given."""
+    """Write a text to the file of an option, completely or not at all; nothing if the option was not given."""
     from edgecnn.files import write_whole
 
     if file == STDOUT:
@@ -98,10 +98,10 @@ def put_text(file: Path | None, text: str) -> None:
 
 
 def put_json(file: Path | None, value: Any) -> bool:
-    """Write a value as indented JSON to where ``--json`` says; NaN and infinities, which JSON has not, as strings.
+    """Write a value as indented JSON to the file of ``--json``. NaN and infinities, which JSON lacks, become strings.
 
     Returns:
-        Whether that was standard output, so that nothing else may be printed there.
+        Whether the file is standard output, so that nothing else may be printed there.
     """
     if file is not None:
         put_text(file, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")

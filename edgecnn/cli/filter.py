@@ -19,17 +19,21 @@ from edgecnn.cli.state import common_options
     metavar="NAME",
     help="identity, box_blur, gaussian, sharpen, sobel_x, sobel_y, laplacian or emboss.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A PNG, say.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Result, such as out.png."
+)
 @click.option(
     "--padding",
     type=click.Choice(["zeros", "replicate", "reflect"]),
     default="zeros",
     show_default=True,
-    help="What lies around the image.",
+    help="How the image continues beyond its edges.",
 )
 @click.option("--format", "form", type=click.Choice(["onnx", "tflite"]), default="onnx", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
-@click.option("--target", metavar="TARGET", help="RUNTIME@HOST; by default the first here that runs the format.")
+@click.option(
+    "--target", metavar="TARGET", help="RUNTIME@HOST.  [default: the first runtime here that runs the format]"
+)
 @time_limit_option
 @json_option
 @common_options
@@ -44,11 +48,11 @@ def filter_command(
     time_limit: float | None,
     json_file: Path | None,
 ) -> None:
-    """Run a fixed filter on IMAGE, through an exported artifact on a runtime.
+    """Run a fixed filter on IMAGE, as an exported artifact on a runtime.
 
-    The image's 0 to 255 go in as 0 to 1. Kernels whose numbers add up to 1 (identity, blurs, sharpen, emboss) give
-    brightness, cut off at 0 and 255. Those that add up to 0 (Sobel, Laplacian) give differences: none is the grey 128,
-    and the largest possible ones are 1 and 255.
+    Pixels from 0 to 255 become inputs from 0 to 1. Kernels whose weights sum to 1 (identity, blurs, sharpen, emboss)
+    give brightness, clipped to 0 and 255. Kernels whose weights sum to 0 (Sobel, Laplacian) give differences: no
+    difference is 128, and the largest possible differences are 1 and 255.
 
     \b
     Examples:
@@ -67,8 +71,8 @@ def filter_command(
     write_image(output, done.pixels)
     size = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.ndim == 2 else 'RGB'}"
     made = {"kernel": kernel, "artifact": done.artifact, "target": done.target, "version": done.version}
-    told = {"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error}
-    if put_json(json_file, told):
+    result = {"schema": 1, "output": str(output), "image": size, **made, "max_abs_error": done.max_abs_error}
+    if put_json(json_file, result):
         return
     click.echo(f"{output}: {kernel} of {image.name} ({size}), {done.artifact} on {done.target} {done.version}")
-    click.echo(f"largest difference from torch {done.max_abs_error:.1e}, where white is 1")
+    click.echo(f"largest difference from torch {done.max_abs_error:.1e}, on a scale from black at 0 to white at 1")

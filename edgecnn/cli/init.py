@@ -9,33 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, Names, target_option
+from edgecnn.cli.options import MODEL_HELP, NameList, target_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
-    from edgecnn.project.template import Answers
+    from edgecnn.project.template import NewProject
 
 WORKFLOW = Path(".github", "workflows", "edgecnn.yml")
 ASKED = ("model", "weights", "input_shape", "data", "precisions", "name")
 
 
 @click.command("init", epilog=MODEL_HELP)
-@click.option("--model", metavar="MODEL", help="What is exported.")
-@click.option("--weights", metavar="FILE", help="Its state dict.")
-@click.option("--input-shape", metavar="CxHxW", help="Shape of its input, where neither it nor the data tells.")
+@click.option("--model", metavar="MODEL", help="Model to export.")
+@click.option("--weights", metavar="FILE", help="State dict of the model.")
+@click.option("--input-shape", metavar="CxHxW", help="Shape of its input, if neither the model nor the data has it.")
 @click.option("--data", metavar="DATA", help="digits, scenes, npz:FILE, idx:IMAGES,LABELS or folder:DIR.")
-@click.option("--precisions", type=Names(), help="Such as fp32,int8.")
-@click.option("--name", help="Name that the files bear; by default the model's.")
+@click.option("--precisions", type=NameList(), help="Such as fp32,int8.")
+@click.option("--name", help="Name that the files have.  [default: the model's name]")
 @target_option
-@click.option("--yes", is_flag=True, help="Ask nothing: what is not given is the default.")
+@click.option("--yes", is_flag=True, help="Ask nothing; use the defaults for options that are not given.")
 @click.option("--github", is_flag=True, help="Print a GitHub Actions workflow for edgecnn.toml instead.")
 @click.option("--write", is_flag=True, help=f"With --github: write {WORKFLOW} instead of printing it.")
 @common_options
 def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool, **given: Any) -> None:
-    """Write an edgecnn.toml, with a word on each key, into the current folder: what `edgecnn ci` is to do.
+    """Write an edgecnn.toml for `edgecnn ci`, with a comment on each key, into the current folder.
 
-    What no option says is asked for. A file that is there is never replaced.
+    Asks for every value without an option. Never replaces an existing file.
 
     \b
     Examples:
@@ -45,39 +45,39 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
       edgecnn init --github --write
     """
     if write and not github:
-        raise UsageError("--write without --github has no effect", hint="leave it out: edgecnn.toml is written anyway")
+        raise UsageError("--write without --github has no effect", hint="leave it out: edgecnn.toml is always written")
     if github:
         _workflow(targets, given, write=write)
         return
     from edgecnn.files import write_whole
-    from edgecnn.project.project import FILE
+    from edgecnn.project.plan import FILE
     from edgecnn.project.reading import parse_project
     from edgecnn.project.template import project_text
 
     path = Path(FILE)
     if path.exists():
         hint = "edit it; edgecnn ci --dry-run shows what it says"
-        raise UsageError(f"{path} is there already", why="it is never replaced", hint=hint)
-    text = project_text(_answers(targets, given, yes=yes))
+        raise UsageError(f"{path} exists already", why="it is never replaced", hint=hint)
+    text = project_text(_new_project(targets, given, yes=yes))
     try:
         parse_project(path, text)
     except UsageError as error:
         error.where = ""
         raise
     write_whole(path, text.encode(), new=True)
-    click.echo(f"{path}: what to do; edgecnn ci --dry-run shows it, edgecnn ci does it")
+    click.echo(f"{path}: written; edgecnn ci --dry-run shows what it would run, edgecnn ci runs it")
 
 
 def _workflow(targets: tuple[str, ...], given: dict[str, Any], *, write: bool) -> None:
     from edgecnn.files import write_whole
-    from edgecnn.project.project import find_project
+    from edgecnn.project.plan import find_project
     from edgecnn.project.reading import load_project
     from edgecnn.project.template import workflow_text
     from edgecnn.targets.config import load_config
 
-    idle = [f"--{key.replace('_', '-')}" for key in ASKED if given[key] is not None]
-    if idle:
-        raise UsageError(f"{', '.join(idle)} with --github has no effect", hint="edgecnn init, then --github")
+    without_effect = [f"--{key.replace('_', '-')}" for key in ASKED if given[key] is not None]
+    if without_effect:
+        raise UsageError(f"{', '.join(without_effect)} with --github has no effect", hint="edgecnn init, then --github")
     path = find_project()
     if path is not None and not targets:
         plans = load_project(path).models
@@ -90,17 +90,17 @@ def _workflow(targets: tuple[str, ...], given: dict[str, Any], *, write: bool) -
         click.echo(text, nl=False)
 
 
-def _answers(targets: tuple[str, ...], given: dict[str, Any], *, yes: bool) -> Answers:
+def _new_project(targets: tuple[str, ...], given: dict[str, Any], *, yes: bool) -> NewProject:
     from edgecnn.loading.files import file_name
     from edgecnn.models import ZOO
-    from edgecnn.project.template import Answers
+    from edgecnn.project.template import NewProject
 
     def ask(key: str, question: str, default: str, check: Callable[[str], None] | None = None) -> str:
         if given[key] is not None:
             return str(given[key])
         if yes:
             return default
-        return _asked(question, default, check)
+        return _ask(question, default, check)
 
     model = ask("model", "Model (a zoo name, file.py:callable, package.module:callable, file.pt2)", "", _check_model)
     if not model:
@@ -109,21 +109,21 @@ def _answers(targets: tuple[str, ...], given: dict[str, Any], *, yes: bool) -> A
     weights = ask("weights", "Weights (.pt, .pth or .safetensors; empty for none)", "")
     data = ask("data", "Data (- for none)", ZOO[model].data if model in ZOO else "")
     data = "" if data == "-" else data
-    shape = ask("input_shape", "Input shape (CxHxW; empty where the model or the data tells)", "")
+    shape = ask("input_shape", "Input shape (CxHxW; empty if the model or the data has it)", "")
     usual = "fp32,int8" if data else "fp32"
-    precisions = given["precisions"] or tuple(re.split(r"[,\s]+", usual if yes else _asked("Precisions", usual, None)))
+    precisions = given["precisions"] or tuple(re.split(r"[,\s]+", usual if yes else _ask("Precisions", usual, None)))
     if not targets and not yes:
-        text = _asked("Targets (with spaces; empty for the runtimes beside edgecnn)", "", _check_targets)
+        text = _ask("Targets (with spaces; empty for the runtimes installed here)", "", _check_targets)
         targets = tuple(text.split())
     stem = Path(model).stem if model.endswith(".pt2") else model.rpartition(":")[2]
     name = given["name"] or file_name(stem)
-    return Answers(
+    return NewProject(
         name=name, model=model, weights=weights, shape=shape, data=data, precisions=precisions, targets=targets
     )
 
 
-def _asked(question: str, default: str, check: Callable[[str], None] | None) -> str:
-    """An answer of the user; asked on standard error, and again where it has no meaning."""
+def _ask(question: str, default: str, check: Callable[[str], None] | None) -> str:
+    """An answer of the user. Asks on standard error, and again after an invalid answer."""
 
     def read(text: str) -> str:
         try:
@@ -136,7 +136,9 @@ def _asked(question: str, default: str, check: Callable[[str], None] | None) -> 
     try:
         return str(click.prompt(question, default=default, show_default=bool(default), err=True, value_proc=read))
     except click.Abort as stop:
-        raise UsageError(f"no answer to: {question}", hint="--yes and options answer without being asked") from stop
+        raise UsageError(
+            f"no answer to: {question}", hint="--yes and options answer the questions in advance"
+        ) from stop
 
 
 def _check_model(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Where failures come from, for people."""
+"""Print where failures come from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from edgecnn.locate.location import Line, Location
 
 _BEFORE, _AFTER = 2, 4
-"""Lines that are shown around the first operator that breaks its rule."""
+"""Lines shown before and after the first operator that breaks its rule."""
 _BAR = 16
 _SMALLEST = 1e-8
-"""Share of a range that has no bar; the whole range has the longest."""
+"""Share of a range that has no bar; the whole range has the longest bar."""
 _LONGEST = 256
 """LSB that have the longest bar."""
 
@@ -27,12 +27,12 @@ def print_locations(locations: Sequence[Location], *, whole: bool) -> None:
     """Print what was located: layer, size and cause, and how errors grow along the network.
 
     Args:
-        locations: What was looked into.
+        locations: The artifacts that were examined.
         whole: Show every value, not only those around the first operator that breaks its rule.
     """
     for location in locations:
         if not location.found and not whole:
-            click.echo(f"located: {location.artifact} on {location.target}: nothing that breaks its rule")
+            click.echo(f"located: {location.artifact} on {location.target}: no operator breaks its rule")
         else:
             _print_one(location, whole=whole)
         for note in location.notes:
@@ -41,7 +41,7 @@ def print_locations(locations: Sequence[Location], *, whole: bool) -> None:
 
 def _print_one(location: Location, *, whole: bool) -> None:
     click.echo(f"located: {location.artifact} on {location.runtime}, board {location.board} ({location.target})")
-    rows = [("layer", location.layer or "none breaks its rule"), ("size", location.size)]
+    rows = [("layer", location.layer or "no operator breaks its rule"), ("size", location.size)]
     rows += [("fault", location.fault), ("cause", location.cause), ("try", location.remedy)]
     for label, text in rows:
         if text:
@@ -60,8 +60,8 @@ def _near(lines: Sequence[Line]) -> Sequence[Line]:
 
 def _print_drift(lines: Sequence[Line]) -> None:
     anew = any(line.anew is not None for line in lines)
-    columns: list[Column] = [("value", "left"), ("operator", "left"), ("in the whole", "right"), ("", "left")]
-    columns += [("alone", "right"), *([("exported anew", "right")] if anew else []), ("", "left")]
+    columns: list[Column] = [("value", "left"), ("operator", "left"), ("end to end", "right"), ("", "left")]
+    columns += [("in isolation", "right"), *([("re-exported", "right")] if anew else []), ("", "left")]
     rows = []
     for line in lines:
         row = [line.value, line.operator, _text(line.drift), bar(line.drift), _text(line.alone)]
@@ -79,7 +79,7 @@ def _text(gap: Gap | None) -> str:
 
 
 def bar(gap: Gap) -> str:
-    """A difference's bar, its length going by the logarithm."""
+    """A bar for a difference, on a logarithmic scale."""
     if gap.largest <= 0:
         return ""
     if gap.unit == "LSB":

@@ -16,7 +16,7 @@ from edgecnn.cli.state import common_options
 @json_option
 @common_options
 def models_command(json_file: Path | None) -> None:
-    """List the zoo: models that train, export and show take by name.
+    """List the zoo: the models that train, export and show accept by name.
 
     \b
     Examples:

@@ -1,17 +1,20 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
 from edgecnn.cli.files import JSON
 from edgecnn.errors import UsageError
+from edgecnn.export.formats import check_choice
+from edgecnn.exporting.options import ExportOptions, on_command_line, option_info
 from edgecnn.exporting.request import input_shapes, load_data
 
 if TYPE_CHECKING:
@@ -25,23 +28,31 @@ MODEL_HELP = (
 )
 
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """Comma-separated names."""
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Comma-separated names.
+
+    Args:
+        known: The names that may be given; empty for any.
+    """
 
     name = "names"
 
+    def __init__(self, known: tuple[str, ...] = ()) -> None:
+        self._known = known
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
-        """Split at commas."""
-        return tuple(value) if isinstance(value, tuple) else tuple(n.strip() for n in value.split(",") if n.strip())
+        """Split at commas, and refuse names that are not known."""
+        names = tuple(value) if isinstance(value, tuple) else tuple(n.strip() for n in value.split(",") if n.strip())
+        return check_choice(param.opts[0] if param else self.name, names, self._known) if self._known else names
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
+class NumberList(click.ParamType[tuple[float, ...]]):
     """Comma-separated numbers."""
 
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Split at commas, and read."""
+        """Split at commas, and read each number."""
         if isinstance(value, tuple):
             return value
         try:
@@ -63,7 +74,7 @@ def model_options(command: F) -> F:
             "arguments",
             multiple=True,
             metavar="KEY=VALUE",
-            help="Argument of the model's class or function; may be given again.",
+            help="Argument of the model's class or function; can be repeated.",
         ),
         click.option(
             "--input-shape",
@@ -83,18 +94,40 @@ def data_options(command: F) -> F:
         click.option(
             "--split",
             type=click.Choice(["train", "test", "all"]),
-            help="Part of the data; by default the held-out test part of digits and scenes, all of anything else.",
+            help="Part of the data.  [default: the held-out test part of digits and scenes; all of any other data]",
         ),
-        click.option("--scale", type=float, help="Factor for raw values; by default 1/16 for digits, 1/255 for bytes."),
-        click.option("--mean", type=Numbers(), metavar="M[,M...]", help="Subtracted after scaling, per channel."),
-        click.option("--std", type=Numbers(), metavar="S[,S...]", help="Divided by after that, per channel."),
+        click.option("--scale", type=float, help="Factor for raw values.  [default: 1/16 for digits, 1/255 for bytes]"),
+        click.option("--mean", type=NumberList(), metavar="M[,M...]", help="Subtracted after scaling, per channel."),
+        click.option("--std", type=NumberList(), metavar="S[,S...]", help="Divided by after --mean, per channel."),
     )
     return _all(command, options)
 
 
+def export_options(command: F) -> F:
+    """An option for each field of :class:`~edgecnn.exporting.options.ExportOptions`."""
+    return _all(command, [_export_option(option.name, option.default) for option in fields(ExportOptions)])
+
+
+def _export_option(name: str, default: Any) -> Callable[[F], F]:
+    info, kind = option_info(name), get_type_hints(ExportOptions)[name]
+    if kind is bool:
+        return click.option(on_command_line(name), is_flag=True, help=info.help)
+    types: dict[Any, Any] = {
+        tuple[str, ...]: NameList(info.choices),
+        int | None: click.IntRange(min=1),
+    }
+    text = click.Choice(info.choices) if info.choices else click.STRING
+    return click.option(on_command_line(name), type=types.get(kind, text), default=default, help=info.help)
+
+
+def given_options(given: Mapping[str, Any]) -> ExportOptions:
+    """The values of the options that `export_options` adds to a command."""
+    return ExportOptions(**{option.name: given[option.name] for option in fields(ExportOptions)})
+
+
 def json_option(command: F) -> F:
     """``--json FILE``."""
-    text = "Write the result as JSON; - for standard output, and nothing else is printed there."
+    text = "Write the result as JSON; - is standard output, where nothing else is then printed."
     return click.option("--json", "json_file", type=JSON, metavar="FILE", help=text)(command)
 
 
@@ -105,8 +138,8 @@ def _all(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 def target_option(command: F) -> F:
-    """``--target``, which may be given again."""
-    text = "RUNTIME@HOST, with either half left out, or a glob; may be given again (docs/targets.md)."
+    """``--target``, which can be repeated."""
+    text = "RUNTIME@HOST, with either half left out, or a glob; can be repeated (docs/targets.md)."
     return click.option("--target", "targets", multiple=True, metavar="TARGET", help=text)(command)
 
 
@@ -117,10 +150,10 @@ def time_limit_option(command: F) -> F:
 
 
 def data_choice(given: Mapping[str, Any]) -> DataChoice | None:
-    """What ``--data`` and its options say.
+    """The data set that ``--data`` and its options choose, if any.
 
     Raises:
-        UsageError: if there are options of the data, and no data.
+        UsageError: if there are options that prepare data, and no data.
     """
     from edgecnn.exporting.request import DataChoice
 
@@ -132,30 +165,30 @@ def data_choice(given: Mapping[str, Any]) -> DataChoice | None:
 
 
 def prints_to_stderr() -> contextlib.redirect_stdout[Any]:
-    """While the user's own code runs: what it prints is no part of the result."""
+    """Send what the user's own code prints to standard error, since it is no part of the result."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def load_model(model: str, weights: Path | None, arguments: Sequence[str], *, seed: int = 0) -> LoadedModel:
-    """The model that MODEL, ``--weights`` and ``--arg`` name; its random weights come from the seed."""
+    """The model that MODEL, ``--weights`` and ``--arg`` name; without weights they are random, from the seed."""
     from edgecnn.loading import load_module, parse_argument
 
     return load_module(model, arguments=dict(parse_argument(a) for a in arguments), weights=weights, seed=seed)
 
 
 def parse_shapes(shapes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """What ``--input-shape`` says, each time it was given."""
+    """The shapes that ``--input-shape`` gives, one for each time it is given."""
     from edgecnn.loading import parse_shape
 
     return tuple(parse_shape(s) for s in shapes)
 
 
 def refuse_without_data(how: dict[str, Any]) -> None:
-    """Refuse options of the data where there is none.
+    """Refuse options that prepare data where there is no data.
 
     Raises:
-        UsageError: naming them.
+        UsageError: naming the options.
     """
-    idle = [f"--{key}" for key, value in how.items() if value is not None]
-    if idle:
-        raise UsageError(f"{', '.join(idle)} without --data has no effect", hint="--data DATA, or leave it out")
+    given = [f"--{key}" for key, value in how.items() if value is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)} without --data has no effect", hint="--data DATA, or leave it out")

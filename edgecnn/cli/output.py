@@ -1,4 +1,4 @@
-"""Tables, JSON and progress for people and programs."""
+"""Print tables, progress bars, bundles and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Column = tuple[str, str]
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table. Where output is no terminal it is as wide as it needs to be; nothing is cut off."""
+    """Print a table. If the output is not a terminal, the table is as wide as it needs to be."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -41,9 +41,9 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on stderr where that is a terminal: call it with what runs, how much is done, and of how much.
+    """Progress bars on standard error, if that is a terminal: one for each task until it is done.
 
-    Each thing that runs has its own bar until it is done.
+    Call the yielded function with the task, how much of it is done, and of how much.
     """
     if not sys.stderr.isatty():
         yield lambda _text, _done, _total: None
@@ -56,17 +56,17 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
         waiting = bar.add_task(label, total=None)
         tasks: dict[str, TaskID] = {}
 
-        def tell(text: str, done: int, total: int) -> None:
+        def update(text: str, done: int, total: int) -> None:
             bar.update(waiting, visible=False)
             if text not in tasks:
                 tasks[text] = bar.add_task(text, total=total)
             bar.update(tasks[text], completed=done, total=total, visible=done < total)
 
-        yield tell
+        yield update
 
 
 def print_bundle(bundle: Bundle) -> None:
-    """Print what a bundle holds."""
+    """Print the artifacts of a bundle."""
     rows = [
         [a.path.name, f"{a.bytes:,}", ", ".join(f"{n} {c}" for n, c in a.operators.items())] for a in bundle.artifacts
     ]
@@ -86,7 +86,7 @@ def print_unjudged(unjudged: Unjudged) -> None:
 
 
 def print_error(about: str, error: EdgecnnError) -> None:
-    """Print to standard error what failed while other things did not."""
+    """Print an error to standard error, while the command continues."""
     host = about.removesuffix(" could not be judged")
     where = f"{about}: " if about else ""
     click.echo(f"error: {where}{error.message.removeprefix(f'{host}: ')}", err=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @target_option
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to tell.")
-@click.option("--precision", help="Of the artifact: fp32, int8, ...  [default: fp32, or the first there is]")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
+@click.option("--precision", help="Precision of the artifact: fp32, int8, ...  [default: fp32, or the first one]")
 @time_limit_option
 @json_option
 @common_options
@@ -36,11 +36,11 @@ def predict_command(
     time_limit: float | None,
     json_file: Path | None,
 ) -> int:
-    """Say what BUNDLE sees in images: the best classes and their scores.
+    """Classify images with BUNDLE: print the best classes and their scores.
 
     IMAGE is an image file of any size and format that Pillow reads, or an .npz or .npy file of raw images; it is
-    prepared as the bundle's manifest says. Scores are the softmax of the model's outputs, unless those are
-    probabilities already. Without --target the first runtime installed here that runs the bundle is taken.
+    preprocessed as the bundle's manifest says. Scores are the softmax of the model's outputs, unless those are
+    probabilities already. Without --target, the first runtime installed here that runs the bundle is used.
 
     \b
     Examples:
@@ -63,8 +63,8 @@ def predict_command(
         except TargetError as error:
             failed.append((target.name, error))
     errors = [{"target": name, "message": problem.message} for name, problem in failed]
-    told = {"schema": 1, "results": [r.as_json() for r in results], "errors": errors, "notes": list(prepared.notes)}
-    if not put_json(json_file, told):
+    value = {"schema": 1, "results": [r.as_json() for r in results], "errors": errors, "notes": list(prepared.notes)}
+    if not put_json(json_file, value):
         for note in prepared.notes:
             click.echo(f"note: {note}", err=True)
         for result in results:
@@ -77,7 +77,7 @@ def predict_command(
 def _targets(
     bundle: Bundle, names: tuple[str, ...], time_limit: float | None, precision: str | None
 ) -> tuple[list[Target], list[tuple[str, EdgecnnError]]]:
-    """The targets, and what was named and failed. Of a host's runtimes those that the bundle has files for."""
+    """The targets whose runtime the bundle has files for, and the targets that failed."""
     from edgecnn.errors import TargetError, UsageError
     from edgecnn.inference.predict import choose_artifact
     from edgecnn.targets.target import find_targets, installed_targets
@@ -101,7 +101,7 @@ def _targets(
         click.echo(f"note: {note}", err=True)
     chosen = [target for target in found.targets if fits(target)]
     if not chosen and not found.failures:
-        raise UsageError("nothing runs there that the bundle has", hint="another --target or --precision")
+        raise UsageError("the targets run none of the bundle's artifacts", hint="another --target or --precision")
     return chosen, [(failure.target, failure.error) for failure in found.failures]
 
 

@@ -1,4 +1,4 @@
-"""``--json``, ``--junit``, ``--markdown``, and what GitHub shows: one way for every command that judges."""
+"""The reports of every command that judges: ``--json``, ``--junit``, ``--markdown``, and GitHub's annotations."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def report_options(command: F) -> F:
     """``--json``, ``--junit`` and ``--markdown``."""
     for option, kind, text in (
-        ("--markdown", TEXT, "Write a summary as Markdown, as for a job's page; - as for --json."),
-        ("--junit", XML, "Write JUnit XML, as CI systems read it; - as for --json."),
+        ("--markdown", TEXT, "Write a summary as Markdown, for a job's page; - is standard output."),
+        ("--junit", XML, "Write JUnit XML, for CI systems; - is standard output."),
     ):
         name = f"{option.removeprefix('--')}_file"
         command = click.option(option, name, type=kind, metavar="FILE", help=text)(command)
@@ -32,14 +32,14 @@ def report_options(command: F) -> F:
 
 
 class Reports:
-    """The reports that were asked for, by options or by GitHub's variables.
+    """The reports that options or GitHub's variables ask for.
 
     Args:
-        title: Of the whole: the command.
-        files: What the options say, by parameter's name; among them a plot's, where the command has ``--plot``.
+        title: The title of the reports: the command.
+        files: The values of the options by parameter name, with ``plot_file`` if the command has ``--plot``.
 
     Raises:
-        UsageError: Two of them are to go to standard output.
+        UsageError: if two reports would go to standard output.
     """
 
     def __init__(self, title: str, files: Mapping[str, Any]) -> None:
@@ -47,7 +47,7 @@ class Reports:
         names = ("json", "junit", "markdown", "plot")
         self._files: dict[str, Path | None] = {f"--{n}": files.get(f"{n}_file") for n in names}
         self.prints_text = not one_on_stdout(self._files)
-        """Whether standard output is free for a table."""
+        """Whether a table may be printed to standard output."""
 
     @property
     def asked_for(self) -> list[str]:
@@ -63,20 +63,20 @@ class Reports:
         places: Mapping[str, SourceLine] | None = None,
         plot: str = "",
     ) -> None:
-        """Write all of them; one that cannot be written keeps no other from it.
+        """Write all reports, even if one of them cannot be written.
 
-        On GitHub annotations are printed too: to standard output, which is documented to work, or to standard error
-        where a report has standard output for itself.
+        On GitHub, also print annotations: to standard output, as GitHub documents, or to standard error if a report
+        goes to standard output.
 
         Args:
-            outcomes: What came of everything.
-            value: The same for ``--json``.
-            notes: What else is to be said in Markdown.
-            places: Where each model is spoken of.
-            plot: The same as a picture, for ``--plot``.
+            outcomes: The outcomes of everything that ran.
+            value: The value for ``--json``.
+            notes: Notes for Markdown.
+            places: The file and line of each model, for annotations.
+            plot: The SVG for ``--plot``.
 
         Raises:
-            UsageError: One could not be written.
+            UsageError: if a report could not be written.
         """
         from edgecnn.report.github import add_summary, annotate
         from edgecnn.report.junit import junit
@@ -85,11 +85,11 @@ class Reports:
         page = markdown(outcomes, self._title, notes)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         problems = [
-            _attempt(lambda: put_json(self._files["--json"], value)),
-            _attempt(lambda: put_text(self._files["--junit"], junit(outcomes, self._title))),
-            _attempt(lambda: put_text(self._files["--markdown"], page)),
-            _attempt(lambda: put_text(self._files["--plot"], plot)),
-            _attempt(lambda: add_summary(Path(summary), page) if summary else None),
+            _error_of(lambda: put_json(self._files["--json"], value)),
+            _error_of(lambda: put_text(self._files["--junit"], junit(outcomes, self._title))),
+            _error_of(lambda: put_text(self._files["--markdown"], page)),
+            _error_of(lambda: put_text(self._files["--plot"], plot)),
+            _error_of(lambda: add_summary(Path(summary), page) if summary else None),
         ]
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in annotate(outcomes, places):
@@ -99,7 +99,7 @@ class Reports:
                 raise problem
 
 
-def _attempt(write: Callable[[], object]) -> EdgecnnError | None:
+def _error_of(write: Callable[[], object]) -> EdgecnnError | None:
     try:
         write()
     except EdgecnnError as error:

@@ -31,28 +31,30 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @model_options
 @data_options
-@click.option("--recipe", default="int8", show_default=True, help="The recipe to start from: a name, or a TOML file.")
+@click.option("--recipe", default="int8", show_default=True, help="Recipe to start from: a name, or a TOML file.")
 @click.option("--calibration-samples", type=click.IntRange(min=1), help="Samples for int8 ranges.  [default: 256]")
 @click.option(
-    "--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Samples of the data to measure on."
+    "--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Number of samples to measure on."
 )
 @click.option(
     "--regain",
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
-    help="Share of the noise to be rid of.  [default: 0.75, which is 6 dB]",
+    help="Share of the quantization noise to remove.  [default: 0.75, which is 6 dB]",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the recipe, a TOML file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the suggested recipe, a TOML file."
+)
 @json_option
 @common_options
 def sensitivity_command(
     model: str, weights: Path | None, output: Path | None, samples: int, json_file: Path | None, **given: Any
 ) -> None:
-    """Rank the layers of MODEL by what int8 costs there, and suggest which to leave in float.
+    """Rank the layers of MODEL by their loss in int8, and suggest which to leave in float.
 
-    For each layer: the outputs' signal-to-noise ratio when only it is quantized, and when only it is left in float,
-    with the accuracies if the data has labels. Then the fewest layers in float that regain a share of the loss, found
-    layer by layer and proven by quantizing and executing the whole so. Everything runs in edgecnn's own integer
-    reference, which the runtimes follow; N layers cost some 2 N executions of the samples.
+    For each layer: the signal-to-noise ratio of the outputs with only this layer quantized, and with only this layer in
+    float, and the accuracies if the data has labels. Then the fewest layers in float that regain the given share of the
+    loss, found layer by layer and confirmed by quantizing and executing the whole model. Everything runs in edgecnn's
+    integer reference, which the runtimes match; N layers take about 2 N executions of the samples.
 
     \b
     Examples:
@@ -66,7 +68,7 @@ def sensitivity_command(
     from edgecnn.quantize.recipe_text import check_recipe_path, recipe_text, write_recipe
 
     if given["data"] is None:
-        raise UsageError("sensitivity is measured on data, and there is none", hint="--data DATA")
+        raise UsageError("sensitivity is measured on data, and no data is given", hint="--data DATA")
     if output is not None:
         check_recipe_path(output)
     recipe = load_recipe(given["recipe"])
@@ -97,8 +99,9 @@ def sensitivity_command(
 
 
 def _observed(model: str, weights: Path | None, given: dict[str, Any], progress: Any) -> Any:
-    """The model's observed graph, the calibration data, and the data set to measure on."""
+    """The observed graph of the model, the calibration data, and the data set to measure on."""
     from edgecnn.exporting.capture_check import capture_model, reference_outputs
+    from edgecnn.exporting.options import ExportOptions
     from edgecnn.exporting.request import DataChoice, ExportRequest, data_and_shapes, data_calibration, example_zeros
     from edgecnn.quantize.calibrated import observe_graph
 
@@ -107,7 +110,7 @@ def _observed(model: str, weights: Path | None, given: dict[str, Any], progress:
         model=model,
         shapes=parse_shapes(given["shapes"]),
         data=DataChoice(spec=given["data"], **how),
-        calibration_samples=given["calibration_samples"],
+        options=ExportOptions(calibration_samples=given["calibration_samples"]),
     )
     loaded = load_model(model, weights, given["arguments"])
     data, shapes = data_and_shapes(loaded, request)
@@ -148,11 +151,11 @@ def _print(advice: Advice) -> None:
 
 
 def _claims(advice: Advice, found: Suggestion) -> list[str]:
-    """What the suggestion is, and what it brings, as it was measured."""
+    """Sentences about the suggestion and its measured gain."""
     before = advice.sensitivity.whole
     return [
         f"left in float: {', '.join(layer.path for layer in found.layers)}: {found.macs:.1%} of the MACs",
-        f"executed so: {_words(found.quality)}, instead of {_words(before)}: {found.regained:.1%} of the noise is gone",
+        f"with these: {_words(found.quality)}, instead of {_words(before)}: {found.regained:.1%} of the noise is gone",
     ]
 
 

@@ -34,9 +34,9 @@ def show_command(
 ) -> None:
     """Print the layers of MODEL as they are exported: batch norms folded, activations fused.
 
-    For each: shape of the result without the batch, parameters, multiply-accumulates, receptive field in rows x columns
-    of the input, and the result's size in float32. The peak is the most that results take at one time when each is
-    freed after its last reader.
+    For each layer: the output shape without the batch, parameters, multiply-accumulates, the receptive field in rows x
+    columns of the input, and the output's size in float32. The peak is the most memory that outputs take at one time if
+    each is freed after its last use.
 
     \b
     Examples:

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 @click.option(
     "--target", metavar="TARGET", required=True, help="Where it fails: RUNTIME@HOST, one target (docs/targets.md)."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The small bundle.")
-@click.option("--artifact", metavar="FILE", help="The artifact, by file name; by default the first that fails there.")
-@click.option("--force", is_flag=True, help="Replace DIR even if it holds something else than a bundle.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for the small bundle."
+)
+@click.option(
+    "--artifact", metavar="FILE", help="File name of the artifact.  [default: the first one that fails there]"
+)
+@click.option("--force", is_flag=True, help="Replace DIR even if it is not a bundle.")
 @time_limit_option
 @json_option
 @common_options
@@ -39,9 +43,9 @@ def shrink_command(
 ) -> None:
     """Make the smallest bundle that fails on a target as BUNDLE does, to attach to a bug report.
 
-    Layers are left out as long as the rest still fails the same way, fed with what the reference gives there; then
-    samples. First they are cut out of the file as it is, then exported anew: whether those fail too tells a fault of
-    the file from one of the runtime. Each step is a check of its own on the target.
+    Removes layers while the rest still fails in the same way on the reference's values, then samples. Layers are first
+    extracted from the existing file, then re-exported; whether the re-exported ones fail too shows if the file or the
+    runtime is at fault. Each step is a check on the target.
 
     \b
     Examples:

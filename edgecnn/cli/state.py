@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class State:
-    """What the flags of this run say."""
+    """The values of the flags that every command has."""
 
     verbose: bool = False
     debug: bool = False
@@ -31,7 +31,7 @@ def common_options(command: F) -> F:
     """``--verbose`` and ``--debug``, before or after the command's name."""
     for flag, text in (
         ("--debug", "Show tracebacks."),
-        ("--verbose", "Show the full text behind a message."),
+        ("--verbose", "Show the full text of errors."),
     ):
         command = click.option(flag, is_flag=True, expose_value=False, is_eager=True, callback=_set, help=text)(command)
     return command

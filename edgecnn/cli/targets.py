@@ -1,4 +1,4 @@
-"""``edgecnn targets``: what there is, and how to get more of it."""
+"""``edgecnn targets``: list, probe, build and add targets."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SUBCOMMANDS = ("probe", "emulate", "add", "setup")
 @common_options
 @click.pass_context
 def targets_command(context: click.Context, time_limit: float | None, json_file: Path | None) -> None:
-    """List the hosts that --target can name, with their runtimes, and why one cannot be used.
+    """List the hosts that --target can name, with their runtimes, and why a host cannot be used.
 
-    Hosts are this machine (local), the boards that edgecnn emulates, and those of targets.toml (in the project, or
-    in the user's configuration folder); all are asked at once. Any other host is named as ssh://user@host.
+    Hosts are this machine (local), the boards that edgecnn emulates, and the hosts of targets.toml (in the project, or
+    in the user's configuration folder). Name any other host as ssh://user@host.
 
     \b
     Examples:
@@ -84,9 +84,9 @@ def _versions(runtimes: Any) -> str:
 @json_option
 @common_options
 def probe_command(target: str, time_limit: float | None, json_file: Path | None) -> None:
-    """Show what a host is: board, processor, memory, heat, system, Python, runtimes.
+    """Show a host: board, processor, memory, temperature, system, Python, runtimes.
 
-    TARGET is a host's name, or a target, whose runtime is then not looked at.
+    TARGET is the name of a host, or a target, of which only the host matters.
 
     \b
     Examples:
@@ -100,18 +100,18 @@ def probe_command(target: str, time_limit: float | None, json_file: Path | None)
     probed = probe_host(entry, time_limit=time_limit)
     agent = {**asdict_of(probed.agent), "runtimes": dict(probed.runtimes)}
     whole = {"host": entry.name, "kind": entry.kind, "place": entry.place, "agent": agent}
-    told = {"schema": 1, **whole, "machine": asdict(probed.machine), "notes": list(probed.notes)}
-    if not put_json(json_file, told):
+    value = {"schema": 1, **whole, "machine": asdict(probed.machine), "notes": list(probed.notes)}
+    if not put_json(json_file, value):
         _print_probe(entry, probed)
 
 
 def asdict_of(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass, as they are."""
+    """The fields of a dataclass, without converting their values."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _entry(target: str) -> HostEntry:
-    """The host of a host's name, or of a target's."""
+    """The host with this name, or of this target."""
     from edgecnn.targets.config import load_config, ssh_entry
     from edgecnn.targets.names import SSH, parse_target
 
@@ -148,7 +148,7 @@ def _print_probe(entry: HostEntry, probed: Probed) -> None:
         "runtimes": _versions(probed.runtimes),
     }
     for label, value in rows.items():
-        click.echo(f"{label + ':':<13} {value if value not in (None, '') else 'not told'}")
+        click.echo(f"{label + ':':<13} {value if value not in (None, '') else 'unknown'}")
     for note in probed.notes:
         click.echo(f"note: {note}", err=True)
 
@@ -175,12 +175,13 @@ def _mebibytes(count: int | None) -> str | None:
 
 @targets_command.command("emulate")
 @click.argument("boards", metavar="BOARD...", nargs=-1, required=True)
-@click.option("--remove", is_flag=True, help="Remove them instead.")
+@click.option("--remove", is_flag=True, help="Remove the boards instead.")
 @common_options
 def emulate_command(boards: tuple[str, ...], remove: bool) -> None:
-    """Build emulated boards: the real wheels for the board's processor, run by QEMU. No root, no container.
+    """Build emulated boards, on which QEMU runs the wheels of the board's processor. No root, no container.
 
-    What is downloaded is verified, and kept in the user's cache folder until its recipe changes. BOARD may be a glob.
+    Downloads are verified, and stay in the user's cache folder until the board's definition changes. BOARD can be a
+    glob.
 
     \b
     Examples:
@@ -197,7 +198,7 @@ def emulate_command(boards: tuple[str, ...], remove: bool) -> None:
             continue
         with progress_bar(board.name) as progress:
             built = build_board(board, progress=progress)
-        click.echo(f"{board.name}: {f'built in {built.seconds:.0f} s' if built.fresh else 'is there already'}")
+        click.echo(f"{board.name}: {f'built in {built.seconds:.0f} s' if built.fresh else 'is built already'}")
         if built.plugin is None:
             click.echo(f"note: {board.name}: instructions cannot be counted: no C compiler (apt install gcc)", err=True)
 
@@ -213,7 +214,7 @@ def _boards(names: Sequence[str]) -> list[Any]:
     for name in names:
         fitting = [b for b in emulated if fnmatchcase(b, name)] if is_glob(name) else [name]
         if not fitting:
-            raise UsageError(f"no board is called like {name}", hint=f"one of {', '.join(emulated)}")
+            raise UsageError(f"no board matches {name}", hint=f"one of {', '.join(emulated)}")
         chosen |= {b: load_board(b) for b in fitting}
     return list(chosen.values())
 
@@ -221,10 +222,10 @@ def _boards(names: Sequence[str]) -> list[Any]:
 @targets_command.command("add")
 @click.argument("name", metavar="NAME")
 @click.argument("destination", metavar="ssh://USER@HOST[:PORT]")
-@click.option("--python", metavar="PATH", help="The interpreter there.  [default: python3]")
-@click.option("--identity", metavar="FILE", help="The key; by default what ssh offers.")
-@click.option("--user/--project", "for_user", default=False, help="Which targets.toml: the user's, or the project's.")
-@click.option("--force", is_flag=True, help="Replace a host of that name.")
+@click.option("--python", metavar="PATH", help="Python interpreter on the host.  [default: python3]")
+@click.option("--identity", metavar="FILE", help="Private key.  [default: those that ssh offers]")
+@click.option("--user/--project", "for_user", default=False, help="Write the user's targets.toml, or the project's.")
+@click.option("--force", is_flag=True, help="Replace an existing host of that name.")
 @time_limit_option
 @common_options
 def add_command(
@@ -236,9 +237,9 @@ def add_command(
     force: bool,
     time_limit: float | None,
 ) -> None:
-    """Add a host behind ssh to targets.toml under a name, after it has answered.
+    """Add a host that ssh reaches to targets.toml under a name, after it has answered.
 
-    ssh is the system's own: your keys, agent and configuration hold, and so does its list of known hosts.
+    Uses the system's ssh, with your keys, agent, configuration and known hosts.
 
     \b
     Examples:
@@ -273,13 +274,13 @@ def _advise(name: str, probed: Probed) -> None:
 
 @targets_command.command("setup")
 @click.argument("runtime", metavar="RUNTIME")
-@click.option("--python", metavar="PATH", help="The interpreter to make it from; by default one that fits.")
-@click.option("--remove", is_flag=True, help="Remove it instead.")
+@click.option("--python", metavar="PATH", help="Python interpreter to make it with.  [default: one that fits]")
+@click.option("--remove", is_flag=True, help="Remove the environment instead.")
 @common_options
 def setup_command(runtime: str, python: str | None, remove: bool) -> None:
-    """Make the environment of a runtime that needs one of its own: tflite-runtime or tflite-micro.
+    """Make the environment of a runtime that needs its own: tflite-runtime or tflite-micro.
 
-    It is kept in the user's data folder, with pinned versions, and used as RUNTIME@local from then on.
+    It stays in the user's data folder, with pinned versions, and is then used as RUNTIME@local.
 
     \b
     Examples:

@@ -9,7 +9,7 @@ import click
 
 from edgecnn.cli.files import put_json
 from edgecnn.cli.options import (
-    Numbers,
+    NumberList,
     input_shapes,
     json_option,
     load_data,
@@ -21,7 +21,7 @@ from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
     from edgecnn.data.dataset import Dataset
-    from edgecnn.training.fit import Progress, TrainingResult
+    from edgecnn.training.fit import TrainingProgress, TrainingResult
 
 
 @click.command("train")
@@ -29,21 +29,32 @@ if TYPE_CHECKING:
 @click.option(
     "--data", metavar="DATA", required=True, help="digits, scenes, npz:FILE, idx:IMAGES,LABELS or folder:DIR."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The weights.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="File for the weights."
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training part.  [default: 15]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed; equal seeds give equal weights.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images per step.  [default: 64; scenes: 16]")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Peak rate of the schedule.  [default: 0.003; scenes: 0.01]",
+    help="Highest rate of the schedule.  [default: 0.003; scenes: 0.01]",
 )
-@click.option("--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of the model's class.")
-@click.option("--input-shape", "shapes", multiple=True, metavar="CxHxW", help="Where the model does not say.")
+@click.option(
+    "--arg", "arguments", multiple=True, metavar="KEY=VALUE", help="Argument of the model's class; can be repeated."
+)
+@click.option(
+    "--input-shape", "shapes", multiple=True, metavar="CxHxW", help="Shape of the input, if the model does not have it."
+)
 @click.option("--scale", type=float, help="Factor for raw values.")
-@click.option("--mean", type=Numbers(), metavar="M[,M...]", help="Subtracted after scaling, per channel.")
-@click.option("--std", type=Numbers(), metavar="S[,S...]", help="Divided by after that, per channel.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw held-out scenes as a PNG.")
+@click.option("--mean", type=NumberList(), metavar="M[,M...]", help="Subtracted after scaling, per channel.")
+@click.option("--std", type=NumberList(), metavar="S[,S...]", help="Divided by after --mean, per channel.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw held-out scenes and what the model finds in them, as PNG.",
+)
 @json_option
 @common_options
 def train_command(
@@ -51,9 +62,10 @@ def train_command(
 ) -> None:
     """Train MODEL, a zoo name or path/to/file.py:callable, on images and write its weights.
 
-    A fifth of the images is held out, never trained on, and gives the scores that are printed: on labelled images the
-    accuracy; on scenes, for a detector F1, precision and recall of the centres it finds (of the right class, within one
-    cell), and for a net with a class for every pixel the mean intersection over union.
+    A fifth of the images is held out: the model is not trained on it, and the printed scores are measured on it. On
+    labelled images the score is the accuracy. On scenes it is F1, precision and recall of the centres that a detector
+    finds (of the right class, within one cell), or the mean intersection over union of a net with a class for every
+    pixel.
 
     \b
     Examples:
@@ -88,13 +100,13 @@ def _train(
     how = {key: given[key] for key in ("scale", "mean", "std")}
     parts = [load_data(given["data"], shapes, split=part, **how) for part in ("train", "test")]
     if pictured:
-        from edgecnn.training.pictures import check_pictured
+        from edgecnn.training.pictures import check_drawable
 
-        check_pictured(parts[1])
+        check_drawable(parts[1])
     options = {key: given[key] for key in ("epochs", "batch_size", "learning_rate") if given[key] is not None}
     with progress_bar("training") as bar:
 
-        def show(p: Progress) -> None:
+        def show(p: TrainingProgress) -> None:
             text = f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}"
             bar(text, (p.epoch - 1) * p.steps + p.step, p.epochs * p.steps)
 
@@ -115,15 +127,15 @@ def _draw(path: Path, module: Any, data: Dataset) -> None:
 def _print(
     output: Path, result: TrainingResult, notes: list[str], picture: Path | None, *, json_file: Path | None
 ) -> None:
-    from edgecnn.training.tasks import described
+    from edgecnn.training.tasks import score_text
 
     history = [{"epoch": e.number, "loss": e.loss, **e.scores} for e in result.history]
     drawn = {} if picture is None else {"picture": str(picture)}
-    told = {"schema": 1, "weights": str(output), **result.scores, "data": notes, **drawn, "history": history}
-    if put_json(json_file, told):
+    value = {"schema": 1, "weights": str(output), **result.scores, "data": notes, **drawn, "history": history}
+    if put_json(json_file, value):
         return
     for note in notes:
         click.echo(f"data: {note}", err=True)
     for e in result.history:
-        click.echo(f"epoch {e.number:>3}  loss {e.loss:.4f}  held-out {described(e.scores)}")
-    click.echo(f"{output}: {described(result.scores)} on held-out images")
+        click.echo(f"epoch {e.number:>3}  loss {e.loss:.4f}  held-out {score_text(e.scores)}")
+    click.echo(f"{output}: {score_text(result.scores)} on held-out images")

@@ -1,1 +1,1 @@
-"""Data sets: the shipped digits, and images the user has in npz files, IDX files or folders."""
+"""Data sets: the shipped digits and scenes, and the user's images in npz files, IDX files or folders."""

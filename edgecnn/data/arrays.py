@@ -1,4 +1,4 @@
-"""From arrays that a file held to a raw set: shared by the readers of npz and IDX files."""
+"""Make a raw set from the arrays of a file; the readers of npz and IDX files share it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def raw_set(
     scale: float | None = None,
     where: str,
 ) -> RawSet:
-    """Check images and labels against each other and the model.
+    """A raw set of images and labels, checked against each other and the model.
 
     Args:
-        title: For people: the file's name.
+        title: The name of the file, for messages.
         images: Shape (N, H, W), (N, C, H, W) or (N, H, W, C).
         labels: One number per image, or None.
         wanted: The model's channels, height and width, or None to keep the images' own.
         class_names: One name per class, or empty for the numbers themselves.
-        scale: The scale that the raw values have by their source; None for that of their type.
+        scale: The scale of the raw values, if their source defines it; None for the default of their type.
         where: The file, for errors.
 
     Raises:
@@ -41,24 +41,24 @@ def raw_set(
     numbers = None if labels is None else class_numbers(labels, len(values), where)
     source = (values.shape[2], values.shape[3])
     size = source if wanted is None else wanted[1:]
-    usual, notes = _usual_scale(images.dtype)
+    default, notes = _default_scale(images.dtype)
     return RawSet(
         title=title,
         images=ArrayImages(values, size),
         labels=numbers,
         class_names=() if numbers is None else _names(class_names, int(numbers.max()), where),
-        scale=usual if scale is None else scale,
+        scale=default if scale is None else scale,
         resize=None if size == source else Resize(source=source, size=size),
         notes=notes if size == source else (*notes, f"images resized from {by(source)} to {by(size)} (bilinear)"),
     )
 
 
-def _usual_scale(dtype: np.dtype[np.generic]) -> tuple[float, tuple[str, ...]]:
+def _default_scale(dtype: np.dtype[np.generic]) -> tuple[float, tuple[str, ...]]:
     if dtype == np.uint8:
         return 1 / 255, ()
     if dtype.kind in "fb":
         return 1.0, ()
-    return 1.0, (f"{dtype.name} values used as they are, unless --scale says otherwise",)
+    return 1.0, (f"{dtype.name} values used without scaling, unless --scale is given",)
 
 
 def _names(given: tuple[str, ...], highest: int, where: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Golden inputs, a few dozen samples that travel with a bundle, and calibration data, which does not."""
+"""Golden inputs, which are stored in a bundle, and calibration data, which is not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from edgecnn.errors import DataError, UsageError
 from edgecnn.types import FloatArray
 
 GOLDEN = 32
-"""Golden inputs of a bundle."""
-CALIBRATION = 256
-"""Calibration samples by default."""
+"""How many golden inputs a bundle has."""
 BATCH = 32
 SEED = 0
 RANDOM = "random"
@@ -23,7 +21,7 @@ RANDOM = "random"
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Input arrays, one per model input, each (samples, ...); their labels if known; where they come from, in words."""
+    """Input arrays, one (samples, ...) per model input, their origin in words, and their labels if known."""
 
     inputs: tuple[FloatArray, ...]
     origin: str
@@ -35,13 +33,13 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What int8 ranges are taken from.
+    """The data from which int8 ranges are taken.
 
     Attributes:
-        batches: Makes an iterator over batches, each one array per input, (samples, ...).
-        samples: How many samples that are in all.
-        origin: Where they come from, in words.
-        golden: The golden inputs to go with them.
+        batches: Returns an iterator over batches, each with one array (samples, ...) per input.
+        samples: The number of samples in all batches.
+        origin: Where the samples come from, in words.
+        golden: The golden inputs for the bundle.
     """
 
     batches: Callable[[], Iterator[Sequence[FloatArray]]]
@@ -57,19 +55,19 @@ def random_samples(shapes: Sequence[tuple[int, ...]], count: int = GOLDEN) -> Sa
     return Samples(inputs=inputs, origin=f"random normal, seed {SEED}")
 
 
-def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int = CALIBRATION) -> Calibration:
-    """Calibration data in any form that a user may have it.
+def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int) -> Calibration:
+    """Calibration from data in any form that a user may have.
 
     Args:
-        given: One array or tensor (samples, ...) for a model of one input: evenly spread samples are taken. An iterable
-            of batches, each an array or, for several inputs, a tuple of arrays: the first samples are taken. The word
-            ``random``: seeded random inputs, whose ranges say little about real ones.
-        shapes: The inputs' shapes, (1, ...).
+        given: An array or tensor (samples, ...) for a model of one input, from which evenly spread samples are taken.
+            Or an iterable of batches, each an array or, for several inputs, a tuple of arrays, from which the first
+            samples are taken. Or the word ``random`` for seeded random inputs, whose ranges say little about real ones.
+        shapes: The shapes of the inputs, (1, ...).
         count: Most samples to take.
 
     Raises:
-        DataError: if it is empty, does not fit the model's inputs, or holds NaN or infinities.
-        UsageError: if it is another word, or the count is no positive number.
+        DataError: if the data is empty, does not fit the model's inputs, or holds NaN or infinities.
+        UsageError: if it is another word, or the count is less than 1.
     """
     if count < 1:
         raise UsageError(f"{count} calibration samples are not possible", hint="256 or so")
@@ -84,7 +82,7 @@ def read_calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int =
 
 
 def of_samples(inputs: tuple[FloatArray, ...], origin: str) -> Calibration:
-    """Calibration by samples in memory; evenly spread ones of them are the golden inputs."""
+    """Calibration from samples in memory; evenly spread samples become the golden inputs."""
     total = len(inputs[0])
 
     def batches() -> Iterator[Sequence[FloatArray]]:
@@ -143,11 +141,11 @@ def _array(value: Any) -> FloatArray:
 
 
 def _advice(array: npt.NDArray[Any]) -> dict[str, str]:
-    """Why integers are no calibration data, and what to give instead."""
+    """The reason and the hint for calibration data of integers."""
     if array.dtype != np.uint8:
         return {"hint": "floats as the model sees them, such as data.astype(numpy.float32)"}
     return {
-        "why": "these look like the bytes of an image, where scaled and normalised floats belong",
-        "hint": "what the model's preprocessing makes of them, such as Preprocessing(scale=1 / 255, ...).apply(data);"
+        "why": "these look like the bytes of an image, but the model takes scaled and normalised floats",
+        "hint": "the result of the model's preprocessing, such as Preprocessing(scale=1 / 255, ...).apply(data);"
         " data.astype(numpy.float32) if the model takes the bytes as they are",
     }

@@ -1,4 +1,4 @@
-"""A set of images, as a model sees them."""
+"""Data sets of preprocessed images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Batch = tuple[npt.NDArray[np.float32], Labels | None]
 
 
 class ImageSource(Protocol):
-    """Where raw images come from: an array in memory, or files that are read when they are asked for."""
+    """A source of raw images: an array in memory, or files that are read on demand."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image that :meth:`load` gives."""
+        """Channels, height and width of every image that :meth:`load` returns."""
 
     def __len__(self) -> int: ...
 
     def load(self, indices: Indices) -> npt.NDArray[np.generic]:
-        """The raw images at these places, resized, not scaled: shape (len(indices), C, H, W)."""
+        """The raw images at these places, resized but not scaled: shape (len(indices), C, H, W)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneObject:
-    """Something in an image: its class, the row and column of its centre in pixels, and how large it is."""
+    """An object in an image: its class, the row and column of its centre, and its side, all in pixels."""
 
     label: int
     row: float
@@ -41,13 +41,13 @@ class SceneObject:
 
 
 class Truth(Protocol):
-    """What is where in the images of a source."""
+    """The true objects and pixel classes in the images of a source."""
 
     def masks(self, indices: Indices) -> Labels:
-        """The class of every pixel, counted from 1, 0 for background: shape (len(indices), H, W)."""
+        """The class of every pixel, from 1, and 0 for background: shape (len(indices), H, W)."""
 
     def objects(self, index: int) -> tuple[SceneObject, ...]:
-        """What is in the image at this place."""
+        """The objects in the image at this place."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,15 +55,15 @@ class Dataset:
     """Images with or without labels, preprocessed batch by batch.
 
     Attributes:
-        name: For people: the source, and which part of it this is ("digits (held-out 360 of 1,797)").
-        spec: What the user wrote to get it ("digits", "npz:faces.npz").
-        class_names: The name of each class; empty where there are none.
+        name: The source and the part of it, for messages ("digits (held-out 360 of 1,797)").
+        spec: The specification that it was loaded from ("digits", "npz:faces.npz").
+        class_names: The name of each class; empty without classes.
         labels: One class number per image, int64 of shape (N,), or None.
-        preprocessing: What is done to a raw image before the model sees it.
-        note: What was done to the images that the user should know, in one sentence; often empty.
+        preprocessing: The transformation from a raw image to an input of the model.
+        note: Changes to the images that the user should know, in one sentence; often empty.
         source: The raw images, of which this set may be a part.
         members: The places in ``source`` of this set's images, shape (N,).
-        truth: What is where in the images of ``source``, or None.
+        truth: The objects in the images of ``source``, or None if they are not known.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image, as the model gets it."""
+        """Channels, height and width of an input of the model."""
         return self.source.input_shape
 
     def batch(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -107,12 +107,12 @@ class Dataset:
         """The class of every pixel of the images at these places, 0 for background: shape (n, H, W).
 
         Raises:
-            DataError: if a place is outside the set, or it is not known what is where.
+            DataError: if a place is outside the set, or the objects are not known.
         """
         return self._truth().masks(self.members[self._places(indices)])
 
     def objects(self, index: int) -> tuple[SceneObject, ...]:
-        """What is in the image at this place.
+        """The objects in the image at this place.
 
         Raises:
             DataError: if the place is outside the set, or it is not known what is where.
@@ -121,11 +121,11 @@ class Dataset:
 
     def _truth(self) -> Truth:
         if self.truth is None:
-            raise DataError(f"{self.name} does not say what is where", hint="--data scenes")
+            raise DataError(f"the objects in {self.name} are not known", hint="--data scenes")
         return self.truth
 
     def take(self, indices: npt.ArrayLike) -> Dataset:
-        """The set of the images at these places, in the order given. No image is copied or read.
+        """A data set of the images at these places, in this order. Copies and reads no image.
 
         Raises:
             DataError: if a place is outside the set.
@@ -139,7 +139,7 @@ class Dataset:
         )
 
     def spread(self, n: int) -> Indices:
-        """``n`` different places spread evenly over the set (all of them if it has fewer), the same every time."""
+        """``n`` different places spread evenly over the set (all of them if it has fewer), always the same."""
         if n < 1:
             raise DataError(f"{n} images cannot be chosen from {self.name}", hint="a number of 1 or more")
         n = min(n, len(self))

@@ -1,4 +1,4 @@
-"""Images in class folders: ``folder:DIR``."""
+"""Read images in class folders: ``folder:DIR``."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _MODE = {1: "L", 3: "RGB"}
 
 
 def read_folder(folder: Path, wanted: Shape | None) -> RawSet:
-    """Images in class folders, read when they are asked for; only their headers are read here.
+    """Images in class folders, read on demand; this function reads only their headers.
 
-    Each folder within ``folder`` is a class, in alphabetical order; its images may lie in folders of its own. Names
-    that begin with a dot are passed over. Images become grey or RGB as the model's channels want (transparency is
-    dropped, a moving image gives its first frame) and are resized. An orientation that a camera noted is not applied.
+    Each folder within ``folder`` is a class, in alphabetical order; its images may lie in subfolders. Names that begin
+    with a dot are skipped. Images are converted to grey or RGB to match the model's channels (without transparency; an
+    animation gives its first frame) and resized. The orientation in the metadata of a camera is not applied.
 
     Raises:
-        DataError: if there are no two classes with images, or a header cannot be read, or without ``wanted`` the
+        DataError: if there are fewer than two classes with images, a header cannot be read, or without ``wanted`` the
             images differ in size.
     """
     classes = _classes(folder)
@@ -63,7 +63,7 @@ def read_folder(folder: Path, wanted: Shape | None) -> RawSet:
 
 
 def read_images(paths: Sequence[Path], wanted: Shape) -> RawSet:
-    """Image files by themselves, without classes; converted and resized as those of `read_folder`.
+    """Image files without classes, converted and resized as `read_folder` does.
 
     Raises:
         DataError: if one cannot be read, or the model takes neither 1 nor 3 channels.
@@ -84,7 +84,7 @@ def read_images(paths: Sequence[Path], wanted: Shape) -> RawSet:
 
 
 class FolderImages:
-    """Image files, decoded, converted and resized when they are asked for.
+    """Image files that are decoded, converted and resized on demand.
 
     Args:
         paths: The files.
@@ -127,14 +127,14 @@ class _Header:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    """An image file, opened; whatever Pillow raises while it is in use names the file."""
+    """Open an image file; every error that Pillow raises while it is open names the file."""
     from PIL import Image
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     damage = (SyntaxError, ValueError, EOFError, IndexError, struct.error, *bombs)
     with reading(path, "an image", *damage), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", "Palette images with Transparency")  # it is dropped, and said
+        warnings.filterwarnings("ignore", "Palette images with Transparency")  # it is dropped, with a note
         with Image.open(path) as image:
             yield image
 
@@ -145,7 +145,7 @@ def _header(path: Path) -> _Header:
             raise DataError(
                 f"the image's values are not bytes (Pillow calls its mode {image.mode})",
                 where=str(path),
-                why="bringing them to 0..255 is a choice that only you can make",
+                why="only you can decide how to scale them to 0..255",
                 hint="convert the images to 8 bits per channel, or save the values as an npz",
             )
         transparent = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
@@ -159,7 +159,7 @@ def _classes(folder: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> tuple[list[Path], int]:
-    """The images in a folder and the folders in it, sorted; and how many other files were there."""
+    """The sorted images in a folder and its subfolders, and how many other files they hold."""
     files = [Path(root, name) for root, _, names in os.walk(folder) for name in names if not name.startswith(".")]
     images = sorted(path for path in files if path.suffix.lower() in ENDINGS and path.is_file())
     return images, len(files) - len(images)
@@ -178,7 +178,7 @@ def _check_classes(folder: Path, classes: Sequence[Path], files: Sequence[tuple[
         raise DataError(
             f"no images in class folder{'s' * (len(empty) > 1)} {', '.join(empty)}",
             where=str(folder),
-            hint=f"remove what is no class; images end in {' '.join(sorted(ENDINGS))}",
+            hint=f"remove folders that are not classes; images end in {' '.join(sorted(ENDINGS))}",
         )
 
 
@@ -186,7 +186,7 @@ def _common_shape(headers: Sequence[_Header], folder: Path) -> Shape:
     sizes = {header.size for header in headers}
     if len(sizes) > 1:
         raise DataError(
-            f"images of {len(sizes)} sizes, and no model's size to bring them to",
+            f"images of {len(sizes)} sizes, and no model's size to resize them to",
             where=str(folder),
             hint="give --input-shape, as in --input-shape 3x96x96",
         )
@@ -208,7 +208,7 @@ def _notes(headers: Sequence[_Header], shape: Shape, resized: Resize | None, oth
         f"{converted:,} of {len(headers):,} images converted to {kind}" if converted else "",
         f"transparency dropped from {transparent:,} images" if transparent else "",
         f"images resized {_from(resized)}to {by(shape[1:])} (bilinear)" if resized else "",
-        f"{others:,} files that are not images passed over" if others else "",
+        f"{others:,} files that are not images skipped" if others else "",
     ]
     return tuple(note for note in notes if note)
 

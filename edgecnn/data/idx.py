@@ -1,7 +1,7 @@
-"""MNIST's own format: ``idx:IMAGES,LABELS``, gzipped or not.
+"""Read MNIST's own format: ``idx:IMAGES,LABELS``, gzipped or not.
 
-Two zero bytes, one byte for the type, one for the number of axes, the axes' lengths as big-endian 32-bit numbers, and
-then the values, big-endian too. http://yann.lecun.com/exdb/mnist
+A file has two zero bytes, a byte for the type, a byte for the number of axes, the length of each axis as a big-endian
+32-bit number, and then the values, also big-endian. http://yann.lecun.com/exdb/mnist
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def read_idx(images: Path, labels: Path | None, wanted: Shape | None) -> RawSet:
-    """Images and, where given, labels of two IDX files.
+    """The images of an IDX file, and the labels of another one, if given.
 
     Raises:
         DataError: if a file is not IDX, or shorter or longer than it declares, or the images do not fit ``wanted``.
@@ -39,7 +39,7 @@ def read_idx(images: Path, labels: Path | None, wanted: Shape | None) -> RawSet:
 
 
 def read_array(path: Path) -> npt.NDArray[np.generic]:
-    """The array that an IDX file holds, big-endian as it is there.
+    """The array in an IDX file, still big-endian.
 
     Raises:
         DataError: if it is not an IDX file, declares more than 4 GiB, or holds less or more than it declares.

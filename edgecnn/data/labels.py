@@ -1,4 +1,4 @@
-"""Labels: from what a file holds to one class number per image."""
+"""Check labels and convert them to one class number per image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edgecnn.errors import DataError
 
 
 def class_numbers(raw: npt.NDArray[np.generic], count: int, where: str) -> Labels:
-    """Check labels and convert them to int64 of shape (N,).
+    """The labels as int64 of shape (N,).
 
-    A column, shape (N, 1), is accepted, and so are floats that are whole numbers.
+    Accepts a column of shape (N, 1), and floats that are whole numbers.
 
     Args:
-        raw: The labels as read.
+        raw: The labels in the file.
         count: How many images there are.
         where: The file, for errors.
 
@@ -41,7 +41,7 @@ def class_numbers(raw: npt.NDArray[np.generic], count: int, where: str) -> Label
 
 
 def refuse_one_class(labels: Labels, where: str) -> Labels:
-    """The labels, when they are of two classes at least.
+    """The labels, if they are of at least two classes.
 
     Raises:
         DataError: if all images are of one class.

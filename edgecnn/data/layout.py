@@ -1,4 +1,4 @@
-"""Which axis of an array of images is what."""
+"""Find the layout of an array of images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LAYOUTS = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 
 
 def as_nchw(values: Images, wanted: Shape | None, where: str) -> Images:
-    """Find the layout of an array of images and view it as (N, C, H, W), in its own dtype.
+    """An array of images as a view of shape (N, C, H, W), in its own dtype.
 
-    Three axes are N, H, W. Of four, the channel axis is the one that has as many places as the model has channels;
-    when both have, the layout whose height and width are the model's too.
+    Three axes are N, H, W. Of four axes, the channel axis is the one whose length is the model's number of channels; if
+    two axes have that length, the layout is the one whose height and width also match the model.
 
     Args:
         values: Shape (N, H, W), (N, C, H, W) or (N, H, W, C).
@@ -25,7 +25,7 @@ def as_nchw(values: Images, wanted: Shape | None, where: str) -> Images:
         where: The file, for errors.
 
     Raises:
-        DataError: if it is none of these, or could be two of them, or holds no numbers, NaN, or no images.
+        DataError: if the array has none of these layouts or could have two, or holds no images, NaN, or no numbers.
     """
     _check_numbers(values, where)
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -76,10 +76,10 @@ def _no_channels(values: Images) -> str:
 
 
 def channels_differ(channels: int, wanted: Shape, where: str) -> DataError:
-    """The error for images whose channels are not the model's."""
+    """The error for images whose number of channels is not the model's."""
     made = "x.mean(1)" if wanted[0] == 1 else f"numpy.repeat(x[:, None], {wanted[0]}, 1)"
-    convert = f"convert the images before saving ({made} or alike), or use folder:DIR, which converts"
-    rebuild = f"build the model with --arg in_channels={channels} if it takes that"
+    convert = f"convert the images before saving, for example with {made}, or use folder:DIR, which converts"
+    rebuild = f"build the model with --arg in_channels={channels} if it has that argument"
     return DataError(
         f"the images have {channels} channel{'s' * (channels != 1)}, the model takes {wanted[0]}",
         where=where,

@@ -1,4 +1,4 @@
-"""NumPy archives: ``npz:FILE``."""
+"""Read NumPy archives: ``npz:FILE``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_npz(path: Path, wanted: Shape | None, *, title: str = "", scale: float | None = None) -> RawSet:
-    """Images and labels of a NumPy archive.
+    """The images and labels of a NumPy archive.
 
-    Images are the array named ``x``, ``images`` or ``inputs``, or the only array there is; labels, which may be
-    missing, ``y``, ``labels`` or ``targets``; names of the classes, if any, ``class_names`` or ``classes``. Pickled
-    objects are never loaded, and the size that each header declares is checked before anything is read.
+    Images are the array ``x``, ``images`` or ``inputs``, or the only array. Labels, which are optional, are ``y``,
+    ``labels`` or ``targets``; names of the classes, also optional, are ``class_names`` or ``classes``. Pickled objects
+    are never loaded, and the size in each header is checked before any data is read.
 
     Raises:
         DataError: if the file is not such an archive, or its images do not fit ``wanted``.
@@ -49,10 +49,10 @@ def read_npz(path: Path, wanted: Shape | None, *, title: str = "", scale: float 
 
 
 def read_npy(path: Path, wanted: Shape) -> RawSet:
-    """Images of an ``.npy`` file: one, (H, W) or (C, H, W) or (H, W, C), or several with a first axis for them.
+    """The images of an ``.npy`` file: one (H, W), (C, H, W) or (H, W, C), or several along a first axis.
 
     Raises:
-        DataError: if the file is no such array, or does not fit ``wanted``.
+        DataError: if the file is not such an array, or does not fit ``wanted``.
     """
     with reading(path, "a NumPy array (npy)", *_DAMAGE), path.open("rb") as stream:
         _check_header(stream, path.stat().st_size, str(path))
@@ -68,7 +68,7 @@ def _image_key(keys: Sequence[str], path: Path) -> str:
     if len(found) == 1:
         return found[0]
     raise DataError(
-        f"which of its arrays are the images? It holds {', '.join(keys) or 'none'}",
+        f"it is not clear which array holds the images; the file has {', '.join(keys) or 'none'}",
         where=str(path),
         hint="name them x and y: numpy.savez_compressed('set.npz', x=images, y=labels)",
     )
@@ -79,7 +79,7 @@ def _read_optional(
 ) -> npt.NDArray[np.generic] | None:
     found = [key for key in accepted if key in keys]
     if len(found) > 1:
-        raise DataError(f"{' and '.join(found)} say the same thing", where=str(path), hint=f"keep {found[0]} only")
+        raise DataError(f"{' and '.join(found)} mean the same", where=str(path), hint=f"keep {found[0]} only")
     return _read_array(archive, found[0], path) if found and len(keys) > 1 else None
 
 
@@ -93,7 +93,7 @@ def _read_array(archive: zipfile.ZipFile, key: str, path: Path) -> npt.NDArray[n
 
 
 def _check_header(stream: IO[bytes], size: int, where: str) -> None:
-    """Refuse an array whose header declares what the archive does not hold, or must not be read."""
+    """Refuse an array whose header does not match the archive, or that must not be read."""
     read_header = _HEADERS.get(np.lib.format.read_magic(stream))
     if read_header is None:
         raise DataError("an array with named fields is not a set of images", where=where)

@@ -1,4 +1,4 @@
-"""What is done to a raw image before the model sees it."""
+"""The transformation from raw images to inputs of a model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from edgecnn.errors import DataError
 
 
 class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A resize of every image from one size to another, by Pillow's filter of that name."""
+    """A resize of every image to one size, by the Pillow filter named ``method``."""
 
     source: tuple[int, int] | None
-    """Height and width before, or None when the images differ among themselves."""
+    """Height and width before, or None if the images differ in size."""
     size: tuple[int, int]
     """Height and width after."""
     method: str = "bilinear"
@@ -23,10 +23,10 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``x = (resize(raw) * scale - mean) / std``, per channel.
 
     Attributes:
-        scale: Multiplied with the raw value (1/255 for bytes that are to lie in 0..1).
-        mean: Subtracted, one value for all channels or one per channel.
-        std: Divided by, one value for all channels or one per channel; never 0.
-        resize: The resize that came before, if any.
+        scale: Factor for raw values, such as 1/255 to bring bytes to 0..1.
+        mean: Subtracted after scaling; one value for all channels or one per channel.
+        std: Divided by after that; one value for all channels or one per channel, never 0.
+        resize: The resize before scaling, if any.
     """
 
     scale: float = 1.0
@@ -37,12 +37,12 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not np.isfinite([self.scale, *self.mean, *self.std]).all() or self.scale == 0 or 0 in self.std:
             raise DataError(
-                f"preprocessing with scale {self.scale}, mean {self.mean}, std {self.std} has no meaning",
+                f"preprocessing with scale {self.scale}, mean {self.mean}, std {self.std} is not possible",
                 why="all of them must be finite, and neither scale nor std may be 0",
             )
 
     def apply(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Scale and normalise raw images of shape (N, C, H, W), already resized, to float32.
+        """Inputs of the model, float32, from resized raw images of shape (N, C, H, W).
 
         Raises:
             DataError: if mean or std have neither one value nor one per channel.
@@ -53,7 +53,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return np.asarray((scaled - mean) / std, dtype=np.float32)
 
     def undo(self, inputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """The raw values, as whole numbers, of inputs (N, C, H, W) that :meth:`apply` made."""
+        """The raw values, rounded to whole numbers, of inputs (N, C, H, W) that :meth:`apply` returned."""
         channels = inputs.shape[1]
         mean, std = (_per_channel(name, v, channels) for name, v in (("mean", self.mean), ("std", self.std)))
         raw: npt.NDArray[np.float64] = np.rint((inputs.astype(np.float64) * std + mean) / self.scale)

@@ -1,4 +1,4 @@
-"""What a reader of one kind of file hands over, before it becomes a data set."""
+"""The result of a file reader, before it becomes a data set."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Shape = tuple[int, int, int]
 """Channels, height and width."""
 
 MAX_BYTES = 4 * 2**30
-"""The largest array that is read into memory: 4 GiB. A header that declares more is not believed."""
+"""The largest array that is read into memory: 4 GiB. Files whose header declares more are refused."""
 
 MAX_CLASSES = 2**16
-"""The largest number of classes that labels may speak of."""
+"""The largest number of classes that labels may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawSet:
-    """Images and labels as they were read, with what the file says about them.
+    """Images and labels of a source, with its metadata.
 
     Attributes:
-        title: For people: the file's or folder's name.
-        images: The raw images, already brought to the model's size.
+        title: The name of the file or folder, for messages.
+        images: The raw images, resized to the model's size.
         labels: int64 of shape (N,), or None.
-        class_names: One name per class; empty where there are none.
-        scale: What raw values are multiplied with, unless the user says otherwise.
-        resize: The resize that ``images`` does, if any.
-        notes: What the user should know.
-        truth: What is where in the images, if that is known.
-        held_out: The places of the images to hold out, if the source says; None for a fifth of each class.
+        class_names: One name per class; empty without classes.
+        scale: Default factor for raw values.
+        resize: The resize that ``images`` performs, if any.
+        notes: Notes for the user.
+        truth: The objects in the images, if they are known.
+        held_out: The places of the images to hold out, if the source defines them; None for a fifth of each class.
     """
 
     title: str
@@ -59,7 +59,7 @@ def reading(path: Path, what: str, *damage: type[Exception]) -> Iterator[None]:
     Args:
         path: The file.
         what: What it should be, with its article ("an IDX file").
-        damage: What the decoder raises for a file that is not one, beside OSError without a number.
+        damage: The errors of the decoder for a file of another kind, besides OSError without a number.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def reading(path: Path, what: str, *damage: type[Exception]) -> Iterator[None]:
     except IsADirectoryError as error:
         raise DataError(f"this is a folder, not {what}", where=str(path), hint=f"folder:{path}") from error
     except OSError as error:
-        if error.errno is None:  # decoders raise it for bad content, the system does not
+        if error.errno is None:  # raised by decoders for bad content, not by the system
             raise _damaged(path, what, error) from error
         raise DataError("the file cannot be read", where=str(path), why=error.strerror or "") from error
     except damage as error:
@@ -85,10 +85,10 @@ def _damaged(path: Path, what: str, error: Exception) -> DataError:
 
 
 def declared_bytes(shape: Sequence[int], itemsize: int, where: str) -> int:
-    """How many bytes a header promises.
+    """The number of bytes that a header declares.
 
     Raises:
-        DataError: if they are more than :data:`MAX_BYTES`.
+        DataError: if it is more than :data:`MAX_BYTES`.
     """
     size = math.prod(shape) * itemsize
     if size > MAX_BYTES:
@@ -119,5 +119,5 @@ def check_finite(values: npt.NDArray[np.generic], where: str) -> None:
 
 
 def by(shape: Sequence[int]) -> str:
-    """A shape for people: (1, 28, 28) is "1x28x28"."""
+    """A shape as text: (1, 28, 28) is "1x28x28"."""
     return "x".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Raw images in memory, and the one way in which images are resized."""
+"""Resize images, and raw images in memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class ArrayImages:
-    """Raw images that are all in memory, in the dtype they came in; resized when they are asked for.
+    """Raw images in memory, in their original dtype, resized on demand.
 
     Args:
-        values: Shape (N, C, H, W); a view will do.
-        size: Height and width wanted.
+        values: Images of shape (N, C, H, W).
+        size: Height and width after the resize.
     """
 
     def __init__(self, values: npt.NDArray[np.generic], size: tuple[int, int]) -> None:
@@ -37,16 +37,16 @@ class ArrayImages:
 
 
 def resize(images: npt.NDArray[np.generic], size: tuple[int, int]) -> npt.NDArray[np.generic]:
-    """Resize by Pillow's bilinear filter, which averages over the source's pixels when it makes images smaller.
+    """Images resized by Pillow's bilinear filter, which averages over source pixels when images get smaller.
 
-    Bytes stay bytes (rounded, as every image program does it); all other types are resized as float32.
+    Bytes stay bytes, rounded; all other types become float32.
 
     Args:
         images: Raw values of shape (N, C, H, W).
-        size: Height and width wanted. Images that have them already are returned as they are.
+        size: Height and width after the resize. Images that already have this size are returned unchanged.
 
     Returns:
-        Shape (N, C, *size): uint8 for uint8, else float32.
+        Images of shape (N, C, *size): uint8 for uint8, else float32.
     """
     if images.shape[2:] == size:
         return images

@@ -1,7 +1,7 @@
-"""Scenes: handwritten digits of several sizes on a noisy ground, and what is where in them.
+"""Scenes: handwritten digits of several sizes on a noisy background, with their positions and pixel classes.
 
-For detectors and segmentation nets, made of what is shipped. Each scene is composed when it is asked for, in the
-model's own size, and is the same every time: random words come from a bit generator whose output numpy never changes.
+They serve detectors and segmentation nets, and are composed of the shipped digits. Each scene is composed on demand in
+the model's size, and is always the same: its random words come from a bit generator whose output numpy never changes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from edgecnn.data.split import HELD_OUT
 from edgecnn.errors import DataError
 
 SCENES = 1000
-"""How many there are. The last fifth is composed of digits that the others do not have."""
+"""The number of scenes. The last fifth is composed of digits that the others do not have."""
 SMALLEST = 32
-"""Height and width from which a digit of a sixth of them can be read."""
+"""Smallest height and width at which a digit of a sixth of the side is legible."""
 
 _SEED = 5
 _TRIES = 8
-"""Digits that are thrown at a scene; those that would touch another one are left out."""
+"""How often a digit is placed in a scene; one that would touch another is left out."""
 _INK = 0.35
-"""Share of full ink from which a pixel counts as the digit's."""
+"""Share of full ink from which a pixel belongs to the digit."""
 
-_KEPT = 256
-"""Scenes that are kept: more than are held out, so that measuring after each epoch composes them once."""
+_CACHED = 256
+"""Number of cached scenes: more than are held out, so that they are composed once, not after each epoch."""
 
 Image = npt.NDArray[np.uint8]
 
@@ -44,16 +44,16 @@ class _Composed:
 
 
 class Scenes:
-    """The scenes, as images and as truth.
+    """The scenes: their images and the objects in them.
 
     Args:
         digits: Raw digits, 0 to 16, of shape (n, 8, 8).
-        labels: What they are, shape (n,).
-        held_out: Places of the digits that held-out scenes are composed of; the others are composed of the rest.
+        labels: The digit in each, shape (n,).
+        held_out: Places of the digits for held-out scenes; the other scenes are composed of the other digits.
         size: Height and width of the scenes.
 
     Raises:
-        DataError: if that is too small for anything to be seen.
+        DataError: if the size is too small for legible digits.
     """
 
     def __init__(
@@ -61,15 +61,16 @@ class Scenes:
     ) -> None:
         if min(size) < SMALLEST:
             raise DataError(
-                f"scenes of {by(size)} show nothing", hint=f"a model input of {SMALLEST}x{SMALLEST} or more"
+                f"scenes of {by(size)} are too small to show digits",
+                hint=f"a model input of {SMALLEST}x{SMALLEST} or more",
             )
         self._digits, self._labels, self._size = digits, labels, size
         self._pools = (np.setdiff1d(np.arange(len(labels)), held_out), np.asarray(held_out))
-        self._composed = lru_cache(maxsize=_KEPT)(self._compose)
+        self._composed = lru_cache(maxsize=_CACHED)(self._compose)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """One channel, height and width."""
+        """One channel, and the height and width of the scenes."""
         return (1, *self._size)
 
     @property
@@ -85,7 +86,7 @@ class Scenes:
         return np.stack([self._composed(int(i)).image for i in indices])[:, np.newaxis]
 
     def masks(self, indices: Indices) -> Labels:
-        """The class of every pixel, 0 for the ground: shape (len(indices), H, W)."""
+        """The class of every pixel, 0 for the background: shape (len(indices), H, W)."""
         return np.stack([self._composed(int(i)).mask for i in indices]).astype(np.int64)
 
     def objects(self, index: int) -> tuple[SceneObject, ...]:
@@ -96,7 +97,7 @@ class Scenes:
         height, width = self._size
         random = _random(index)
         pool = self._pools[index >= SCENES - SCENES // HELD_OUT]
-        values = _ground(index, self._size)
+        values = _background(index, self._size)
         mask = np.zeros(self._size, np.uint8)
         objects: list[SceneObject] = []
         for _ in range(_TRIES):
@@ -117,14 +118,14 @@ class Scenes:
 
 
 def _random(index: int) -> Iterator[float]:
-    """Numbers from 0 to below 1."""
+    """Random numbers from 0 to below 1."""
     words = np.random.PCG64([_SEED, index])
     while True:
         yield int(words.random_raw()) / 2**64
 
 
-def _ground(index: int, size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """A dark slope with noise on it."""
+def _background(index: int, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """A dark gradient with noise."""
     words = np.random.PCG64([_SEED, index, 1]).random_raw(3 + size[0] * size[1])
     level, down, right, *_ = (words[:3] / 2**64).tolist()
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]

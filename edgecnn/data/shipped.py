@@ -1,4 +1,4 @@
-"""The data sets that are shipped with the package: the digits, and the scenes composed of them."""
+"""The data sets of the package: the digits, and the scenes composed of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgecnn.data.split import part
 
 _DIGITS = Path(__file__).with_name("digits.npz")
 _SCENE = (96, 96)
-"""Height and width of the scenes where no model says another."""
+"""Default height and width of the scenes."""
 _RGB = 3
 
 
 def read_digits(wanted: Shape | None) -> RawSet:
-    """The digits, resized to the model's image; a model that takes RGB gets the grey value three times.
+    """The digits, resized to the model's input; for RGB the grey value is repeated three times.
 
     Raises:
         DataError: if the model takes neither 1 nor 3 channels.
@@ -32,10 +32,10 @@ def read_digits(wanted: Shape | None) -> RawSet:
 
 
 def read_scenes(wanted: Shape | None) -> RawSet:
-    """Scenes of several digits each, composed in the size of the model's image.
+    """Scenes of several digits each, in the size of the model's input.
 
     Raises:
-        DataError: if the model takes neither 1 nor 3 channels, or images too small to show anything.
+        DataError: if the model takes neither 1 nor 3 channels, or images too small for legible digits.
     """
     if wanted is not None and wanted[0] not in (1, _RGB):
         return read_digits(wanted)  # which refuses
@@ -60,11 +60,11 @@ def read_scenes(wanted: Shape | None) -> RawSet:
 SHIPPED: Mapping[str, Callable[[Shape | None], RawSet]] = MappingProxyType(
     {"digits": read_digits, "scenes": read_scenes}
 )
-"""What reads each of them."""
+"""The reader of each shipped data set."""
 
 
 class _Repeated:
-    """Grey images with their one channel three times."""
+    """Grey images with their channel repeated three times."""
 
     def __init__(self, grey: ImageSource) -> None:
         self._grey = grey
@@ -81,7 +81,7 @@ class _Repeated:
 
 
 def _grey(wanted: Shape | None) -> Shape | None:
-    """The shape to read grey images in; other channels than 1 and 3 are left for the reader to refuse."""
+    """The shape for reading grey images. The reader refuses other numbers of channels than 1 and 3."""
     return (1, *wanted[1:]) if wanted is not None and wanted[0] == _RGB else wanted
 
 

@@ -1,4 +1,4 @@
-"""From what the user writes after ``--data`` to a data set."""
+"""Load the data set that ``--data`` names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgecnn.data.split import Split, given_part, is_split, part
 from edgecnn.errors import UsageError
 
 FORMS = ("digits", "scenes", "npz:FILE", "idx:IMAGES,LABELS", "folder:DIR")
-"""What a specification can look like."""
+"""The forms of a specification."""
 
 
 def load_dataset(
@@ -37,13 +37,13 @@ def load_dataset(
     Args:
         spec: "digits", "scenes", "npz:FILE", "idx:IMAGES,LABELS", "idx:IMAGES" or "folder:DIR".
         input_shape: The model's channels, height and width. Images of another height and width are resized, and
-            ``note`` says so. None keeps the images' own.
+            ``note`` says so. None keeps their own size.
         split: "train", "test" (a fifth of each class, held out) or "all". None is "test" for the digits and the
             scenes, which the zoo's models are trained on, and "all" for everything else.
-        scale: Multiplied with raw values; None for 1/16 for the digits, 1/255 for bytes and scenes, else 1.
+        scale: Factor for raw values; None for 1/16 for the digits, 1/255 for bytes and scenes, else 1.
         mean: Subtracted after scaling, one value or one per channel; None for 0.
         std: Divided by after that, one value or one per channel; None for 1.
-        seed: Which images are held out. Keep it the same in training and testing.
+        seed: Seed of the choice of held-out images. Use one seed for training and testing.
         folder: Where relative paths start.
 
     Raises:
@@ -95,23 +95,21 @@ def _suggestion(spec: str, start: Path) -> str:
     if path.suffix == ".npz":
         return f"npz:{spec}"
     near = difflib.get_close_matches(spec.partition(":")[0], [form.partition(":")[0] for form in FORMS], n=1)
-    said = [form for form in FORMS if form.partition(":")[0] in near]
-    return (said[0] + ", or " if said else "") + "one of " + ", ".join(form for form in FORMS if form not in said)
+    likely = [form for form in FORMS if form.partition(":")[0] in near]
+    return (likely[0] + ", or " if likely else "") + "one of " + ", ".join(form for form in FORMS if form not in likely)
 
 
 def _preprocessing(
     raw: RawSet, scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> Preprocessing:
-    done = Preprocessing(
+    preprocessing = Preprocessing(
         scale=raw.scale if scale is None else scale,
         mean=(0.0,) if mean is None else mean,
         std=(1.0,) if std is None else std,
         resize=raw.resize,
     )
-    done.apply(
-        np.empty((0, *raw.images.input_shape), np.float32)
-    )  # the number of values per channel fits, or it raises
-    return done
+    preprocessing.apply(np.empty((0, *raw.images.input_shape), np.float32))  # raises if the channels do not fit
+    return preprocessing
 
 
 def _name(raw: RawSet, split: Split, members: Indices) -> str:

@@ -1,4 +1,4 @@
-"""A part held out for testing, the same one every time."""
+"""Split images reproducibly into a training part and a held-out test part."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ HELD_OUT = 5
 
 
 def is_split(text: str) -> TypeGuard[Split]:
-    """Whether this is the name of a part."""
+    """Whether a text is the name of a part."""
     return text in ("train", "test", "all")
 
 
 def part(split: Split, labels: Labels | None, count: int, seed: int) -> Indices:
     """The places of the images of one part, ascending.
 
-    Of each class the same share is held out, as nearly as whole images allow: a fifth of the set, rounded up.
+    A fifth of the set, rounded up, is held out, with an equal share of each class as far as whole images allow.
 
     Args:
         split: "train", "test" (held out) or "all".
-        labels: Class numbers, shape (count,), or None when the images have none.
+        labels: Class numbers, shape (count,), or None if the images have none.
         count: How many images there are.
-        seed: Which images are held out. ``train`` and ``test`` of one seed never share an image.
+        seed: Seed of the choice of held-out images. ``train`` and ``test`` of one seed never share an image.
 
     Raises:
         DataError: if a part would be empty.
@@ -43,7 +43,7 @@ def part(split: Split, labels: Labels | None, count: int, seed: int) -> Indices:
 
 
 def given_part(split: Split, held_out: Indices, count: int) -> Indices:
-    """The places of the images of one part, ascending, where the source itself says which are held out."""
+    """The places of the images of one part, ascending, if the source itself defines which are held out."""
     match split:
         case "all":
             return np.arange(count, dtype=np.int64)
@@ -64,7 +64,7 @@ def _held_out(labels: Labels, seed: int) -> np.ndarray[tuple[int], np.dtype[np.b
 
 
 def _quotas(labels: Labels) -> dict[int, int]:
-    """How many images of each class are held out: whole shares first, then the largest remainders."""
+    """How many images of each class are held out, by the largest remainder method."""
     numbers, counts = np.unique(labels, return_counts=True)
     quotas = counts // HELD_OUT
     missing = -(-len(labels) // HELD_OUT) - int(quotas.sum())

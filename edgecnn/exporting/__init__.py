@@ -1,1 +1,1 @@
-"""From what a user names to a bundle: load, capture, check the capture, quantize, write."""
+"""Export a model to a bundle: load, capture, check the capture, quantize, write."""

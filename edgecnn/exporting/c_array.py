@@ -6,23 +6,22 @@ from collections.abc import Sequence
 
 from edgecnn.bundle import NewArtifact
 from edgecnn.export.carray import carray, identifier, tensors_of
+from edgecnn.exporting.options import C_ARRAY_SOURCE
 from edgecnn.targets.hosts.local import LocalHost
 
 MICRO = "tflite-micro"
 C_FORMATS = ("c-header", "c-source")
 """The formats of the two files in manifests; no runtime opens them."""
-MADE_FROM = ("tflite", "int8")
-"""Format and precision of the file that the C source holds."""
 
 
 def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifact]:
     """``NAME.h`` and ``NAME.cc`` for an int8 TFLite file, NAME being a C identifier made from the model's name.
 
-    The arena size is TFLite Micro's own, where it is installed beside this package; otherwise the header says how to
-    get it, and gives no number.
+    TFLite Micro measures the arena size if it is installed in this environment; otherwise the header gives no size and
+    says how to get it.
 
     Raises:
-        TargetError: if TFLite Micro is here and does not take the file.
+        TargetError: if TFLite Micro is installed and refuses the file.
     """
     inputs, outputs = tensors_of(data)
     arena = _arena(data, name)
@@ -30,7 +29,7 @@ def c_artifacts(data: bytes, name: str, labels: Sequence[str]) -> list[NewArtifa
     notes = () if arena else (f"the arena size is not known: {MICRO} is not installed here",)
     files = zip(C_FORMATS, (f"{identifier(name)}.h", f"{identifier(name)}.cc"), (header, source), strict=True)
     return [
-        NewArtifact(file=file, format=form, precision=MADE_FROM[1], data=text.encode(), operators={}, notes=notes)
+        NewArtifact(file=file, format=form, precision=C_ARRAY_SOURCE[1], data=text.encode(), operators={}, notes=notes)
         for form, file, text in files
     ]
 

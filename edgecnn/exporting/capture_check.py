@@ -1,4 +1,4 @@
-"""Capture with a second witness: the graph must say what the module says before anything is written."""
+"""Capture a model, and check that the captured graph computes what the model computes before any file is written."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from edgecnn.capture.reference import TorchReference
 
-WITNESS_LIMIT = 1e-5
-"""How far the graph in float32 may stray from the module, as a share of the output's range."""
-STRAY_FACTOR = 4.0
-"""How many times as far as the module in float32 the graph may stray from the module in float64, where that is more."""
+CAPTURE_LIMIT = 1e-5
+"""Largest error of the graph in float32 against the module, as a share of the output's range."""
+ROUNDING_FACTOR = 4.0
+"""A larger error is accepted up to this multiple of the module's own float32 error, both measured against float64."""
 ILL_CONDITIONED = 1e-3
-"""Where the module itself strays this far from float64, nothing can be told from it, and the limit stands."""
+"""If the module's own float32 error reaches this, it says nothing about the graph, and `CAPTURE_LIMIT` holds."""
 
 
 def capture_model(
     module: torch.nn.Module | torch.export.ExportedProgram, example_inputs: Any
 ) -> tuple[Graph, TorchReference]:
-    """The graph of a module or exported program, and the thing itself as the reference.
+    """The graph of a module or exported program, and the model itself as the reference.
 
     Raises:
         ModelError: if the module does not run on the inputs.
@@ -39,56 +39,56 @@ def capture_model(
     import torch
 
     from edgecnn.capture.capture import capture, capture_program
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
     if isinstance(module, torch.export.ExportedProgram):
-        return capture_program(module), TorchReference(module, program_batch(module))
+        graph = capture_program(module)
+        return graph, torch_reference(module, batch_resizable=batch_is_free(graph))
     tensors = _example_tensors(example_inputs)
     if module.training:
         warnings.warn("the module is in train mode; it is exported in eval mode", UserWarning, stacklevel=3)
     graph = capture(module, tensors)
-    return graph, TorchReference(module, None if batch_is_free(graph) else 1)
+    return graph, torch_reference(module, batch_resizable=batch_is_free(graph))
 
 
 def reference_outputs(graph: Graph, reference: TorchReference, samples: Samples) -> list[Any]:
-    """What the reference says to the samples, once the graph itself has said the same.
+    """The reference's outputs on the samples, after checking that the graph executed in float gives the same.
 
-    The graph executed in float is the second witness: where it differs from the module, capture is at fault and no file
-    is written. A module that mixes the samples of a batch is asked one sample at a time.
+    If the outputs differ, capture is at fault and no file is written. A module that mixes the samples of a batch runs
+    on one sample at a time.
 
     Raises:
-        CaptureError: if the graph and the module disagree, or the module gives NaN or infinities.
+        CaptureError: if the graph and the module differ, or the module gives NaN or infinities.
     """
     try:
         outputs = reference(samples.inputs)
-        error = _witness(graph, samples, outputs)
+        error = _graph_error(graph, samples, outputs)
     except ModelError:
         if reference.batch is not None:
             raise
         error = np.inf
-    if not error <= WITNESS_LIMIT and reference.batch is None:
+    if not error <= CAPTURE_LIMIT and reference.batch is None:
         reference.batch = 1
         outputs = reference(samples.inputs)
-        error = _witness(graph, samples, outputs)
+        error = _graph_error(graph, samples, outputs)
     if not all(np.isfinite(o).all() for o in outputs):
         raise CaptureError(
             f"the model itself gives NaN or infinities on the golden inputs ({samples.origin})",
-            hint="look at its weights and at the range of its inputs; --data gives it inputs of the right range",
+            hint="check its weights and the range of its inputs; --data gives inputs of the right range",
         )
-    if not error <= WITNESS_LIMIT and not _strays_alike(graph, reference, samples, outputs):
+    if not error <= CAPTURE_LIMIT and not _is_rounding_only(graph, reference, samples, outputs):
         raise CaptureError(
             f"the captured graph differs from the model by {error:.1e} of the output's range",
-            why="the model is random, keeps state, mixes the samples of its batch, or meets a fault of edgecnn",
-            hint="run it twice on one input of batch 1; if it says the same both times, please report this",
+            why="the model is random, keeps state, mixes the samples of its batch, or edgecnn has a bug",
+            hint="run it twice on one input of batch 1; if the outputs are equal, please report this",
         )
     return outputs
 
 
-def _strays_alike(graph: Graph, reference: TorchReference, samples: Samples, outputs: Sequence[Any]) -> bool:
-    """Whether the graph is as near to the module in float64 as the module in float32 is.
+def _is_rounding_only(graph: Graph, reference: TorchReference, samples: Samples, outputs: Sequence[Any]) -> bool:
+    """Whether rounding alone explains the error: the graph is about as close to float64 as the module in float32 is.
 
-    A deep net whose values nearly cancel magnifies the rounding of float32, and two right ways to compute it differ.
+    A deep net whose values nearly cancel magnifies float32 rounding, so that two correct computations differ.
     """
     exact = reference.in_float64()
     if exact is None:
@@ -98,11 +98,12 @@ def _strays_alike(graph: Graph, reference: TorchReference, samples: Samples, out
     except ModelError:  # a model that makes float32 tensors itself
         return False
     own = float(np.max([relative_error(o, t) for o, t in zip(outputs, truth, strict=True)]))
-    error = _witness(graph, samples, truth)
-    return bool(own < ILL_CONDITIONED and error <= STRAY_FACTOR * own)
+    error = _graph_error(graph, samples, truth)
+    return bool(own < ILL_CONDITIONED and error <= ROUNDING_FACTOR * own)
 
 
-def _witness(graph: Graph, samples: Samples, outputs: Sequence[Any]) -> float:
+def _graph_error(graph: Graph, samples: Samples, outputs: Sequence[Any]) -> float:
+    """The largest error of the graph in float32 against given outputs, as a share of their range."""
     from edgecnn.golden.batches import execute_samples
 
     values = execute_samples(graph, samples.inputs)

@@ -1,10 +1,10 @@
-"""From a module to a bundle: capture, witness, quantize, write."""
+"""From a module to a bundle: capture, check the capture, quantize, write."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,26 @@ from edgecnn.bundle import (
     layout_name,
     write_bundle,
 )
-from edgecnn.data.calibration import CALIBRATION, Calibration, Samples, random_samples, read_calibration
+from edgecnn.data.calibration import Calibration, Samples, random_samples, read_calibration
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
-from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice, format_of
-from edgecnn.exporting.c_array import C_FORMATS, MADE_FROM, c_artifacts
+from edgecnn.export.formats import FORMATS, format_of
 from edgecnn.exporting.capture_check import capture_model, reference_outputs
+from edgecnn.exporting.options import (
+    C_ARRAY_SOURCE,
+    DEFAULT_CALIBRATION_SAMPLES,
+    DEFAULT_OPSET,
+    DEFAULT_RECIPE,
+    ExportOptions,
+    refuse_impossible,
+    refuse_without_effect,
+)
 from edgecnn.exporting.plan import Plan
-from edgecnn.exporting.precisions import check_precisions, plan_precisions, refuse_idle
+from edgecnn.exporting.precisions import plan_precisions
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
+from edgecnn.types import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -56,39 +65,40 @@ def export_model(
     io: str = "float32",
     c_array: bool = False,
     name: str | None = None,
-    opset: int = 17,
+    opset: int = DEFAULT_OPSET,
     preprocessing: Preprocessing | None = None,
     class_labels: Sequence[str] = (),
     source: ModelSource | None = None,
     force: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Export a torch model to a bundle: artifacts, manifest and golden vectors in one folder.
 
     Args:
-        module: Any ``nn.Module`` of supported operators, exported in eval mode and left as it was; or an exported
-            program, whose own inputs count and ``example_inputs`` may be None.
-        example_inputs: A float32 tensor (batch, ...) or a tuple of them, one per argument of ``forward``. The first
-            sample's shape is what counts; the artifacts' batch can be resized.
-        directory: Where the bundle goes; a bundle or an empty folder there is replaced.
+        module: Any ``nn.Module`` of supported operators, exported in eval mode and left unchanged; or an exported
+            program, which has inputs of its own, so that ``example_inputs`` may be None.
+        example_inputs: A float32 tensor (batch, ...) or a tuple of them, one per argument of ``forward``. Only the
+            first sample's shape matters; the batch of the artifacts can be resized.
+        directory: Where to write the bundle; replaces a bundle or an empty folder there.
         formats: ``onnx``, ``tflite``.
         precisions: ``fp32``, ``fp16``, ``int8``, and in TFLite ``int8-dynamic`` and ``int16x8``.
-        calibration: Data as the model sees it: int8 ranges and golden inputs are taken from it. An array (samples,
-            ...), an iterable of batches, :class:`~edgecnn.data.calibration.Calibration`, or ``"random"``. Without it
-            int8 is refused, and golden inputs are random with a fixed seed.
+        calibration: Data as the model sees it, which int8 ranges and golden inputs are taken from. An array (samples,
+            ...), an iterable of batches, an :class:`edgecnn.Calibration`, or ``"random"``. Without it int8 is refused,
+            and golden inputs are random with a fixed seed.
         calibration_samples: Most samples to calibrate with, by default 256.
         recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-7bit``, ``int8-per-channel``, or the
             path of a TOML file.
-        io: Type of the inputs and outputs of int8 files: ``float32`` (as the float files have), ``int8``, or ``uint8``:
-            with ``preprocessing`` a camera's bytes go in, scale, mean and std being folded in exactly or refused.
+        io: Type of the inputs and outputs of int8 files: ``float32``, as in the float files, ``int8``, or ``uint8``.
+            With ``uint8`` and ``preprocessing`` the file takes a camera's bytes: scale, mean and std are folded in
+            exactly, or refused.
         c_array: Write the int8 TFLite file as C source too, ``NAME.h`` and ``NAME.cc``.
-        name: The model's name, which its files bear; by default the class's in lower case.
-        opset: The ONNX opset.
-        preprocessing: What makes the first input from a raw image; noted in the manifest.
-        class_labels: What the scores of the first output stand for; noted in the manifest.
-        source: Where the model comes from; noted in the manifest.
-        force: Replace a folder that holds other things too.
-        progress: Told what runs, the calibration samples done and how many there are.
+        name: The model's name, with which the names of its files begin; by default the class name in lower case.
+        opset: The opset of ONNX files.
+        preprocessing: How a raw image becomes the first input; recorded in the manifest.
+        class_labels: The classes that the first output scores, in order; recorded in the manifest.
+        source: Where the model comes from; recorded in the manifest.
+        force: Replace a folder even if it holds other things.
+        progress: Receives what runs, how many calibration samples are done, and how many there are.
 
     Returns:
         The bundle, as :func:`edgecnn.load_bundle` would read it.
@@ -102,40 +112,101 @@ def export_model(
         DataError: if calibration data does not fit.
         BundleError: if the folder cannot be replaced or written. Nothing is changed then.
     """
-    formats = check_choice("formats", formats, FORMATS)
-    precisions = check_choice("precisions", precisions, PRECISIONS)
-    name = check_name(name or _class_name(module))
-    check_precisions(formats, precisions, calibrated=calibration is not None, io=io)
-    refuse_idle(precisions, calibration=calibration, calibration_samples=calibration_samples, recipe=recipe)
-    if c_array and not (MADE_FROM[0] in formats and MADE_FROM[1] in precisions):
+    given_data = None if isinstance(calibration, str) else calibration
+    options = ExportOptions(
+        formats=tuple(formats),
+        precisions=tuple(precisions),
+        recipe=recipe,
+        calibration=calibration if isinstance(calibration, str) else None,
+        calibration_samples=calibration_samples,
+        io=io,
+        c_array=c_array,
+        opset=opset if "onnx" in formats else None,  # code that exports TFLite alone may pass it
+    )
+    refuse_without_effect(options, with_data=given_data is not None)
+    if isinstance(calibration, Calibration) and calibration_samples is not None:
         raise UsageError(
-            f"a C array is made from the {MADE_FROM[1]} {MADE_FROM[0]} file",
-            hint=f"--formats {MADE_FROM[0]} --precisions {MADE_FROM[1]}",
+            "calibration_samples has no effect on a Calibration",
+            why="a Calibration says itself how many samples it has",
+            hint="leave it out, or give an array or batches",
         )
+    return export_with_options(
+        module,
+        example_inputs,
+        directory,
+        options,
+        data=given_data,
+        name=name,
+        preprocessing=preprocessing,
+        class_labels=class_labels,
+        source=source,
+        force=force,
+        progress=progress,
+    )
+
+
+def export_with_options(
+    module: torch.nn.Module | torch.export.ExportedProgram,
+    example_inputs: Any,
+    directory: str | Path,
+    options: ExportOptions,
+    *,
+    data: Any = None,
+    name: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_labels: Sequence[str] = (),
+    source: ModelSource | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export a torch model as options say; what `export_model` and `edgecnn export` have in common.
+
+    Args:
+        module: As `export_model`.
+        example_inputs: As `export_model`.
+        directory: As `export_model`.
+        options: How to export.
+        data: Calibration data: an array, batches, or a :class:`~edgecnn.data.calibration.Calibration`, whose samples
+            are already chosen.
+        name: As `export_model`.
+        preprocessing: As `export_model`.
+        class_labels: As `export_model`.
+        source: As `export_model`.
+        force: As `export_model`.
+        progress: As `export_model`.
+
+    Raises:
+        EdgecnnError: as `export_model` says.
+    """
+    name = check_name(name or _class_name(module))
+    refuse_impossible(options, calibrated=data is not None or options.calibration is not None)
     check_destination(directory, force=force)
     graph, reference = capture_model(module, example_inputs)
     shapes = [i.shape for i in graph.inputs]
-    data = _calibration(calibration, shapes, calibration_samples or CALIBRATION)
-    samples = random_samples(shapes) if data is None else data.golden
+    calibration = _calibration(data if data is not None else options.calibration, shapes, options)
+    samples = random_samples(shapes) if calibration is None else calibration.golden
     outputs = reference_outputs(graph, reference, samples)
     _check_labels(samples, outputs[0])
     plans = plan_precisions(
         graph,
-        precisions,
-        data,
-        recipe=recipe or "int8",
-        opset=opset,
+        options.precisions,
+        calibration,
+        recipe=options.recipe or DEFAULT_RECIPE,
+        opset=options.opset or DEFAULT_OPSET,
         golden_inputs=samples.inputs,
-        io=io,
+        io=options.io,
         preprocessing=preprocessing,
         progress=progress,
     )
+    formats = options.formats
     written = {(f, plan.precision): plan.write(f) for plan in plans for f in formats}
     artifacts = [_artifact(name, plan, f, written[f, plan.precision]) for plan in plans for f in formats]
-    if c_array:
-        file = written[MADE_FROM]
+    if options.c_array:
+        from edgecnn.exporting.c_array import C_FORMATS, c_artifacts
+
+        file = written[C_ARRAY_SOURCE]
         artifacts += c_artifacts(file.data, name, class_labels)
-        written |= {(form, MADE_FROM[1]): file for form in C_FORMATS}
+        written |= {(form, C_ARRAY_SOURCE[1]): file for form in C_FORMATS}
     golden = {"fp32": {o.name: a for o, a in zip(graph.outputs, outputs, strict=True)}}
     golden |= {plan.precision: dict(plan.golden) for plan in plans if plan.golden is not None}
     golden |= {f"{plan.precision}-{rule}": dict(own) for plan in plans for rule, own in plan.other_golden.items()}
@@ -193,10 +264,10 @@ def _class_name(module: Any) -> str:
     return re.sub(r"[^a-z0-9_.-]", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).lstrip("_.-") or "model"
 
 
-def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], count: int) -> Calibration | None:
+def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], options: ExportOptions) -> Calibration | None:
     if given is None or isinstance(given, Calibration):
         return given
-    return read_calibration(given, shapes, count)
+    return read_calibration(given, shapes, options.calibration_samples or DEFAULT_CALIBRATION_SAMPLES)
 
 
 def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact:

@@ -1,7 +1,8 @@
 """The precisions that a model is exported in: what each needs, and how its plan is made.
 
 How its files are written, or why a format does not offer it, stands with the formats: `edgecnn.export.formats`. What
-its files compute after legalization is in `edgecnn.export.legal_programs`.
+its files compute after legalization is in `edgecnn.export.legal_programs`. Imports
+no numpy at module level, so that ``--help`` stays light.
 """
 
 from __future__ import annotations
@@ -9,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from edgecnn._version import __version__
-from edgecnn.data.calibration import Calibration
-from edgecnn.data.preprocessing import Preprocessing
-from edgecnn.errors import QuantizationError, UsageError
-from edgecnn.export.descriptor import WriteOptions
-from edgecnn.export.formats import check_offered
-from edgecnn.exporting.integer_plans import plan_int8, plan_int16x8
-from edgecnn.exporting.plan import Plan, PlanInputs
-from edgecnn.graph.graph import Graph
-from edgecnn.types import Progress
+from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgecnn.data.calibration import Calibration
+    from edgecnn.data.preprocessing import Preprocessing
+    from edgecnn.exporting.plan import Plan, PlanInputs
+    from edgecnn.graph.graph import Graph
     from edgecnn.quantize.calibrated import Observed
+    from edgecnn.types import Progress
 
 IO = ("float32", "int8", "uint8")
 """Types that inputs and outputs of files can have."""
@@ -50,11 +48,14 @@ class Precision:
 
 
 def _plan_fp32(given: PlanInputs) -> Plan:
+    from edgecnn.exporting.plan import Plan
+
     return Plan(precision="fp32", options=given.options, graph=given.graph)
 
 
 def _plan_fp16(given: PlanInputs) -> Plan:
     """Files hold rounded weights and compute in float32, so that the rounded graph in float32 says what they give."""
+    from edgecnn.exporting.plan import Plan
     from edgecnn.golden.batches import execute_samples
     from edgecnn.program.half_weights import half_weights
 
@@ -65,16 +66,30 @@ def _plan_fp16(given: PlanInputs) -> Plan:
 
 def _plan_int8_dynamic(given: PlanInputs) -> Plan:
     """Kernels quantize a layer's inputs as they come, each by its own rule: there are no outputs to expect exactly."""
+    from edgecnn.exporting.plan import Plan
+
     return Plan(precision="int8-dynamic", options=given.options, graph=given.graph)
+
+
+def _plan_int8(given: PlanInputs) -> Plan:
+    from edgecnn.exporting.integer_plans import plan_int8
+
+    return plan_int8(given)
+
+
+def _plan_int16x8(given: PlanInputs) -> Plan:
+    from edgecnn.exporting.integer_plans import plan_int16x8
+
+    return plan_int16x8(given)
 
 
 DESCRIPTORS: Mapping[str, Precision] = MappingProxyType(
     {
         "fp32": Precision(plan=_plan_fp32),
         "fp16": Precision(plan=_plan_fp16),
-        "int8": Precision(plan=plan_int8, calibrated=True, by_recipe=True, io=IO),
+        "int8": Precision(plan=_plan_int8, calibrated=True, by_recipe=True, io=IO),
         "int8-dynamic": Precision(plan=_plan_int8_dynamic),
-        "int16x8": Precision(plan=plan_int16x8, calibrated=True),
+        "int16x8": Precision(plan=_plan_int16x8, calibrated=True),
     }
 )
 CALIBRATED = tuple(name for name, row in DESCRIPTORS.items() if row.calibrated)
@@ -83,64 +98,6 @@ BY_RECIPE = tuple(name for name, row in DESCRIPTORS.items() if row.by_recipe)
 """Precisions that a recipe says how to make."""
 WITH_IO = tuple(name for name, row in DESCRIPTORS.items() if len(row.io) > 1)
 """Precisions whose files can have inputs and outputs of several types."""
-
-
-def check_precisions(
-    formats: Sequence[str], precisions: Sequence[str], *, calibrated: bool, io: str = "float32"
-) -> None:
-    """Refuse, before any work, what a format does not offer, what cannot be calibrated, and an ``io`` without effect.
-
-    Raises:
-        UsageError: if a format does not offer a precision, or no precision takes the type of inputs and outputs.
-        QuantizationError: if there is no calibration data for a precision that needs it.
-    """
-    for form in formats:
-        for precision in precisions:
-            check_offered(form, precision)
-    if io not in IO:
-        raise UsageError(f"io {io!r} is not known", hint=f"one of: {', '.join(IO)}")
-    if not any(io in DESCRIPTORS[p].io for p in precisions):
-        names = " or ".join(WITH_IO)
-        raise UsageError(
-            f"--io {io} concerns {names} files, and none is asked for", hint=f"--precisions {','.join(WITH_IO)}"
-        )
-    needy = [p for p in precisions if p in CALIBRATED]
-    if needy and not calibrated:
-        raise QuantizationError(
-            f"{needy[0]} needs calibration data: the ranges of the model's values are taken from it",
-            hint="--data DATA (in Python calibration=...), or calibration 'random' to try the mechanics only",
-        )
-
-
-def refuse_idle(
-    precisions: Sequence[str], *, calibration: Any = None, calibration_samples: int | None = None, recipe: str | None
-) -> None:
-    """Refuse arguments that say how a precision is made that is not asked for.
-
-    Data without a precision to calibrate is welcome: golden inputs are taken from it. The word ``random`` is not data.
-
-    Raises:
-        UsageError: if an argument has no effect.
-    """
-    idle = []
-    if not set(precisions) & set(CALIBRATED):
-        idle += ["calibration_samples"] if calibration_samples is not None else []
-        idle += ["calibration='random'"] if isinstance(calibration, str) else []
-    if recipe is not None and not set(precisions) & set(BY_RECIPE):
-        idle.append("recipe")
-    if isinstance(calibration, Calibration) and calibration_samples is not None:
-        raise UsageError(
-            "calibration_samples together with a Calibration has no effect",
-            why="a Calibration itself says how many samples it has",
-            hint="leave it out, or give an array or batches",
-        )
-    if idle:
-        raise UsageError(
-            f"{', '.join(idle)} without int8 has no effect",
-            where=f"precisions={tuple(precisions)!r}",
-            why="it says how int8 files are made, and none is asked for",
-            hint='precisions=("fp32", "int8"), or leave it out',
-        )
 
 
 def plan_precisions(
@@ -163,6 +120,9 @@ def plan_precisions(
         QuantizationError: if there is no data for a precision that needs it, or an operator, a weight or a bias has no
             such form.
     """
+    from edgecnn.export.descriptor import WriteOptions
+    from edgecnn.exporting.plan import PlanInputs
+
     unknown = [p for p in precisions if p not in DESCRIPTORS]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no precision", hint=f"one of: {', '.join(DESCRIPTORS)}")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import UsageError
-from edgecnn.export.formats import FORMATS, formats_with
+from edgecnn.exporting.options import (
+    DEFAULT_CALIBRATION_SAMPLES,
+    ExportOptions,
+    Spelling,
+    on_command_line,
+    refuse_impossible,
+    refuse_without_effect,
+)
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle, ModelSource
@@ -17,13 +24,14 @@ if TYPE_CHECKING:
     from edgecnn.data.dataset import Dataset
     from edgecnn.data.preprocessing import Preprocessing
     from edgecnn.loading import LoadedModel
+    from edgecnn.types import Progress
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataChoice:
-    """A data set as it is named, and what is done to its images; None leaves what is usual."""
+    """A data set by its name, and how its images are prepared; None where the default holds."""
 
     spec: str
     split: str | None = None
@@ -34,25 +42,18 @@ class DataChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What is to be exported, and how.
+    """A model to export, by its name, and how to export it.
 
     Attributes:
         model: A zoo name, ``file.py:callable``, ``package.module:callable`` or a ``.pt2`` file.
         weights: The file of its state dict.
-        arguments: Of its class or function.
-        shapes: Of its inputs without the batch; empty where the model or the data tells.
+        arguments: Arguments of its class or function.
+        shapes: Shapes of its inputs without the batch; empty where the model or the data has them.
         data: The data set that golden inputs and int8 ranges come from.
         folder: Where relative names of models and data start; None for the current folder.
-        name: That the files bear; by default the model's.
-        formats: As `edgecnn.export_model` has it, and so are all that follow.
-        precisions: Likewise.
-        calibration: ``random``, without data.
-        calibration_samples: Likewise.
-        recipe: Likewise.
-        io: Likewise.
-        c_array: Likewise.
-        opset: Likewise.
-        force: Likewise.
+        name: The name that its files have; None for the model's own.
+        options: How to export it.
+        force: Replace a folder even if it holds other things.
     """
 
     model: str
@@ -62,20 +63,24 @@ class ExportRequest:
     data: DataChoice | None = None
     folder: Path | None = None
     name: str | None = None
-    formats: tuple[str, ...] = FORMATS
-    precisions: tuple[str, ...] = ("fp32",)
-    calibration: str | None = None
-    calibration_samples: int | None = None
-    recipe: str | None = None
-    io: str = "float32"
-    c_array: bool = False
-    opset: int | None = None
+    options: ExportOptions = field(default_factory=ExportOptions)
     force: bool = False
+
+    def check(self, spelling: Spelling = on_command_line) -> None:
+        """Refuse options that would have no effect.
+
+        Args:
+            spelling: How the user writes an option.
+
+        Raises:
+            UsageError: naming the options.
+        """
+        refuse_without_effect(self.options, with_data=self.data is not None, spelling=spelling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A new bundle, the model and the data that it was made from, and what the user should hear."""
+    """A new bundle, the model and the data it was made from, and notes for the user."""
 
     bundle: Bundle
     model: LoadedModel
@@ -83,20 +88,21 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_request(
-    request: ExportRequest, directory: Path, *, progress: Callable[[str, int, int], None] | None = None
-) -> Exported:
-    """Load what is named, and export it.
+def export_request(request: ExportRequest, directory: Path, *, progress: Progress | None = None) -> Exported:
+    """Load the model and the data that a request names, and export the model.
 
     Raises:
         EdgecnnError: As `edgecnn.loading.load_module`, `load_data` and `edgecnn.export_model` say.
     """
-    refuse_idle_options(request)
+    # Everything that can be refused without torch is refused before torch is imported.
+    request.check()
+    options = request.options
+    refuse_impossible(options, calibrated=request.data is not None or options.calibration is not None)
     from edgecnn.bundle import check_destination
     from edgecnn.loading import load_module
 
     check_destination(directory, force=request.force)
-    from edgecnn.exporting.export_model import check_name, export_model
+    from edgecnn.exporting.export_model import check_name, export_with_options
 
     if request.name is not None:
         check_name(request.name)
@@ -104,19 +110,13 @@ def export_request(
         request.model, arguments=request.arguments, weights=request.weights, folder=request.folder or Path()
     )
     data, shapes = data_and_shapes(model, request)
-    bundle = export_model(
+    bundle = export_with_options(
         model.program or model.module,
         None if model.program else example_zeros(shapes),
         directory,
-        formats=request.formats,
-        precisions=request.precisions,
-        calibration=request.calibration if data is None else data_calibration(data, shapes, request),
-        calibration_samples=request.calibration_samples if data is None else None,
-        recipe=request.recipe,
-        io=request.io,
-        c_array=request.c_array,
+        options,
+        data=None if data is None else data_calibration(data, shapes, request),
         name=request.name or model.name,
-        opset=request.opset or 17,
         preprocessing=None if data is None else data.preprocessing,
         class_labels=() if data is None else data.class_names,
         source=_source(request),
@@ -127,42 +127,11 @@ def export_request(
     return Exported(bundle=bundle, model=model, data=data, notes=notes)
 
 
-def refuse_idle_options(request: ExportRequest, *, spell: Callable[[str], str] | None = None) -> None:
-    """Refuse options that what is asked for makes no use of.
-
-    Args:
-        request: What is asked for.
-        spell: How the user writes an option; by default as the command line has it.
-
-    Raises:
-        UsageError: naming them.
-    """
-    write = spell or (lambda name: f"--{name.replace('_', '-')}")
-
-    def refuse(names: Sequence[str], without: str, hint: str) -> None:
-        idle = [write(name) for name in names if getattr(request, name) is not None]
-        if idle:
-            raise UsageError(f"{', '.join(idle)} {without} has no effect", hint=hint)
-
-    precisions, formats = write("precisions"), write("formats")
-    if not {"int8", "int16x8"} & set(request.precisions):
-        ranges = ("calibration", "calibration_samples")
-        refuse(ranges, "without int8 or int16x8", f"{precisions} fp32,int8, or leave it out")
-    if "int8" not in request.precisions:
-        refuse(["recipe"], "without int8", f"{precisions} fp32,int8, or leave it out")
-    if request.data is not None:
-        refuse(["calibration"], f"beside {write('data')}", "one of the two")
-    with_opset = formats_with("opset")
-    if not {row.name for row in with_opset} & set(request.formats):
-        titles = " or ".join(row.title for row in with_opset)
-        refuse(["opset"], f"without {titles}", f"{formats} {','.join(FORMATS)}, or leave it out")
-
-
 def input_shapes(model: LoadedModel, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    """Input shapes: as given, else as the model says.
+    """The input shapes without the batch: the given ones, else those that the model declares.
 
     Raises:
-        UsageError: if neither says, or shapes are given for a program, which has its own.
+        UsageError: if there are neither, or shapes are given for a program, which has its own.
     """
     if shapes and model.program is not None:
         raise UsageError("a .pt2 program has its input shapes already", hint="leave --input-shape out")
@@ -181,19 +150,19 @@ def load_data(
     scale: float | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    noted: Preprocessing | None = None,
+    recorded: Preprocessing | None = None,
     folder: Path | None = None,
 ) -> Dataset:
     """The data set of a name, fitted to the model's one input.
 
     Args:
-        spec: As ``--data`` takes it.
+        spec: The name, as for ``--data``.
         shapes: The model's input shapes without the batch, or None if they are not known yet.
-        split: The part.
-        scale: Factor; None for what is noted, or the data's usual one.
-        mean: Subtracted; likewise.
-        std: Divided by; likewise.
-        noted: The preprocessing that a bundle was exported with.
+        split: The part: ``train``, ``test`` or ``all``; None for the default of the data set.
+        scale: Factor for raw values; None for that of ``recorded``, or the default of the data set.
+        mean: Subtracted after scaling; None as for ``scale``.
+        std: Divided by after that; None as for ``scale``.
+        recorded: The preprocessing that a bundle was exported with.
         folder: Where relative paths start; None for the current folder.
 
     Raises:
@@ -208,10 +177,10 @@ def load_data(
             hint="leave --data out, or use edgecnn.export_model(..., calibration=...) in Python",
         )
     shape = None if shapes is None else (shapes[0][0], shapes[0][1], shapes[0][2])
-    if noted is not None:
-        scale = noted.scale if scale is None else scale
-        mean = noted.mean if mean is None else mean
-        std = noted.std if std is None else std
+    if recorded is not None:
+        scale = recorded.scale if scale is None else scale
+        mean = recorded.mean if mean is None else mean
+        std = recorded.std if std is None else std
     return load_dataset(spec, input_shape=shape, split=split, scale=scale, mean=mean, std=std, folder=folder or Path())
 
 
@@ -219,7 +188,7 @@ def data_and_shapes(model: LoadedModel, request: ExportRequest) -> tuple[Dataset
     """The data set, if one is named, fitted to the model; and the model's input shapes without the batch.
 
     Raises:
-        UsageError: if the model's input shape is not known, or no image.
+        UsageError: if the model's input shape is not known, or is not that of an image.
         DataError: if the data cannot be read or does not fit.
     """
     choice = request.data
@@ -239,15 +208,19 @@ def data_and_shapes(model: LoadedModel, request: ExportRequest) -> tuple[Dataset
 
 
 def example_zeros(shapes: Sequence[Shape]) -> tuple[Any, ...]:
-    """A sample of zeros for each input, to trace a model with."""
+    """One sample of zeros for each input, to trace a model with."""
     import torch
 
     return tuple(torch.zeros(1, *shape) for shape in shapes)
 
 
 def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequest) -> Calibration:
-    """Golden inputs from the data as asked for; ranges from the training part where shipped data is asked for whole."""
-    from edgecnn.data.calibration import BATCH, CALIBRATION, GOLDEN, Calibration, Samples
+    """Golden inputs and calibration samples from a data set.
+
+    For shipped data without a chosen split, the golden inputs are from the test part and the calibration samples from
+    the training part.
+    """
+    from edgecnn.data.calibration import BATCH, GOLDEN, Calibration, Samples
     from edgecnn.data.shipped import SHIPPED
 
     places = data.spread(GOLDEN)
@@ -256,7 +229,7 @@ def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequ
     source, choice = data, request.data
     if choice is not None and choice.spec in SHIPPED and choice.split is None:
         source = load_data(choice.spec, shapes, split="train", scale=choice.scale, mean=choice.mean, std=choice.std)
-    used = source.take(source.spread(request.calibration_samples or CALIBRATION))
+    used = source.take(source.spread(request.options.calibration_samples or DEFAULT_CALIBRATION_SAMPLES))
     return Calibration(
         batches=lambda: ((images,) for images, _ in used.batches(BATCH)),
         samples=len(used),
@@ -266,9 +239,9 @@ def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequ
 
 
 def _source(request: ExportRequest) -> ModelSource:
-    from edgecnn.bundle import ModelSource, WeightsFile
+    from edgecnn.bundle import WeightsFile
 
     weights = request.weights
-    noted = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in request.arguments.items()}
+    plain = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in request.arguments.items()}
     file = WeightsFile(file=weights.name, sha256=hashlib.sha256(weights.read_bytes()).hexdigest()) if weights else None
-    return ModelSource(model=request.model, weights=file, arguments=noted)
+    return ModelSource(model=request.model, weights=file, arguments=plain)

@@ -1,4 +1,4 @@
-"""An image through a fixed filter, as an exported artifact on a runtime computes it."""
+"""Apply a fixed filter to an image by running an exported artifact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgecnn.targets.target import Target
 
 MOST_PIXELS = 2**24
-"""Of an image: 16 million, beyond which a float image and its copies fill a small computer's memory."""
+"""Largest image, 16 million pixels. With more, a float image and its copies fill a small computer's memory."""
 _FORMAT, _PRECISIONS = "onnx", ("fp32", "int8")
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,14 +25,14 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filtered:
-    """A filtered image, and what computed it.
+    """A filtered image, and how it was computed.
 
     Attributes:
         pixels: The result as bytes, (H, W) for grey and (H, W, 3) for RGB.
         target: Where it ran.
-        version: The runtime's.
+        version: The version of the runtime.
         artifact: The artifact's file name.
-        max_abs_error: How far its answer is from torch's, on a scale where the image's values go from 0 to 1.
+        max_abs_error: The largest difference from torch's result, with the image's values from 0 to 1.
     """
 
     pixels: Bytes
@@ -43,10 +43,10 @@ class Filtered:
 
 
 def read_image(path: Path) -> Bytes:
-    """The pixels of an image file: (H, W) for a grey one, (H, W, 3) for any other. Transparency is dropped.
+    """The pixels of an image file: (H, W) for a grey one, (H, W, 3) for any other, without transparency.
 
     Raises:
-        DataError: if it is no image, or a damaged one, or has more than 8 bits per channel, or is too large.
+        DataError: if it is not an image, is damaged, has more than 8 bits per channel, or is too large.
     """
     import struct
     import warnings
@@ -67,10 +67,10 @@ def read_image(path: Path) -> Bytes:
 
 
 def write_image(path: Path, pixels: Bytes) -> None:
-    """Write pixels as an image file of the kind that the path's ending says.
+    """Write pixels as an image file, in the format of the path's ending.
 
     Raises:
-        UsageError: if the ending is not one of an image that keeps every pixel.
+        UsageError: if the ending is not one of a lossless format.
         DataError: if the file cannot be written.
     """
     from PIL import Image
@@ -87,10 +87,10 @@ def check_image_path(path: Path) -> None:
     """Refuse a path that :func:`write_image` could not write to.
 
     Raises:
-        UsageError: if it is a folder, or does not end as an image that keeps every pixel does.
+        UsageError: if it is a folder, or its ending is not one of a lossless format.
     """
     if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff") or path.is_dir():
-        raise UsageError("the result is written as an image that keeps every pixel", where=str(path), hint="out.png")
+        raise UsageError("the result is written as a lossless image", where=str(path), hint="out.png")
 
 
 def filter_image(
@@ -103,22 +103,22 @@ def filter_image(
     target: str | None = None,
     time_limit: float | None = None,
 ) -> Filtered:
-    """Export a filter for the image's shape, run the artifact on the image, and show what comes out as an image.
+    """Export a filter for the image's shape, run the artifact on the image, and turn the output into an image.
 
     Args:
-        pixels: (H, W) or (H, W, 3); 0 to 255 go in as 0 to 1.
+        pixels: Shape (H, W) or (H, W, 3); 0 to 255 become inputs from 0 to 1.
         kernel: One of :data:`edgecnn.models.filters.KERNELS`.
         padding: One of :data:`edgecnn.models.filters.PADDINGS`.
         form: ``onnx`` or ``tflite``.
         precision: ``fp32``, or ``int8`` with ranges taken from the image itself.
-        target: Where it runs, as ``--target`` names it, the first of several; None for the first runtime here that runs
-            the format.
+        target: Where to run, as for ``--target``; the first one if several match. None for the first runtime here that
+            runs the format.
         time_limit: Seconds for the runtime to answer; None for 60, on emulated boards 600.
 
     Raises:
         UsageError: if a format, precision or target is not known, or the target does not run the format.
         ModelError: if there is no such kernel or padding.
-        TargetError: if the target is not there, or fails.
+        TargetError: if the target cannot be reached, or fails.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a bundle's artifact says to images: classes and scores, for a person."""
+"""Classify images with an artifact of a bundle: classes and scores."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from edgecnn.types import Array
 
 BATCH = 32
 TOLERANCE = 0.02
-"""How far from 1 the sum of probabilities may be: int8 ones are steps of 1/256."""
+"""Largest difference of a sum of probabilities from 1; int8 probabilities have steps of 1/256."""
 FEW_LEVELS = 64
-"""Raw data that never exceeds this is no image's bytes, unless they are scaled as bytes are."""
+"""Raw data that never exceeds this value is not bytes of an image, unless its scale is that of bytes."""
 _SIGMOIDS = frozenset(("LOGISTIC", "Sigmoid", "QLinearSigmoid"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A class: its place, its label (the place where the bundle has no labels), and its score."""
+    """A class: its index, its label (made from the index if the bundle has no labels), and its score."""
 
     index: int
     label: str
@@ -41,7 +41,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What was said to one image: the best classes, best first."""
+    """The best classes of one image, best first."""
 
     image: str
     best: tuple[Score, ...]
@@ -49,15 +49,15 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What an artifact said on a target.
+    """The predictions of an artifact on a target.
 
     Attributes:
         target: The target's name.
         version: The runtime's version.
         artifact: The artifact's file name.
-        scores: What the scores are: ``softmax`` of the outputs, which are logits, or the ``outputs`` themselves.
+        scores: ``softmax`` if the scores are the softmax of the outputs; ``outputs`` if they are the outputs.
         predictions: One for each image.
-        notes: What was done to the images.
+        notes: Notes of the runtime.
     """
 
     target: str
@@ -68,13 +68,13 @@ class Predictions:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The same for ``--json``."""
+        """The value for ``--json``."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Images as a model takes them, (images, channels, height, width) float32; their names; what was done to them."""
+    """Inputs of a model, (images, channels, height, width) float32, the names of the images, and notes."""
 
     names: tuple[str, ...]
     inputs: npt.NDArray[np.float32]
@@ -82,20 +82,20 @@ class Images:
 
 
 def load_images(bundle: Bundle, paths: Sequence[Path]) -> Images:
-    """Read images and do to them what the manifest says.
+    """Read images and preprocess them as the manifest says.
 
     Args:
         bundle: The bundle.
         paths: Image files of any size and format that Pillow reads, and ``.npz`` and ``.npy`` files of raw images.
 
     Raises:
-        UsageError: The model does not take one image.
-        DataError: A file cannot be read, or does not fit.
+        UsageError: if the model does not take one image.
+        DataError: if a file cannot be read, or does not fit.
     """
     shape, done, notes = _input(bundle)
     highest = _highest(bundle, done)
     if highest and any(path.suffix not in _READERS for path in paths):
-        notes.append(f"the bytes of image files are brought to 0..{highest:g}, which the model's own data has")
+        notes.append(f"the bytes of image files are scaled to 0..{highest:g}, the range of the model's own data")
     names: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     for path in paths:
@@ -126,7 +126,7 @@ _READERS: Mapping[str, Callable[[Path, Shape], RawSet]] = MappingProxyType({".np
 
 
 def _highest(bundle: Bundle, done: Preprocessing) -> float:
-    """The highest raw value of the model's own data, where it has few levels and is not scaled as bytes are; else 0."""
+    """The highest raw value of the model's own data if it has few levels and not the scale of bytes, else 0."""
     if bundle.manifest.inputs[0].preprocessing is None or abs(done.scale * 255 - 1) < 0.01:
         return 0
     highest = float(done.undo(bundle.golden().inputs[bundle.manifest.inputs[0].name]).max())
@@ -147,10 +147,10 @@ def _input(bundle: Bundle) -> tuple[Shape, Preprocessing, list[str]]:
 
 
 def check_precision(bundle: Bundle, precision: str | None) -> None:
-    """Refuse a precision that the bundle has not.
+    """Refuse a precision that the bundle does not have.
 
     Raises:
-        UsageError: Naming those it has.
+        UsageError: naming the precisions that it has.
     """
     there = list(dict.fromkeys(a.precision for a in bundle.artifacts))
     if precision is not None and precision not in there:
@@ -158,10 +158,10 @@ def check_precision(bundle: Bundle, precision: str | None) -> None:
 
 
 def choose_artifact(bundle: Bundle, target: Target, precision: str | None) -> Artifact:
-    """The artifact that a target is to run: of the given precision, else fp32, else the first it can run.
+    """The artifact for a target: of the given precision, else fp32, else the first one that it can run.
 
     Raises:
-        UsageError: There is none.
+        UsageError: if there is none.
     """
     row = RUNTIMES[target.runtime]
     runs = [a for a in bundle.artifacts if a.format in row.formats and a.precision not in row.lacks]
@@ -180,18 +180,18 @@ def choose_artifact(bundle: Bundle, target: Target, precision: str | None) -> Ar
 def predict(
     bundle: Bundle, images: Images, target: Target, *, top: int = 3, precision: str | None = None
 ) -> Predictions:
-    """Ask a target what it sees.
+    """Classify images on a target.
 
     Args:
         bundle: The bundle.
-        images: From `load_images`.
+        images: The images from `load_images`.
         target: Where to run.
-        top: How many classes to tell.
-        precision: Of the artifact; by default as `choose_artifact`.
+        top: How many of the best classes to return.
+        precision: The precision of the artifact; None for the choice of `choose_artifact`.
 
     Raises:
-        UsageError: The bundle has nothing that the target runs, or gives no row of scores.
-        TargetError: The target fails, or answers NaN.
+        UsageError: if the target runs no artifact of the bundle, or the model does not give a row of scores.
+        TargetError: if the target fails, or returns NaN.
     """
     artifact = choose_artifact(bundle, target, precision)
     _check_scores(bundle)
@@ -225,7 +225,7 @@ def _check_scores(bundle: Bundle) -> None:
 
 
 def are_probabilities(outputs: Array, artifact: Artifact) -> bool:
-    """Whether outputs are probabilities already: within 0 and 1, and with sum 1 or from an artifact with a sigmoid."""
+    """Whether outputs are probabilities: from 0 to 1, and with sum 1 or from an artifact with a sigmoid."""
     if outputs.min() < 0 or outputs.max() > 1:
         return False
     sums = outputs.astype(np.float64).sum(axis=1)
@@ -233,7 +233,7 @@ def are_probabilities(outputs: Array, artifact: Artifact) -> bool:
 
 
 def softmax(logits: Array) -> npt.NDArray[np.float64]:
-    """Probabilities, row by row."""
+    """The softmax of each row."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     rows: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return rows

@@ -1,4 +1,4 @@
-"""From what the user writes for MODEL and ``--weights`` to a module with its weights, in eval mode."""
+"""Load the module that MODEL names, with the weights of ``--weights``, in eval mode."""
 
 from edgecnn.loading.arguments import parse_argument, parse_shape
 from edgecnn.loading.model import LoadedModel, load_module

@@ -1,4 +1,4 @@
-"""What ``--arg`` and ``--input-shape`` say."""
+"""Parse the values of ``--arg`` and ``--input-shape``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from edgecnn.errors import UsageError
 
 Shape = tuple[int, ...]
 MOST_ELEMENTS = 1 << 26
-"""Of an input: 256 MiB of float32, far beyond what a small computer takes."""
+"""Largest input: 256 MiB of float32, far more than a small computer can take."""
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """Split ``key=value``; the value is a Python literal where it reads as one, else text.
+    """Split ``key=value``; the value is a Python literal if it parses as one, else text.
 
     Raises:
-        UsageError: if there is no key, or the value is ``true`` or ``false``, which as text would both count as true.
+        UsageError: if there is no key, or the value is ``true`` or ``false``, which as texts would both be truthy.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier() or keyword.iskeyword(key):
         raise UsageError(f"--arg {text!r} is not key=value", hint="--arg num_classes=10")
     if value in ("true", "false"):
-        raise UsageError(f"--arg {text}: that would be text", hint=f"--arg {key}={value.capitalize()}")
+        raise UsageError(f"--arg {text}: {value} would be text", hint=f"--arg {key}={value.capitalize()}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         try:
@@ -49,7 +49,7 @@ def parse_shape(text: str) -> Shape:
     if math.prod(shape) > MOST_ELEMENTS:
         raise UsageError(
             f"the shape {text} has {math.prod(shape):,} elements",
-            hint=f"at most {MOST_ELEMENTS:,} fit what edgecnn is for",
+            hint=f"at most {MOST_ELEMENTS:,}",
         )
     if len(shape) > 3:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The files that a user names, and the names of files made from them."""
+"""Check files that a user names, and make file names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgecnn.errors import ModelError
 
 
 def require_file(path: Path) -> None:
-    """Raise a ModelError if ``path`` is a folder or not there; the hint is a file beside it of a similar name."""
+    """Raise a ModelError if ``path`` is a folder or missing; the hint is a file in its folder with a similar name."""
     if path.is_dir():
         raise ModelError("this is a folder, not a file", where=str(path))
     if not path.exists():
@@ -20,5 +20,5 @@ def require_file(path: Path) -> None:
 
 
 def file_name(text: str) -> str:
-    """``text`` as a name for files: letters, digits, ``_``, ``-``."""
+    """A file name made from ``text``: letters, digits, ``_``, ``-``."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "model"

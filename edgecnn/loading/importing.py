@@ -1,4 +1,4 @@
-"""Import the user's modules as ``python folder/file.py`` would, afresh for each call."""
+"""Import the user's modules as ``python folder/file.py`` would, without reusing those of an earlier call."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgecnn.errors import ModelError
 from edgecnn.loading.files import file_name
 
 _STAND_IN = "_edgecnn_"
-"""Begins the name of the package that stands for a folder of the user's."""
+"""Prefix of the package that represents a folder of the user's."""
 
 _imported: set[str] = set()
-"""Modules that the last call imported from the user's folder: the next one reads them afresh, so that two projects with
-a file of the same name do not get each other's."""
+"""Modules that the last call imported from the user's folder. The next call imports them again, so that two projects
+with files of one name do not share them."""
 
 
 @contextlib.contextmanager
@@ -33,13 +33,13 @@ def on_path(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the user's code may have taken it away
+        with contextlib.suppress(ValueError):  # the user's code may have removed it
             sys.path.remove(str(folder))
         _imported.update(name for name in set(sys.modules) - before if _lies_in(folder, name))
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Whether a module came from ``folder`` itself or a package in it, and not from an environment that lies there."""
+    """Whether a module is from ``folder`` itself or a package in it, and not from an environment in that folder."""
     top = name.partition(".")[0]
     file = getattr(sys.modules[name], "__file__", None)
     if top == "edgecnn" or file is None:
@@ -48,7 +48,7 @@ def _lies_in(folder: Path, name: str) -> bool:
 
 
 def import_file(path: Path) -> types.ModuleType:
-    """Run a source file as a module of a package that stands for its folder, so that ``from . import x`` works."""
+    """Run a source file as a module of a package that represents its folder, so that ``from . import x`` works."""
     package = types.ModuleType(_STAND_IN + file_name(str(path.parent)))
     package.__path__ = [str(path.parent)]
     sys.modules[package.__name__] = package
@@ -63,7 +63,11 @@ def import_file(path: Path) -> types.ModuleType:
 
 
 def import_module(name: str) -> types.ModuleType:
-    """Import by dotted name; a ModelError if it is that module, or a parent of it, that is not there."""
+    """Import a module by its dotted name.
+
+    Raises:
+        ModelError: if the module or one of its parents does not exist.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

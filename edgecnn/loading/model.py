@@ -1,4 +1,4 @@
-"""From what the user writes for MODEL to a module with its weights, in eval mode."""
+"""Load the module that MODEL names, with its weights, in eval mode."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model, ready to be exported.
+    """A model that is ready to export.
 
     Attributes:
-        module: The module, in eval mode (the module of ``program``, where that is given).
-        name: A name for files made from it: letters, digits, ``_``, ``-``.
-        input_shapes: The shape of each input without the batch, where the model says so, else None.
-        notes: What the user should hear.
-        program: What a ``.pt2`` file held, else None.
+        module: The module in eval mode; the module of ``program`` if there is one.
+        name: A name for its files: letters, digits, ``_``, ``-``.
+        input_shapes: The shape of each input without the batch, if the model declares it, else None.
+        notes: Notes for the user.
+        program: The program of a ``.pt2`` file, else None.
     """
 
     module: nn.Module
@@ -47,18 +47,18 @@ def load_module(
     seed: int = 0,
     folder: Path = Path(),
 ) -> LoadedModel:
-    """Build the model that ``spec`` names. Code and ``.pt2`` files are run: load only what you trust.
+    """Build the model that ``spec`` names. This runs code and ``.pt2`` files: load only what you trust.
 
     Args:
         spec: A zoo name; ``path/to/file.py:callable`` or ``package.module:callable``, where callable is a class or
-            function that gives an ``nn.Module``, or a module itself; or a ``.pt2`` file of ``torch.export.save``.
-        arguments: Passed to the class or function.
+            function that returns an ``nn.Module``, or a module itself; or a ``.pt2`` file of ``torch.export.save``.
+        arguments: Arguments of the class or function.
         weights: A state dict: ``.pt`` or ``.pth`` (read with ``weights_only=True``), or ``.safetensors``.
-        folder: Where relative paths start, and where ``package.module`` is looked for first.
-        seed: Of torch's generator while the model is built. The global state is left as it was.
+        folder: Where relative paths start, and where ``package.module`` is searched first.
+        seed: Seed of torch's generator while the model is built. The global state stays unchanged.
 
     Raises:
-        UsageError: if ``spec`` is none of these, or is combined with what it cannot take.
+        UsageError: if ``spec`` is none of these, or does not accept the arguments or weights.
         ModelError: if the user's code fails, or the weights cannot be read or do not fit.
     """
     import torch
@@ -73,19 +73,19 @@ def load_module(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = create_model(spec, **arguments) if spec in ZOO else build_from_code(spec, arguments, folder)
-    notes = load_weights(module, weights) if weights else [_unweighted(spec, seed)]
+    notes = load_weights(module, weights) if weights else [_no_weights_note(spec, seed)]
     name = spec if spec in ZOO else file_name(spec.rpartition(":")[2])
     return LoadedModel(module=module.eval(), name=name, input_shapes=_declared_shapes(module), notes=notes)
 
 
-def _unweighted(spec: str, seed: int) -> str:
+def _no_weights_note(spec: str, seed: int) -> str:
     if spec in ZOO:
         return f"no --weights: random weights, seed {seed}"
     return f"no --weights: the weights are as {spec.rpartition(':')[2]} makes them, seed {seed}"
 
 
 def _declared_shapes(module: Any) -> tuple[Shape, ...] | None:
-    """What ``input_shapes`` or ``input_shape`` of the module says, when that can be shapes without a batch."""
+    """The module's ``input_shapes`` or ``input_shape``, if the value can be shapes without a batch."""
     shapes: Any = getattr(module, "input_shapes", None)
     with contextlib.suppress(TypeError, AttributeError):  # an attribute of that name may be anything
         found = tuple(tuple(shape) for shape in (shapes if shapes is not None else [module.input_shape]))

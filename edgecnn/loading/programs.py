@@ -1,4 +1,4 @@
-"""``.pt2`` files: traced programs with their weights."""
+"""Load ``.pt2`` files: traced programs with their weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def load_program(path: Path, arguments: Mapping[str, object], weights: Path | None) -> torch.export.ExportedProgram:
-    """Read what ``torch.export.save`` wrote, which takes no arguments and no other weights.
+    """Read a file of ``torch.export.save``, which accepts no arguments and no other weights.
 
     Raises:
-        UsageError: if it is given either.
+        UsageError: if arguments or weights are given.
         ModelError: if there is no such file, or torch cannot read it.
     """
     import torch
@@ -52,7 +52,7 @@ def load_program(path: Path, arguments: Mapping[str, object], weights: Path | No
 
 
 def program_shapes(program: torch.export.ExportedProgram) -> tuple[Shape, ...] | None:
-    """The shape of each input without the batch, where all are known and fixed, else None."""
+    """The shape of each input without the batch, if all are known and fixed, else None."""
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     shapes = [tuple(node.meta["val"].shape)[1:] for node in inputs if "val" in node.meta]
     if len(shapes) < len(inputs) or not all(type(n) is int for shape in shapes for n in shape):

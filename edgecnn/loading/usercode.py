@@ -1,4 +1,4 @@
-"""Modules that the user's code makes, and the errors that it raises."""
+"""Run the user's code to build a module, and report its errors."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 _EDGECNN = Path(__file__).parents[1]
-"""The folder of this whole package: no line in it is the user's."""
+"""The folder of edgecnn itself, whose lines are never shown as the user's."""
 
 
 def build_from_code(spec: str, arguments: Mapping[str, object], start: Path = Path()) -> nn.Module:
-    """Run the code that ``file.py:callable`` or ``package.module:callable`` names, for the module it gives.
+    """The module that ``file.py:callable`` or ``package.module:callable`` builds.
 
     Args:
         spec: The name.
-        arguments: Of the class or function.
-        start: Where relative paths start, and where packages are looked for first.
+        arguments: Arguments of the class or function.
+        start: Where relative paths start, and where packages are searched first.
 
     Raises:
         UsageError: if ``spec`` is neither, or names a module and there are arguments.
-        ModelError: if the code is not there, fails, or gives something else.
+        ModelError: if the code is missing, fails, or returns anything but a module.
     """
     from torch import nn
 
     place, colon, attribute = spec.rpartition(":")
     if not colon or not place or not attribute:
-        raise UsageError(f"{spec!r} is not a model", hint=_what_models_are(spec, start))
+        raise UsageError(f"{spec!r} is not a model", hint=_model_hint(spec, start))
     is_file = place.endswith(".py")
     if is_file:
         require_file(start / place)
@@ -61,7 +61,7 @@ def build_from_code(spec: str, arguments: Mapping[str, object], start: Path = Pa
     return made
 
 
-def _what_models_are(spec: str, start: Path) -> str:
+def _model_hint(spec: str, start: Path) -> str:
     if spec.endswith(".py"):
         names = _top_level_names(start / spec)
         return f"name what makes the model: {spec}:{names[0] if names else 'Net'}"
@@ -74,7 +74,7 @@ def _what_models_are(spec: str, start: Path) -> str:
 
 
 def _top_level_names(path: Path) -> list[str]:
-    """Classes, then functions, that a source file defines; found without running it."""
+    """The classes, then the functions, that a source file defines, read without running it."""
     try:
         body = ast.parse(path.read_bytes()).body
     except (OSError, SyntaxError, ValueError):
@@ -114,7 +114,7 @@ def _call(maker: Any, arguments: Mapping[str, object], spec: str) -> object:
 
 @contextlib.contextmanager
 def _users_errors(spec: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into a ModelError at the user's own line."""
+    """Turn every error of the user's code into a ModelError at the user's own line."""
     try:
         yield
     except EdgecnnError:
@@ -123,7 +123,7 @@ def _users_errors(spec: str) -> Iterator[None]:
         raise ModelError(
             f"{spec} failed: {type(error).__name__}: {first_line(error)}",
             where=_users_line(error),
-            hint=_after(error),
+            hint=_hint_for(error),
             detail="".join(traceback.format_exception(error)),
         ) from error
 
@@ -137,10 +137,10 @@ def _users_line(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
-def _after(error: BaseException) -> str:
+def _hint_for(error: BaseException) -> str:
     match error:
         case ModuleNotFoundError():
-            return f"install {error.name} beside edgecnn, or keep it out of the file that defines the model"
+            return f"install {error.name} in this environment, or do not import it in the file that defines the model"
         case SystemExit():
-            return "keep what runs the program under: if __name__ == '__main__':"
-    return "mend that line, or the --arg values it gets; --verbose shows the whole traceback"
+            return "move the code that runs the program under: if __name__ == '__main__':"
+    return "fix that line, or the --arg values it gets; --verbose shows the whole traceback"

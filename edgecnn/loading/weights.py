@@ -1,4 +1,4 @@
-"""From the file of ``--weights`` into a module."""
+"""Load the file of ``--weights`` into a module."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 _LONGEST = 200
-"""Characters of torch's own words that a message repeats."""
+"""Most characters of torch's own message that an error repeats."""
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 
 _REFUSED_CODE = re.compile("unsupported (global|class)|blocked|TorchScript", re.IGNORECASE)
-"""What torch says of a file that it would have to run code for."""
+"""Matches torch's message for a file that it would have to run code for."""
 
 
 def load_weights(module: nn.Module, path: Path) -> list[str]:
     """Load a state dict into ``module``.
 
     Args:
-        module: Whose parameters and buffers are replaced.
-        path: ``.pt`` or ``.pth``, read with ``weights_only=True``, or ``.safetensors``. A checkpoint that holds the
-            state dict under ``state_dict``, ``model_state_dict`` or ``model`` will do.
+        module: The module whose parameters and buffers are replaced.
+        path: ``.pt`` or ``.pth``, read with ``weights_only=True``, or ``.safetensors``. The state dict can be under
+            ``state_dict``, ``model_state_dict`` or ``model`` of a checkpoint.
 
     Returns:
-        What was done to the keys or values, for the user.
+        Notes on changes to keys or values, for the user.
 
     Raises:
-        UsageError: if the ending is another one.
+        UsageError: if the file has another ending.
         ModelError: if the file cannot be read, or its keys or shapes are not the module's.
     """
     require_file(path)
@@ -71,7 +71,7 @@ def _read_weights(path: Path) -> object:
                 return load_file(path)
         case ".pt" | ".pth":
             with _unreadable(path, Exception), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is wrong with the file becomes an error
+                warnings.simplefilter("ignore")  # a fault of the file becomes an error
                 return torch.load(path, map_location="cpu", weights_only=True)
     raise UsageError(f"--weights does not read {path.suffix or path.name}", hint=".pt, .pth or .safetensors")
 
@@ -107,13 +107,13 @@ def _holds_code(path: Path, text: str) -> ModelError:
 
 
 def _reason(path: Path, text: str) -> str:
-    """What is wrong with the file, in few words: torch wraps it in advice, and its reader's own words mean nothing."""
+    """The fault of the file in a few words, without the advice that torch adds."""
     if not path.stat().st_size:
         return "the file is empty"
-    said = re.search(r"WeightsUnpickler error:\s*(.+)", text)
-    line = said[1] if said else next(iter(text.strip().splitlines()), "")
-    if re.fullmatch(r"\d*", line):  # an opcode that is none
-        return "its first bytes are not those of a file that torch saved"
+    cause = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    line = cause[1] if cause else next(iter(text.strip().splitlines()), "")
+    if re.fullmatch(r"\d*", line):  # an invalid opcode
+        return "its first bytes are not those of a file of torch.save"
     return line if len(line) <= _LONGEST else line[:_LONGEST].rsplit(" ", 1)[0] + " ..."
 
 
@@ -124,7 +124,7 @@ def _tensors(loaded: object, path: Path, notes: list[str]) -> dict[str, torch.Te
         return {str(k): v for k, v in loaded.items()}
     holders = [k for k in _NESTED if isinstance(loaded, Mapping) and isinstance(loaded.get(k), Mapping)]
     if isinstance(loaded, Mapping) and len(holders) == 1:
-        notes.append(f"weights taken from {holders[0]!r} of the checkpoint")
+        notes.append(f"weights read from {holders[0]!r} of the checkpoint")
         return _tensors(loaded[holders[0]], path, notes)
     keys = some([str(k) for k in loaded]) if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
     raise ModelError(
@@ -138,9 +138,9 @@ def _tensors(loaded: object, path: Path, notes: list[str]) -> dict[str, torch.Te
 def _without_prefixes(
     state: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], notes: list[str]
 ) -> dict[str, torch.Tensor]:
-    """Take off what DataParallel and torch.compile put before every key, unless the model's keys have it too."""
-    for prefix in _PREFIXES * 2:  # compile(DataParallel(m)) and DataParallel(compile(m)) are both seen
+    """Remove the prefix that DataParallel or torch.compile adds to every key, unless the model's keys have it too."""
+    for prefix in _PREFIXES * 2:  # both compile(DataParallel(m)) and DataParallel(compile(m)) occur
         if all(k.startswith(prefix) for k in state) and not any(k.startswith(prefix) for k in wanted):
             state = {k.removeprefix(prefix): v for k, v in state.items()}
-            notes.append(f"prefix {prefix!r} taken off {len(state)} keys")
+            notes.append(f"prefix {prefix!r} removed from {len(state)} keys")
     return state

@@ -1,4 +1,4 @@
-"""The zoo: small CNNs whose results can be compared with other people's. Importing this loads no torch."""
+"""The zoo: small published CNNs, whose results can be compared with others. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooEntry:
-    """One model of the zoo, as it is without arguments.
+    """A model of the zoo with its default arguments.
 
     Attributes:
-        name: What the user writes.
-        module: Where its class is, imported only when it is built.
-        class_name: Its class there.
-        input_shape: Channels, height and width.
-        parameters: How many learned numbers it has.
-        macs: Multiplications with addition for one image.
-        data: What ``edgecnn train --data`` trains it on.
-        summary: What it is, in one line.
-        source: Whose it is.
+        name: Its name on the command line.
+        module: The module of its class, imported only when the model is built.
+        class_name: The name of its class.
+        input_shape: Channels, height and width of its input.
+        parameters: The number of learned parameters.
+        macs: Multiply-accumulates for one image.
+        data: The shipped data set for ``edgecnn train --data``.
+        summary: One line about its structure.
+        source: Its authors or origin.
     """
 
     name: str
@@ -186,14 +186,14 @@ ZOO: Mapping[str, ZooEntry] = MappingProxyType(
 
 
 def create_model(name: str, **kwargs: object) -> nn.Module:
-    """Build a model of the zoo with fresh random weights, drawn from torch's global generator.
+    """Build a model of the zoo with random weights from torch's global generator.
 
     Args:
-        name: One of :data:`ZOO`.
+        name: A key of :data:`ZOO`.
         kwargs: Arguments of its class, such as ``in_channels`` and ``num_classes``.
 
     Raises:
-        ModelError: if there is no such model, or it does not take an argument, or not that value.
+        ModelError: if there is no such model, or it does not accept an argument or its value.
     """
     if name not in ZOO:
         raise ModelError(f"there is no model {name!r} in the zoo", hint=_names_like(name))

@@ -1,4 +1,4 @@
-"""What the zoo's models ask of their arguments."""
+"""Check arguments of the zoo's models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several models of the zoo are built of."""
+"""Building blocks that several models of the zoo share."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def conv_bn(
 
 
 def scaled(channels: float, divisor: int = 8) -> int:
-    """Channels as MobileNets round them: to a multiple of ``divisor``, never down by more than a tenth."""
+    """Channels rounded as in MobileNets: to a multiple of ``divisor``, never down by more than a tenth."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
 
 def check_width(model: str, width: object) -> float:
-    """A width multiplier.
+    """The width multiplier as a float.
 
     Raises:
-        ModelError: if it is no number above 0 and up to 4.
+        ModelError: if it is not a number above 0 and up to 4.
     """
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 4:
         raise ModelError(f"{model}: width={width!r} is not possible", hint="a number above 0 and up to 4, such as 0.5")
@@ -46,13 +46,13 @@ def check_width(model: str, width: object) -> float:
 
 
 def initialise(model: nn.Module) -> None:
-    """Fill convolutions so that values keep their size through the net.
+    """Initialise convolutions so that the magnitude of values is preserved through the net.
 
-    He et al., "Delving deep into rectifiers", 2015, by the number of inputs. By the number of outputs, as is often
-    done, a depthwise convolution's result would be smaller by its number of channels, and a deep net's next to nothing.
+    He et al., "Delving deep into rectifiers", 2015, by fan-in. With fan-out, as is common, the result of a depthwise
+    convolution would be smaller by its number of channels, and that of a deep net almost 0.
 
     Args:
-        model: Its convolutions' weights are drawn from torch's global generator; biases become 0.
+        model: The model. Weights of its convolutions are drawn from torch's global generator; biases become 0.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -62,15 +62,15 @@ def initialise(model: nn.Module) -> None:
 
 
 def settle(model: nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """Let every fresh batch norm divide by the size that blurred noise images have there, one number for all channels.
+    """Set the variance of each batch norm to the mean square of its input on blurred noise, over all channels.
 
-    So values keep their size through a deep net that has not been trained. Not each channel its own mean and variance,
-    as training does it: random weights then make a net chaotic, and it multiplies the rounding errors of float32 up to
-    a hundred times.
+    This preserves the magnitude of values through a deep net that has not been trained. A mean and variance for each
+    channel, as in training, would make a net with random weights chaotic: it would multiply float32 rounding errors by
+    up to a hundred.
 
     Args:
-        model: Left in training mode, as it is built. Images are drawn from torch's global generator.
-        input_shape: Channels, height and width of its image.
+        model: A new model, which stays in training mode. Images are drawn from torch's global generator.
+        input_shape: Channels, height and width of its input.
     """
 
     def divide_by_size(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -90,6 +90,6 @@ def settle(model: nn.Module, input_shape: tuple[int, int, int]) -> None:
 
 
 def _fan_in(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """How many products add up to one element of the result."""
+    """The number of products that are summed for one element of the result."""
     products = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
     return products / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else products

@@ -1,4 +1,4 @@
-"""The net that most tutorials begin with."""
+"""The net of most introductory tutorials."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 class ConvPool(nn.Sequential):
     """Two convolutions, each with ReLU and pooling, and one linear layer.
 
-    Source: the shape of torch's and Keras' first MNIST examples: 32 and 64 channels, 3x3 kernels, pooling by 2. As it
-    is without arguments: 50,186 parameters, 3,869,824 MACs for one image of 1x28x28.
+    Source: the architecture of the first MNIST examples of torch and Keras: 32 and 64 channels, 3x3 kernels, pooling by
+    2. With default arguments: 50,186 parameters, 3,869,824 MACs for one image of 1x28x28.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         pooling: "max" or "avg".
         pool_size: Kernel and stride of both poolings.
         image_size: Height and width of the image.

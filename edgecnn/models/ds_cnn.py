@@ -14,14 +14,14 @@ class DSCNN(nn.Module):
     """A 10x4 convolution of stride 2, four depthwise separable blocks of 64 channels, average pooling, a linear layer.
 
     Source: MLPerf Tiny, keyword spotting (``ds_cnn`` of mlcommons/tiny), after Zhang et al., "Hello Edge", 2017; there
-    in Keras and with softmax. The image is a spectrogram of 49 time steps with 10 coefficients each. As it is without
+    in Keras and with softmax. The image is a spectrogram of 49 time steps with 10 coefficients each. With default
     arguments: 23,756 parameters (Keras counts 24,908, because it adds batch norm's 1,152 running means and variances),
     2,656,768 MACs for one image of 1x49x10. The first convolution pads 5 rows at the top and at the bottom; Keras pads
-    4 and 5. The pooling's window is half the input, rounded down, as there: of 25 rows it reads 24.
+    4 and 5. The pooling's window is half the input, rounded down, as in the source: of 25 rows it reads 24.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         height: Rows of the image: time steps.
         width: Columns of the image: coefficients.
 

@@ -1,6 +1,6 @@
-"""Fixed filters: convolutions whose kernels are known, such as courses begin with.
+"""Fixed filters: convolutions with well-known kernels, as in introductory courses.
 
-They are modules like any other: ``edgecnn export edgecnn.models.filters:Filter --arg kernel=sobel_x --input-shape
+They are ordinary modules: ``edgecnn export edgecnn.models.filters:Filter --arg kernel=sobel_x --input-shape
 1x64x64`` exports one, and ``edgecnn filter`` runs one on an image.
 """
 
@@ -19,17 +19,17 @@ from edgecnn.errors import ModelError
 from edgecnn.models.arguments import positive
 
 PADDINGS = ("zeros", "replicate", "reflect")
-"""What lies around the image: darkness, its edge's pixels, or its mirror image without them."""
+"""How the image continues beyond its edges: zeros, the edge pixels, or the mirror image without the edge pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel, row by row, as it is laid on the image: torch's Conv2d does not turn it around.
+    """A kernel in the orientation in which it is applied: torch's Conv2d does not flip it.
 
     Attributes:
-        rows: Whole numbers.
-        divisor: What they are divided by.
-        summary: What it does, in a few words.
+        rows: The weights as whole numbers, row by row.
+        divisor: The divisor of the weights.
+        summary: Its effect, in a few words.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -38,12 +38,12 @@ class Kernel:
 
     @property
     def total(self) -> float:
-        """What an even area is multiplied with: 1 keeps its brightness, 0 makes it nothing."""
+        """The factor for a uniform area: 1 preserves its brightness, 0 gives 0."""
         return sum(map(sum, self.rows)) / self.divisor
 
     @property
     def reach(self) -> float:
-        """The largest magnitude that an image of values from 0 to 1 can give."""
+        """The largest magnitude of the result for an image with values from 0 to 1."""
         values = [v for row in self.rows for v in row]
         return max(sum(v for v in values if v > 0), -sum(v for v in values if v < 0)) / self.divisor
 
@@ -70,9 +70,9 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 
 
 class Filter(nn.Conv2d):
-    """One kernel on every channel by itself; the result has the image's size.
+    """One kernel applied to each channel separately; the result has the image's size.
 
-    A depthwise convolution without bias, whose weight is not trained.
+    It is a depthwise convolution without bias, whose weight is not trained.
 
     Args:
         kernel: One of :data:`KERNELS`.

@@ -10,21 +10,21 @@ from edgecnn.models.blocks import check_width, conv_bn, initialise, scaled, sett
 from edgecnn.models.mobilenet_v2 import inverted_residuals
 
 _STAGES = 3
-"""Of MobileNetV2, up to an eighth of the image's size."""
+"""Stages of MobileNetV2, down to an eighth of the image's size."""
 
 
 class FOMO(nn.Module):
     """A truncated MobileNetV2 and a head of two 1x1 convolutions: for every cell of 8x8 pixels, what is centred there.
 
-    Source: Edge Impulse's "Faster objects, more objects", 2022: MobileNetV2 at width 0.35, cut behind the activation
-    that widens its sixth block. As it is without arguments: 19,019 parameters, 5,246,208 MACs for one image of 1x96x96.
-    Class 0 is background. ``edgecnn train --data scenes`` trains it.
+    Source: Edge Impulse's "Faster objects, more objects", 2022: MobileNetV2 at width 0.35, cut after the expansion of
+    its sixth block. With default arguments: 19,019 parameters, 5,246,208 MACs for one image of 1x96x96. Class 0 is
+    background. ``edgecnn train --data scenes`` trains it.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: Kinds of objects, beside the background.
+        num_classes: Classes of objects, without the background.
         width: Multiplies the backbone's channels.
-        image_size: Height and width that images are brought to. The net takes others too.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.

@@ -12,12 +12,12 @@ class LeNet5(nn.Module):
     """LeNet-5 as it is built today: ReLU for tanh, max pooling for trained subsampling, logits for radial units.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998. The first
-    convolution pads by 2, so that 28x28 images give what the paper's 32x32 gave. As it is without arguments: 61,706
+    convolution pads by 2, so that 28x28 images give what the paper's 32x32 gave. With default arguments: 61,706
     parameters, 416,520 MACs for one image of 1x28x28.
 
     Args:
         in_channels: Channels of the image, which is 28x28.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
 
     Raises:
         ModelError: if an argument has an impossible value.

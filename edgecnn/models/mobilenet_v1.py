@@ -1,4 +1,4 @@
-"""MobileNetV1, as MLPerf Tiny has it."""
+"""MobileNetV1 of MLPerf Tiny."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)
 class MobileNetV1(nn.Module):
     """A convolution of stride 2, thirteen depthwise separable blocks, global average pooling, one linear layer.
 
-    Source: Howard et al., "MobileNets", 2017, as MLPerf Tiny has it for visual wake words (``vww_model`` of
-    mlcommons/tiny): a quarter of the channels, images of 96x96, biases beside batch norms, ReLU; there in Keras with a
-    softmax. As it is without arguments: 216,322 parameters (Keras counts 221,794, because it adds batch norm's 5,472
-    running means and variances), 7,489,664 MACs for one image of 3x96x96. The convolutions of stride 2 pad
+    Source: Howard et al., "MobileNets", 2017, in the variant of MLPerf Tiny for visual wake words (``vww_model`` of
+    mlcommons/tiny): a quarter of the channels, images of 96x96, biases in addition to batch norms, ReLU; the original
+    is in Keras with a softmax. With default arguments: 216,322 parameters (Keras counts 221,794, because it adds batch
+    norm's 5,472 running means and variances), 7,489,664 MACs for one image of 3x96x96. The convolutions of stride 2 pad
     symmetrically, as torch does; Keras pads them at the bottom and right only.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out: person or no person.
+        num_classes: Number of logits: person or no person.
         width: Multiplies all channels; 1 is the paper's.
-        image_size: Height and width that images are brought to. The net takes others too.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.

@@ -13,13 +13,13 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution that widens, a depthwise 3x3, and a 1x1 without activation; a shortcut where shapes agree.
+    """A 1x1 expansion, a depthwise 3x3 convolution, and a 1x1 projection; with a shortcut if shapes agree.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-        stride: Of the depthwise convolution.
-        expansion: How much wider it is in between; 1 leaves the first convolution out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        stride: Stride of the depthwise convolution.
+        expansion: Factor of the channels in between; 1 leaves the first convolution out.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -40,15 +40,15 @@ class MobileNetV2(nn.Module):
     """A convolution of stride 2, seventeen inverted residual blocks, a 1x1 convolution, pooling, one linear layer.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018, with a width of 0.35 and
-    images of 96x96, the smallest that pretrained weights are published for. As it is without arguments: 408,938
-    parameters, 10,666,928 MACs for one image of 3x96x96. With ``width=1, num_classes=1000, image_size=224`` it has
-    torchvision's 3,504,872 parameters and 300,774,272 MACs (the paper says 3.4 and 300 million).
+    images of 96x96, the smallest that pretrained weights are published for. With default arguments: 408,938 parameters,
+    10,666,928 MACs for one image of 3x96x96. With ``width=1, num_classes=1000, image_size=224`` it has torchvision's
+    3,504,872 parameters and 300,774,272 MACs (the paper says 3.4 and 300 million).
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         width: Multiplies all channels; 1 is the paper's.
-        image_size: Height and width that images are brought to. The net takes others too.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.

@@ -13,7 +13,7 @@ from edgecnn.models.blocks import check_width, conv_bn, initialise, scaled, sett
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of the paper's table 2, channels at width 1."""
+    """A row of the paper's table 2, with channels at width 1."""
 
     kernel: int
     hidden: int
@@ -39,11 +39,11 @@ _ROWS = (
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by a factor from 0 to 1 that depends on all channels' means.
+    """Squeeze-and-excitation: scales each channel by a factor from 0 to 1 that depends on the means of all channels.
 
     Args:
-        channels: Channels that come in and go out.
-        hidden: Channels in between.
+        channels: Channels of the input and output.
+        hidden: Channels between the convolutions.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -57,13 +57,13 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The shape of ``x``."""
+        """The scaled channels, in the shape of ``x``."""
         y: torch.Tensor = x * self.factors(x)
         return y
 
 
 class _Block(nn.Module):
-    """An inverted residual block with squeeze-and-excitation behind its depthwise convolution."""
+    """An inverted residual block with squeeze-and-excitation after its depthwise convolution."""
 
     def __init__(self, inputs: int, row: _Row, width: float) -> None:
         super().__init__()
@@ -82,15 +82,15 @@ class _Block(nn.Module):
 class MobileNetV3Small(nn.Module):
     """Eleven inverted residual blocks, most with squeeze-and-excitation and hard swish, and two linear layers.
 
-    Source: Howard et al., "Searching for MobileNetV3", 2019, table 2. As it is without arguments: 1,528,106 parameters,
+    Source: Howard et al., "Searching for MobileNetV3", 2019, table 2. With default arguments: 1,528,106 parameters,
     11,057,600 MACs for one image of 3x96x96. With ``num_classes=1000, image_size=224`` it has torchvision's 2,542,856
     parameters and 56,510,400 MACs (the paper says 2.5 and 56 million).
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         width: Multiplies all channels; 1 is the paper's.
-        image_size: Height and width that images are brought to. The net takes others too.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.

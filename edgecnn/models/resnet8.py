@@ -9,12 +9,12 @@ from edgecnn.models.arguments import positive
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, beside a shortcut that is a bare 1x1 convolution where the stride is 2.
+    """Two 3x3 convolutions with batch norm, and a shortcut, which is a 1x1 convolution if the stride is 2.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-        stride: Of the first convolution and of the shortcut.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        stride: Stride of the first convolution and the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -36,15 +36,15 @@ class ResidualBlock(nn.Module):
 class ResNet8(nn.Module):
     """A convolution, three residual blocks of 16, 32 and 64 channels, global average pooling, one linear layer.
 
-    Source: MLPerf Tiny, image classification (``resnet_v1_eembc`` of mlcommons/tiny), there in Keras and with softmax.
-    As it is without arguments: 78,186 parameters (Keras counts 78,666, because it adds batch norm's 480 running means
-    and variances), 12,501,632 MACs for one image of 3x32x32. The convolutions of stride 2 pad symmetrically, as torch
-    does; Keras pads them at the bottom and right only, so that its trained weights do not give the same results here.
+    Source: MLPerf Tiny, image classification (``resnet_v1_eembc`` of mlcommons/tiny), originally in Keras with softmax.
+    With default arguments: 78,186 parameters (Keras counts 78,666, because it adds batch norm's 480 running means and
+    variances), 12,501,632 MACs for one image of 3x32x32. The convolutions of stride 2 pad symmetrically, as torch does;
+    Keras pads them at the bottom and right only, so that its trained weights do not give the same results here.
 
     Args:
         in_channels: Channels of the image: 1 for grey images, as in the digits.
-        num_classes: How many logits come out.
-        image_size: Height and width that images are brought to. The net takes others too.
+        num_classes: Number of logits.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.

@@ -20,10 +20,10 @@ _BLOCKS = (4, 8, 4)
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass through, the other half is convolved; then the two halves' channels take turns.
+    """Passes half of the channels through, convolves the other half, and interleaves the channels of both halves.
 
     Args:
-        channels: Channels that come in and go out.
+        channels: Channels of the input and output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -32,17 +32,17 @@ class ShuffleUnit(nn.Module):
         self.branch = _branch(half, half, stride=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The shape of ``x``."""
-        kept, worked = x.chunk(2, dim=1)
-        return shuffle(torch.cat([kept, self.branch(worked)], dim=1))
+        """The result, in the shape of ``x``."""
+        passed, worked = x.chunk(2, dim=1)
+        return shuffle(torch.cat([passed, self.branch(worked)], dim=1))
 
 
 class ShuffleDown(nn.Module):
-    """Both halves of the result are convolved with stride 2 from all channels, and take turns.
+    """Computes both halves of the result from all channels with stride 2, and interleaves their channels.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -61,15 +61,15 @@ class ShuffleDown(nn.Module):
 class ShuffleNetV2(nn.Module):
     """A convolution of stride 2, max pooling, three stages of shuffled units, a 1x1 convolution, one linear layer.
 
-    Source: Ma et al., "ShuffleNet V2", 2018, with a width of 0.5. As it is without arguments: 352,042 parameters,
-    7,256,608 MACs for one image of 3x96x96. With ``num_classes=1000, image_size=224`` it has torchvision's 1,366,792
-    parameters and 40,476,448 MACs (the paper says 1.4 and 41 million).
+    Source: Ma et al., "ShuffleNet V2", 2018, with a width of 0.5. With default arguments: 352,042 parameters, 7,256,608
+    MACs for one image of 3x96x96. With ``num_classes=1000, image_size=224`` it has torchvision's 1,366,792 parameters
+    and 40,476,448 MACs (the paper says 1.4 and 41 million).
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         width: 0.5, 1.0, 1.5 or 2.0, as in the paper's table 5.
-        image_size: Height and width that images are brought to. The net takes others too.
+        image_size: Height and width of the declared input; the net accepts others too.
 
     Raises:
         ModelError: if an argument has an impossible value.
@@ -102,7 +102,7 @@ class ShuffleNetV2(nn.Module):
 
 
 def shuffle(x: torch.Tensor) -> torch.Tensor:
-    """The channels of both halves in turns: 0, n/2, 1, n/2 + 1 and so on."""
+    """The channels of both halves interleaved: 0, n/2, 1, n/2 + 1 and so on."""
     batch, channels, height, width = x.shape
     return x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
 

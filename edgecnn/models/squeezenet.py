@@ -11,11 +11,11 @@ from edgecnn.models.blocks import initialise
 
 
 class Fire(nn.Module):
-    """A 1x1 convolution that narrows, then a 1x1 and a 3x3 side by side, their results concatenated.
+    """A fire module: a 1x1 convolution to few channels, then a 1x1 and a 3x3 convolution, concatenated.
 
     Args:
-        inputs: Channels that come in.
-        squeeze: Channels in between.
+        inputs: Channels of the input.
+        squeeze: Channels between the convolutions.
         expand: Channels of each of the two results.
     """
 
@@ -35,13 +35,13 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """A convolution of stride 2, eight fire modules, three max poolings that round up, and a 1x1 convolution.
 
-    Source: Iandola et al., "SqueezeNet", 2016, in the authors' version 1.1. As it is without arguments: 727,626
-    parameters, 42,804,928 MACs for one image of 3x96x96. With ``num_classes=1000, image_size=224`` it has torchvision's
-    1,235,496 parameters and 349,151,936 MACs.
+    Source: Iandola et al., "SqueezeNet", 2016, in the authors' version 1.1. With default arguments: 727,626 parameters,
+    42,804,928 MACs for one image of 3x96x96. With ``num_classes=1000, image_size=224`` it has torchvision's 1,235,496
+    parameters and 349,151,936 MACs.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         image_size: Height and width that images are brought to, 17 or more. The net takes others too.
 
     Raises:

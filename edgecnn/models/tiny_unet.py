@@ -16,8 +16,8 @@ class TinyUNet(nn.Module):
     """Three levels down by max pooling, three up by transposed convolution, each joined with its like from before.
 
     Source: Ronneberger, Fischer, Brox, "U-Net", 2015, with padded convolutions, batch norms, three levels for four and
-    8 channels for 64. As it is without arguments: 121,123 parameters, 36,438,016 MACs for one image of 1x64x64. Class 0
-    is background. ``edgecnn train --data scenes`` trains it.
+    8 channels for 64. With default arguments: 121,123 parameters, 36,438,016 MACs for one image of 1x64x64. Class 0 is
+    background. ``edgecnn train --data scenes`` trains it.
 
     Args:
         in_channels: Channels of the image.

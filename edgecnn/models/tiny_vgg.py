@@ -14,11 +14,11 @@ class TinyVGG(nn.Module):
     """Two blocks of two unpadded 3x3 convolutions with ReLU and max pooling, and one linear layer.
 
     Source: CNN Explainer (Wang et al., 2020, poloclub.github.io/cnn-explainer), the net that courses build after VGG.
-    As it is without arguments: 19,920 parameters, 5,608,780 MACs for one image of 3x64x64.
+    With default arguments: 19,920 parameters, 5,608,780 MACs for one image of 3x64x64.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: How many logits come out.
+        num_classes: Number of logits.
         hidden: Channels of every convolution.
         image_size: Height and width of the image, 16 or more.
 

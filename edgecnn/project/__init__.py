@@ -1,1 +1,1 @@
-"""A project: what ``edgecnn.toml`` says, and running all of it."""
+"""A project: read ``edgecnn.toml``, and export, check and measure its models."""

@@ -1,31 +1,32 @@
-"""What a project would do, in words: for ``edgecnn ci --dry-run``. Nothing is started."""
+"""A description of what a project would run, for ``edgecnn ci --dry-run``. Nothing runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
-from edgecnn.project.project import ModelPlan
+from edgecnn.project.plan import ModelPlan
 from edgecnn.targets.config import Config, load_config
 from edgecnn.targets.names import LOCAL, SSH, parse_target
 from edgecnn.targets.target import unbuilt
 
 Row = tuple[str, str, str, str]
-"""Model, step, what, and how."""
+"""Model, step, item, and value."""
 
 
 def describe(plans: Sequence[ModelPlan], root: Path) -> list[Row]:
-    """Everything that would run: in the order in which it would.
+    """Everything that would run, in order.
 
     Args:
         plans: The models.
-        root: The folder that paths are shown from.
+        root: The folder that shown paths are relative to.
 
     Raises:
-        UsageError: There is no such host.
+        UsageError: if there is no such host.
     """
     config = load_config()
     return [(plan.name, *row) for plan in plans for row in _model(plan, root, config)]
@@ -44,15 +45,10 @@ def _model(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
         how = {key: getattr(request.data, key) for key in ("split", "scale", "mean", "std")}
         more = [f"{key} {value}" for key, value in how.items() if value is not None]
         yield "export", "data", ", ".join([request.data.spec, *more])
-    yield "export", "formats", ", ".join(request.formats)
-    yield "export", "precisions", ", ".join(request.precisions)
-    for key in ("recipe", "calibration", "calibration_samples", "opset"):
-        if getattr(request, key) is not None:
-            yield "export", key.replace("_", " "), str(getattr(request, key))
-    if request.io != "float32":
-        yield "export", "io", request.io
-    if request.c_array:
-        yield "export", "C array", "yes"
+    for option in fields(request.options):
+        value = getattr(request.options, option.name)
+        if value != option.default or isinstance(value, tuple):
+            yield "export", option.name.replace("_", " "), _shown(value)
     yield "export", "to", _path(plan.directory, root)
     yield from _check(plan, root, config)
     yield from _bench(plan, root, config)
@@ -79,8 +75,7 @@ def _bench(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
         yield from (("bench", "target", place) for place in places)
         for key, value in msgspec.structs.asdict(gates.options).items():
             if value is not None and key != "targets":
-                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                yield "bench", key.replace("_", " "), shown
+                yield "bench", key.replace("_", " "), _shown(value)
     for budget in gates.budgets:
         yield "bench", "budget", f"{budget.item} {budget.limit:g} on {budget.targets}"
     if gates.baseline is not None:
@@ -88,9 +83,9 @@ def _bench(plan: ModelPlan, root: Path, config: Config) -> Iterator[tuple[str, s
 
 
 def _places(targets: Sequence[str] | None, config: Config) -> Iterator[str]:
-    """Targets with what their hosts are."""
+    """Targets, each with a description of its host."""
     if targets is None:
-        yield "the runtimes installed beside edgecnn"
+        yield "the runtimes installed here"
     for text in targets or ():
         name = parse_target(text, hosts=config.hosts)
         if name.host.startswith(SSH):
@@ -104,6 +99,12 @@ def _places(targets: Sequence[str] | None, config: Config) -> Iterator[str]:
             yield f"{whole} ({about}{'; ' + why if why else ''})"
 
 
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _path(path: Path, root: Path, *, needed: bool = False) -> str:
     shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-    return f"{shown} (not there)" if needed and not path.exists() else shown
+    return f"{shown} (missing)" if needed and not path.exists() else shown

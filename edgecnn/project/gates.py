@@ -1,4 +1,4 @@
-"""What a model may cost: measured where that is needed, against budgets and a baseline."""
+"""Hold a model to its budgets and its baseline; measure it if they need that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
 from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, ResultChange, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
-from edgecnn.project.project import ModelPlan
+from edgecnn.project.plan import ModelPlan
 from edgecnn.report.outcome import Outcome, error_outcome
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgecnn.parity.verdict import CheckReport
 
 SIZE = "size_kb"
-Found = tuple[list[Outcome], list[str]]
+OutcomesAndNotes = tuple[list[Outcome], list[str]]
 """Outcomes and notes."""
 
 
@@ -31,15 +31,15 @@ def measure(
     *,
     save: bool,
     progress: Callable[[str, int, int], None] | None,
-) -> Found:
-    """Hold a bundle to its gates.
+) -> OutcomesAndNotes:
+    """Hold a bundle to the budgets and the baseline of its plan.
 
     Args:
-        plan: What is demanded.
-        bundle: The model's.
-        checked: What the check saw, which says what runs where; None where it could not be done.
-        save: Write a new baseline, and compare with none.
-        progress: Told about each round.
+        plan: The plan of the model.
+        bundle: The exported model.
+        checked: The report of the check, which shows what runs where; None if there was no check.
+        save: Write a new baseline instead of comparing with one.
+        progress: Receives each round of measurements.
     """
     gates = plan.gates
     if not gates.measures:
@@ -50,7 +50,7 @@ def measure(
         report = _bench(plan, bundle, progress)
     except EdgecnnError as error:
         return [error_outcome(error, plan.name, "bench")], []
-    outcomes = [*_lost(plan, report), *_distrusted(plan, report)]
+    outcomes = [*_failures(plan, report), *_invalid(plan, report)]
     outcomes += _budgets(plan, [r for r in report.results if r.error is None], complete=report.complete)
     measured = [(r.artifact, r.target) for r in report.results]
     outcomes += _sizes(plan, bundle, list(dict.fromkeys(measured)), complete=report.complete)
@@ -59,10 +59,10 @@ def measure(
     notes += [f"{w.subject}: {w.text}" for w in report.warnings]
     if gates.baseline is not None:
         try:
-            outcomes += _compared(plan, report.record, notes, save=save)
+            outcomes += _against_baseline(plan, report.record, notes, save=save)
         except EdgecnnError as error:
             outcomes.append(error_outcome(error, plan.name, "bench"))
-    if not outcomes:  # measured, and nothing was demanded
+    if not outcomes:  # measured without budgets or a baseline
         outcomes = [_outcome(plan, result, "measured") for result in report.results]
     return outcomes, notes
 
@@ -88,8 +88,8 @@ def _bench(plan: ModelPlan, bundle: Bundle, progress: Callable[[str, int, int], 
     )
 
 
-def _lost(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
-    """What could not be measured."""
+def _failures(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
+    """An error for everything that could not be measured."""
     for failure in report.failures:
         yield error_outcome(failure.error, plan.name, "bench", target=failure.target)
     for result in report.results:
@@ -99,8 +99,8 @@ def _lost(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
             yield _outcome(plan, result, "", status="error", message=message, lines=lines)
 
 
-def _distrusted(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
-    """What is invalid, where that is to fail."""
+def _invalid(plan: ModelPlan, report: BenchReport) -> Iterator[Outcome]:
+    """A failure for each invalid result, if the plan is strict."""
     for result in report.results if plan.gates.options.strict else ():
         if result.error is None and not result.valid:
             reasons = "; ".join(f"{i.reason} ({i.hint})" for i in result.invalid_reasons)
@@ -116,11 +116,11 @@ def _budgets(plan: ModelPlan, results: Sequence[Result], *, complete: bool) -> I
         for result, value in known:
             yield _cost(plan, budget, result.artifact, result.target, value, subject=_shape(result, budget.item))
         if not known and complete:
-            yield _idle(plan, budget, fits=bool(costs))
+            yield _budget_without_effect(plan, budget, fits=bool(costs))
 
 
 def _sizes(plan: ModelPlan, bundle: Bundle, ran: Sequence[tuple[str, str]], *, complete: bool) -> Iterator[Outcome]:
-    """Sizes are those of the files: a budget for all targets takes each file once."""
+    """Hold file sizes to their budgets; a budget for all targets applies once to each file."""
     sizes = {a.path.name: a.bytes for a in bundle.artifacts}
     for budget in plan.gates.budgets:
         if budget.item != SIZE:
@@ -130,7 +130,7 @@ def _sizes(plan: ModelPlan, bundle: Bundle, ran: Sequence[tuple[str, str]], *, c
         for name, target in fitting:
             yield _cost(plan, budget, name, target, sizes[name] / 1000, subject=SIZE)
         if not fitting and complete:
-            yield _idle(plan, budget, fits=False)
+            yield _budget_without_effect(plan, budget, fits=False)
 
 
 def _cost(plan: ModelPlan, budget: ProjectBudget, artifact: str, target: str, value: float, *, subject: str) -> Outcome:
@@ -151,19 +151,19 @@ def _cost(plan: ModelPlan, budget: ProjectBudget, artifact: str, target: str, va
     )
 
 
-def _idle(plan: ModelPlan, budget: ProjectBudget, *, fits: bool) -> Outcome:
-    """A budget that nothing was held to: it would stay green for ever."""
-    why = f"no result has {budget.item}" if fits else f"no target matches {budget.targets}"
-    hint = "instructions_m is for emulated boards, latencies are for all others, arena_kb is for tflite-micro"
+def _budget_without_effect(plan: ModelPlan, budget: ProjectBudget, *, fits: bool) -> Outcome:
+    """An error for a budget that applies to nothing, since it would pass forever."""
+    why = f"nothing that was measured has {budget.item}" if fits else f"no target matches {budget.targets}"
+    hint = "instructions_m applies to emulated boards, latencies to all other targets, arena_kb to tflite-micro"
     error = UsageError(
-        f'the budget {budget.item} of "{budget.targets}" holds nothing',
+        f'the budget {budget.item} of "{budget.targets}" applies to nothing',
         why=why,
-        hint=hint if fits else "the name of a target among targets, or leave the budget out",
+        hint=hint if fits else "the name of one of the targets, or leave the budget out",
     )
     return error_outcome(error, plan.name, "bench", target=budget.targets)
 
 
-def _compared(plan: ModelPlan, record: Record, notes: list[str], *, save: bool) -> Iterable[Outcome]:
+def _against_baseline(plan: ModelPlan, record: Record, notes: list[str], *, save: bool) -> Iterable[Outcome]:
     from edgecnn.bench.records import load_record, save_record
 
     path, options = plan.gates.baseline, plan.gates.options
@@ -210,6 +210,6 @@ def _outcome(plan: ModelPlan, result: Result, subject: str, **more: object) -> O
 
 
 def _shape(result: Result, subject: str) -> str:
-    """What tells results of one artifact on one target apart."""
+    """The subject with threads and batch, which distinguish results of one artifact on one target."""
     parts = [subject, f"{result.threads} threads" if result.threads != 1 else ""]
     return ", ".join(part for part in (*parts, f"batch {result.batch}" if result.batch != 1 else "") if part)

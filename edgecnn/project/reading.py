@@ -1,4 +1,4 @@
-"""Read ``edgecnn.toml``: every rule of it, each broken one with its line."""
+"""Read and check ``edgecnn.toml``; every mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 
 from edgecnn.bench.budget import ITEMS, ProjectBudget, check_limit
 from edgecnn.errors import UsageError, near
-from edgecnn.export.formats import FORMATS, PRECISIONS, check_choice
-from edgecnn.exporting.request import DataChoice, ExportRequest, refuse_idle_options
+from edgecnn.export.formats import check_choice
+from edgecnn.exporting.options import ExportOptions, in_toml, option_info
+from edgecnn.exporting.request import DataChoice, ExportRequest
 from edgecnn.parity.limits import Limits
-from edgecnn.project.project import Gates, ModelPlan, Project
+from edgecnn.project.plan import Gates, ModelPlan, Project, find_project
 from edgecnn.project.tables import BaselinesTable, BenchTable, DataTable, ExportTable, ModelTable, ProjectTable
 from edgecnn.tomlfile import Lines, parse, read_table, read_text
 
@@ -27,17 +28,17 @@ def load_project(path: Path) -> Project:
     """Read and check an ``edgecnn.toml``. Nothing that it names is opened.
 
     Raises:
-        UsageError: The file cannot be read, or says what is not known or has no meaning; with the line.
+        UsageError: if the file cannot be read, or has a mistake; with the line.
     """
     text = read_text(path)
     return parse_project(path, text)
 
 
 def parse_project(path: Path, text: str) -> Project:
-    """The same from the file's text.
+    """Read and check the text of an ``edgecnn.toml``.
 
     Raises:
-        UsageError: As `load_project`.
+        UsageError: if the file has a mistake; with the line.
     """
     lines = Lines(path, text)
     tables = parse(path, text)
@@ -46,15 +47,28 @@ def parse_project(path: Path, text: str) -> Project:
         hint = '[model.my_net]\nmodel = "my_net.py:Net"'
         raise UsageError("every model is a table with a name", where=lines.where("model"), hint=hint)
     whole = read_table((), path.name, tables, ProjectTable, lines)
-    reader = _Reader(path.resolve().parent, lines, whole)
+    reader = _ProjectReader(path.resolve().parent, lines, whole)
     plans = tuple(reader.plan(name, table) for name, table in whole.model.items())
     return Project(path=path, models=plans, budgets=reader.budgets((), whole.budget))
 
 
-class _Reader:
+def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, ...]:
+    """The budgets that the nearest ``edgecnn.toml`` has for a model of this name; none without a file.
+
+    Raises:
+        UsageError: if the file has a mistake.
+    """
+    path = find_project(folder)
+    if path is None:
+        return ()
+    project = load_project(path)
+    return next((plan.gates.budgets for plan in project.models if plan.name == model), project.budgets)
+
+
+class _ProjectReader:
     def __init__(self, root: Path, lines: Lines, whole: ProjectTable) -> None:
         self._root, self._lines, self._whole = root, lines, whole
-        # What holds for every model is checked by itself, so that mistakes are found where they stand.
+        # Common tables are checked by themselves first, so that a mistake is reported in its own line.
         self.budgets((), whole.budget)
         self._targets(("targets",), whole.targets)
         self._limits((), whole.limits)
@@ -63,7 +77,7 @@ class _Reader:
         self._section((), "bench", whole.bench or {}, BenchTable)
 
     def plan(self, name: str, table: dict[str, Any]) -> ModelPlan:
-        """What is to be done with a model."""
+        """The plan of one model."""
         from edgecnn.exporting.export_model import check_name
 
         at, whole = ("model", name), self._whole
@@ -73,12 +87,13 @@ class _Reader:
         targets = self._targets((*at, "targets"), model.targets) or whole.targets
         check = None if baselines.check is None else self._root / baselines.check / f"{name}.check.json"
         bench = None if baselines.bench is None else self._root / baselines.bench / f"{name}.bench.json"
-        export = self._merged(at, "export", whole.export, model.export, ExportTable)
+        export = _given(self._merged(at, "export", whole.export, model.export, ExportTable))
+        directory = export.pop("directory", "build")
         return ModelPlan(
             name=name,
             line=self._lines.number(*at),
             request=self._request(at, name, model, export),
-            directory=self._root / (export.directory or "build") / name,
+            directory=self._root / directory / name,
             targets=targets,
             time_limit=model.time_limit or whole.time_limit,
             limits=self._limits((), whole.limits).for_all().updated(self._limits(at, model.limits)),
@@ -86,16 +101,13 @@ class _Reader:
             gates=self._gates(at, model, bench),
         )
 
-    def _request(self, at: At, name: str, model: ModelTable, export: ExportTable) -> ExportRequest:
+    def _request(self, at: At, name: str, model: ModelTable, export: Mapping[str, Any]) -> ExportRequest:
         if model.model is None:
             raise UsageError(
                 f"model {name} does not say what it is",
                 where=self._lines.where(*at),
                 hint='model = "my_net.py:Net", a zoo name, package.module:callable, or a .pt2 file',
             )
-        formats, precisions = self._choices(at, export)
-        recipe = export.recipe
-        options = {key: getattr(export, key) for key in ("calibration", "calibration_samples", "opset")}
         request = ExportRequest(
             model=model.model,
             weights=None if model.weights is None else self._root / model.weights,
@@ -104,23 +116,21 @@ class _Reader:
             data=self._data(at, model),
             folder=self._root,
             name=name,
-            formats=formats,
-            precisions=precisions,
-            recipe=str(self._root / recipe) if recipe is not None and recipe.endswith(".toml") else recipe,
-            io=export.io or "float32",
-            c_array=bool(export.c_array),
-            **options,
+            options=self._options(at, export),
         )
-        self._located((*at, "export"), lambda: refuse_idle_options(request, spell=str), other=("export",))
+        self._located((*at, "export"), lambda: request.check(in_toml), other=("export",))
         return request
 
-    def _choices(self, at: At, export: ExportTable) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        def chosen(key: str, given: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-            other = ("export", key)
-            return self._located((*at, *other), lambda: check_choice(key, given, known), other=other)
-
-        formats = chosen("formats", export.formats or FORMATS, FORMATS)
-        return formats, chosen("precisions", export.precisions or ("fp32",), PRECISIONS)
+    def _options(self, at: At, export: Mapping[str, Any]) -> ExportOptions:
+        values = dict(export)
+        for key in ("formats", "precisions"):
+            if key in values:
+                place, choices = ("export", key), option_info(key).choices
+                self._located((*at, *place), lambda k=key, c=choices: check_choice(k, values[k], c), other=place)  # type: ignore[misc]
+        recipe = values.get("recipe")
+        if recipe is not None and recipe.endswith(".toml"):
+            values["recipe"] = str(self._root / recipe)
+        return ExportOptions(**values)
 
     def _shapes(self, at: At, model: ModelTable) -> tuple[tuple[int, ...], ...]:
         from edgecnn.loading import parse_shape
@@ -132,10 +142,12 @@ class _Reader:
     def _data(self, at: At, model: ModelTable) -> DataChoice | None:
         data = self._merged(at, "data", _named(self._whole.data), _named(model.data), DataTable)
         if data.source is None:
-            idle = [key for key, value in msgspec.structs.asdict(data).items() if value is not None]
-            if idle:
-                where = self._lines.where(*(*at, "data") if model.data else ("data",), idle[0])
-                raise UsageError(f"data: {', '.join(idle)} without a source", where=where, hint='source = "folder:DIR"')
+            given = list(_given(data))
+            if given:
+                where = self._lines.where(*(*at, "data") if model.data else ("data",), given[0])
+                raise UsageError(
+                    f"data: {', '.join(given)} without a source", where=where, hint='source = "folder:DIR"'
+                )
             return None
         return DataChoice(
             spec=data.source, split=data.split, scale=data.scale, mean=_numbers(data.mean), std=_numbers(data.std)
@@ -164,7 +176,7 @@ class _Reader:
         )
 
     def budgets(self, at: At, table: Mapping[str, Any]) -> tuple[ProjectBudget, ...]:
-        """What a table ``budget`` says."""
+        """The budgets of a table ``budget``."""
         return tuple(self._budgets((*at, "budget"), table))
 
     def _budgets(self, at: At, table: Mapping[str, Any]) -> Iterator[ProjectBudget]:
@@ -201,7 +213,7 @@ class _Reader:
         return targets
 
     def _merged(self, at: At, key: str, common: Mapping[str, Any], own: Mapping[str, Any], kind: type[S]) -> S:
-        """A table of a model over the one of all models, key by key."""
+        """The common table, with the keys of a model's own table in place of its keys."""
         self._section(at, key, own, kind)
         return msgspec.convert({**common, **own}, kind, strict=True)
 
@@ -210,7 +222,7 @@ class _Reader:
         return read_table((*at, key), ".".join((*at, key)), named, kind, self._lines)
 
     def _located(self, at: At, read: Callable[[], T], *, other: At = ()) -> T:
-        """What ``read`` gives; its error gets the line."""
+        """The result of ``read``; the line is added to its error."""
         try:
             return read()
         except UsageError as error:
@@ -222,6 +234,11 @@ class _Reader:
 def _named(data: str | Mapping[str, Any]) -> Mapping[str, Any]:
     """``data = "digits"`` is short for ``data = { source = "digits" }``."""
     return {"source": data} if isinstance(data, str) else data
+
+
+def _given(table: msgspec.Struct) -> dict[str, Any]:
+    """The keys of a table that the file has, with their values."""
+    return {key: value for key, value in msgspec.structs.asdict(table).items() if value is not None}
 
 
 def _numbers(value: float | tuple[float, ...] | None) -> tuple[float, ...] | None:

@@ -1,4 +1,4 @@
-"""Export, check and measure every model of a project, and keep all that came of it."""
+"""Export, check and measure every model of a project, and collect the outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.parity.limits import idle_limit
 from edgecnn.project.gates import measure
-from edgecnn.project.project import FILE, ModelPlan
+from edgecnn.project.plan import FILE, ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
 from edgecnn.report.schema import CI_SCHEMA
 from edgecnn.types import Progress
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectReport:
-    """What came of a project.
+    """The outcomes of a project.
 
     Attributes:
-        outcomes: Of everything, by models, and for each in the order of export, check, bench.
-        verdicts: Of the checks, each with the name of its model.
-        notes: What was passed over, and why.
+        outcomes: One for each thing that ran, by model, and for each model in the order of export, check, bench.
+        verdicts: The verdicts of the checks, each with the name of its model.
+        notes: What was skipped, and why.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -38,11 +38,11 @@ class ProjectReport:
 
     @property
     def exit_code(self) -> int:
-        """0 good, 1 something is wrong or costs too much, 2 nothing is, but something could not be judged."""
+        """0 good; 1 something is wrong or over a budget; 2 nothing is, but something could not be judged."""
         return exit_code(self.outcomes)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``; `edgecnn.report.schema.ci_schema` describes it."""
+        """The value for ``--json``; `edgecnn.report.schema.ci_schema` describes it."""
         return {
             "schema": CI_SCHEMA,
             "passed": self.exit_code == 0,
@@ -53,38 +53,42 @@ class ProjectReport:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _Results:
+    """What has come of the models so far."""
+
     outcomes: list[Outcome] = field(default_factory=list)
     verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    idle: list[set[tuple[str, str]]] = field(default_factory=list)
+    unmeasured: list[set[tuple[str, str]]] = field(default_factory=list)
 
 
 def run_project(
     plans: Sequence[ModelPlan], *, whole: bool = True, save_baselines: bool = False, progress: Progress | None = None
 ) -> ProjectReport:
-    """Run all of it. What fails is kept, and keeps nothing else from running.
+    """Export, check and measure every model. A failure is recorded, and everything else still runs.
 
     Args:
         plans: The models.
-        whole: Whether they are all that the file names: then each limit that it has for all of them must have been
-            held to in one, for it would stay green for ever.
-        save_baselines: Write what is found as the new baselines, and compare with none.
-        progress: Told what runs, how much of it is done, and of how much.
+        whole: Whether these are all models of the file. Then a common limit that no model was held to is an error,
+            since it would pass forever.
+        save_baselines: Write the results as new baselines instead of comparing with any.
+        progress: Receives what runs, how much of it is done, and of how much.
     """
-    found = _Gathered()
+    found = _Results()
     for plan in plans:
         _run(plan, found, save_baselines=save_baselines, progress=progress)
-    if whole and found.idle and len(found.idle) == len(plans):  # what was not checked could have been held to it
-        idle = set.intersection(*found.idle)
-        keys = [key for key in plans[0].limits.values if key in idle]
+    if (
+        whole and found.unmeasured and len(found.unmeasured) == len(plans)
+    ):  # a model that was not checked might have been held to it
+        unmeasured = set.intersection(*found.unmeasured)
+        keys = [key for key in plans[0].limits.values if key in unmeasured]
         found.outcomes += [error_outcome(idle_limit(*key), FILE, "check") for key in keys]
     return ProjectReport(
         outcomes=tuple(found.outcomes), verdicts=tuple(found.verdicts), notes=tuple(dict.fromkeys(found.notes))
     )
 
 
-def _run(plan: ModelPlan, found: _Gathered, *, save_baselines: bool, progress: Progress | None) -> None:
+def _run(plan: ModelPlan, found: _Results, *, save_baselines: bool, progress: Progress | None) -> None:
     exported = _export(plan, found, progress)
     if exported is None:
         steps = ["check", *(["bench"] if plan.gates.asked_for or plan.gates.budgets else [])]
@@ -98,7 +102,7 @@ def _run(plan: ModelPlan, found: _Gathered, *, save_baselines: bool, progress: P
     found.notes += [f"{plan.name}: {note}" for note in notes]
 
 
-def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exported | None:
+def _export(plan: ModelPlan, found: _Results, progress: Progress | None) -> Exported | None:
     from edgecnn.exporting.request import export_request
 
     try:
@@ -115,10 +119,9 @@ def _export(plan: ModelPlan, found: _Gathered, progress: Progress | None) -> Exp
 
 
 def _check(
-    plan: ModelPlan, exported: Exported, found: _Gathered, *, save: bool, progress: Progress | None
+    plan: ModelPlan, exported: Exported, found: _Results, *, save: bool, progress: Progress | None
 ) -> CheckReport | None:
     from edgecnn.checking.check import check_bundle
-    from edgecnn.locate.report import locate_failures
 
     bundle = exported.bundle
     try:
@@ -133,14 +136,13 @@ def _check(
             limits=plan.limits,
             baseline=baseline,
         )
-        report = locate_failures(bundle, report, time_limit=plan.time_limit, progress=progress)
         if save and plan.baseline is not None:
             found.notes += _save_baseline(report, plan.baseline)
     except EdgecnnError as error:
         found.outcomes.append(error_outcome(error, plan.name, "check"))
         return None
     if not report.unjudged:
-        found.idle.append(set(report.idle))
+        found.unmeasured.append(set(report.idle))
     sizes = {a.path.name: a.bytes for a in bundle.artifacts}
     found.outcomes += check_outcomes(report, plan.name, sizes)
     found.verdicts += [(plan.name, verdict) for verdict in report.verdicts]
@@ -170,13 +172,10 @@ def _save_baseline(report: CheckReport, path: Path) -> list[str]:
 
 
 def _reference(exported: Exported) -> Any:
-    """The torch model itself; None where there is no data set to ask it about."""
+    """The torch model; None without a data set to compare it on."""
     if exported.data is None:
         return None
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
-    model = exported.model
-    if model.program is not None:
-        return TorchReference(model.program, program_batch(model.program))
-    return TorchReference(model.module, None if exported.bundle.manifest.batch_resizable else 1)
+    model, manifest = exported.model, exported.bundle.manifest
+    return torch_reference(model.program or model.module, batch_resizable=manifest.batch_resizable)

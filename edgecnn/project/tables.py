@@ -1,10 +1,13 @@
-"""What ``edgecnn.toml`` can say: the tables as they stand in the file, without any meaning yet."""
+"""The tables of ``edgecnn.toml``: their keys and types, before any key is interpreted."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+
+from edgecnn.exporting.options import ExportOptions, option_info
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -21,22 +24,28 @@ class DataTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     std: Numbers | None = None
 
 
-class ExportTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[export]``: as the options of ``edgecnn export``; ``directory`` is where bundles go, each in a folder."""
+def _export_key(name: str) -> tuple[str, Any, None]:
+    kind, choices = get_type_hints(ExportOptions)[name], option_info(name).choices
+    if kind == int | None:
+        kind = Count
+    elif choices and kind != tuple[str, ...]:
+        kind = Literal[choices]
+    return name, kind | None, None
 
-    directory: str | None = None
-    formats: tuple[str, ...] | None = None
-    precisions: tuple[str, ...] | None = None
-    recipe: str | None = None
-    calibration: Literal["random"] | None = None
-    calibration_samples: Count | None = None
-    io: Literal["float32", "int8", "uint8"] | None = None
-    c_array: bool | None = None
-    opset: Count | None = None
+
+ExportTable: type[msgspec.Struct] = msgspec.defstruct(
+    "ExportTable",
+    [("directory", str | None, None), *(_export_key(option.name) for option in fields(ExportOptions))],
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    module=__name__,
+)
+"""``[export]``: a key for each export option, and ``directory``, the folder that all bundles go into."""
 
 
 class BenchTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[bench]``: as the options of ``edgecnn bench``; ``targets`` where not all are to be measured."""
+    """``[bench]``: the options of ``edgecnn bench``, and ``targets`` to measure on fewer targets than are checked."""
 
     targets: tuple[str, ...] | None = None
     threads: tuple[Count, ...] | None = None
@@ -51,14 +60,14 @@ class BenchTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BaselinesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[baselines]``: folders that hold what each model is compared with, NAME.check.json and NAME.bench.json."""
+    """``[baselines]``: folders of the files NAME.check.json and NAME.bench.json that models are compared with."""
 
     check: str | None = None
     bench: str | None = None
 
 
-class _Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the file says for all models, and a model's table differently for it."""
+class _CommonTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys that the file sets for all models and a model's table can override."""
 
     targets: tuple[str, ...] | None = None
     time_limit: Positive | None = None
@@ -70,8 +79,8 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     budget: dict[str, Any] = {}
 
 
-class ModelTable(_Shared, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[model.NAME]``: the model, and tables with what is different for it."""
+class ModelTable(_CommonTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[model.NAME]``: the model, and its overrides of the common keys."""
 
     model: str | None = None
     weights: str | None = None
@@ -79,7 +88,7 @@ class ModelTable(_Shared, frozen=True, kw_only=True, forbid_unknown_fields=True)
     input_shape: str | tuple[str, ...] | None = None
 
 
-class ProjectTable(_Shared, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file: models, and what holds for each of them unless its own table says otherwise."""
+class ProjectTable(_CommonTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file: models, and common keys that hold where a model does not override them."""
 
     model: dict[str, dict[str, Any]] = {}

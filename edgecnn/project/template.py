@@ -1,4 +1,4 @@
-"""An ``edgecnn.toml`` to begin with, and the lines that run it on GitHub."""
+"""A first ``edgecnn.toml`` for a project, and a GitHub workflow that runs it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edgecnn.tomlfile import toml_key, toml_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What a new project says of itself.
+class NewProject:
+    """The values of a new ``edgecnn.toml``.
 
     Attributes:
         name: The model's name.
-        model: What it is.
-        weights: Its weights' file; empty for none.
-        shape: Of its input, where the model does not say; empty for that.
+        model: What to export: a zoo name, ``file.py:callable``, ``package.module:callable`` or a ``.pt2`` file.
+        weights: The file of its weights; empty for none.
+        shape: The shape of its input; empty if the model or the data has it.
         data: Where samples come from; empty for none.
-        precisions: What is exported.
-        targets: Where it is checked; empty for the runtimes beside edgecnn.
+        precisions: The precisions to export.
+        targets: Where to check it; empty for the runtimes installed here.
     """
 
     name: str
@@ -35,30 +35,30 @@ class Answers:
     targets: tuple[str, ...]
 
 
-def project_text(answers: Answers) -> str:
-    """The file, with a word on each key."""
-    optional = "# " if not answers.data else ""
-    data = answers.data or "folder:photos"
-    targets = f"targets = {toml_value(list(answers.targets))}"
-    if not answers.targets:
-        targets = '# targets = ["litert", "onnxruntime@pi4"]  # by default the runtimes beside edgecnn'
+def project_text(project: NewProject) -> str:
+    """The text of the file, with a comment on each key."""
+    optional = "# " if not project.data else ""
+    data = project.data or "folder:photos"
+    targets = f"targets = {toml_value(list(project.targets))}"
+    if not project.targets:
+        targets = '# targets = ["litert", "onnxruntime@pi4"]  # by default the runtimes installed here'
     lines = [
         "# What `edgecnn ci` does: export every model, check it on every target, hold it to its budgets.",
-        "# Paths are relative to this file. What stands above the models holds for all of them; a table of a model,",
-        "# such as [model.NAME.export], says what is different for it. docs/ci.md has all keys.",
+        "# Paths are relative to this file. Keys above the models apply to all of them; a table of a model,",
+        "# such as [model.NAME.export], overrides them. docs/ci.md has all keys.",
         "",
         targets,
         f"{optional}data = {toml_value(data)}  # golden inputs, int8 ranges, and the samples of the check",
         "",
         "[export]",
-        f"precisions = {toml_value(list(answers.precisions))}",
+        f"precisions = {toml_value(list(project.precisions))}",
         '# directory = "build"  # each model has a folder in it',
         "",
-        "# [limits]  # instead of the defaults, or besides",
+        "# [limits]  # replace the defaults or add to them",
         "# accuracy_drop = 0.02",
         "# int8.lsb_mean = 0.7",
         "",
-        "# [baselines]  # folders; `edgecnn ci --save-baselines` writes them, and they belong into the repository",
+        "# [baselines]  # folders; `edgecnn ci --save-baselines` writes them; commit them",
         '# check = "baselines"',
         '# bench = "baselines"',
         "",
@@ -67,10 +67,10 @@ def project_text(answers: Answers) -> str:
         '# [budget."*@pi4"]  # an emulated board counts instructions, a real one is timed',
         "# instructions_m = 2",
         "",
-        f"[model.{toml_key(answers.name)}]",
-        f"model = {toml_value(answers.model)}",
-        *([f"weights = {toml_value(answers.weights)}"] if answers.weights else ['# weights = "net.pt"']),
-        *([f"input_shape = {toml_value(answers.shape)}"] if answers.shape else []),
+        f"[model.{toml_key(project.name)}]",
+        f"model = {toml_value(project.model)}",
+        *([f"weights = {toml_value(project.weights)}"] if project.weights else ['# weights = "net.pt"']),
+        *([f"input_shape = {toml_value(project.shape)}"] if project.shape else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -79,8 +79,8 @@ def workflow_text(targets: Sequence[str], config: Config) -> str:
     """A GitHub Actions workflow that runs the project.
 
     Args:
-        targets: Where it is checked and measured.
-        config: The hosts there are: boards that are emulated are built first.
+        targets: Where the project is checked and measured.
+        config: The known hosts. Emulated boards are built first.
     """
     names = [parse_target(target, hosts=config.hosts) for target in targets]
     hosts = dict.fromkeys(n.host for n in names if n.host in config.hosts)

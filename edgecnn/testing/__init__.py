@@ -1,4 +1,4 @@
-"""For the tests of your own project: does what was exported still say what the module says?
+"""Assertions for the tests of your own project: exported artifacts compute what the module computes.
 
     from edgecnn.testing import assert_parity
 
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecnn.bundle import Bundle, load_bundle
-from edgecnn.locate.file_differences import file_differences
-from edgecnn.parity.check import CheckReport, Verdict, check_inputs
+from edgecnn.checking.check import check_inputs
 from edgecnn.parity.limits import Limits
-from edgecnn.parity.verdict import Unjudged
+from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.types import Array
 
 if TYPE_CHECKING:
@@ -39,45 +38,38 @@ def assert_parity(
     targets: Sequence[str] | None = None,
     time_limit: float | None = None,
 ) -> CheckReport:
-    """Assert that every artifact of a bundle says what the module says, as `edgecnn check` judges that.
+    """Assert that every artifact of a bundle computes what the module computes, by the rules of `edgecnn check`.
 
     Args:
         module: The reference, run in eval mode.
         bundle: A bundle, or its folder.
         inputs: A tensor or array (samples, ...), or one for each input of the model, as the module takes them. By
-            default the bundle's golden inputs, to which int8 artifacts are compared exactly too.
-        labels: The true classes of the inputs, (samples,), if accuracy is to be judged.
-        limits: Limits besides the defaults or instead of them: ``{"relative_error": 1e-4, "int8": {"lsb_max": 1}}``.
-        targets: Where to run; by default the runtimes installed beside edgecnn.
+            default the bundle's golden inputs, on which int8 artifacts are also compared with exact integers.
+        labels: The true classes of the inputs, (samples,), to judge accuracy.
+        limits: Limits that replace the defaults or add to them: ``{"relative_error": 1e-4, "int8": {"lsb_max": 1}}``.
+        targets: Where to run; by default the runtimes installed here.
         time_limit: Seconds for one answer of a runtime.
 
     Returns:
-        What was measured.
+        The measurements.
 
     Raises:
-        AssertionError: saying which artifact is wrong, where, by how much, and on which samples.
-        EdgecnnError: if it cannot be found out: no such bundle, inputs that do not fit, a limit of an unknown name.
+        AssertionError: names the artifact that is wrong, the target, the error, the samples, and the layer and likely
+            cause if they can be located.
+        EdgecnnError: if the check cannot run: no such bundle, inputs that do not fit, a limit of an unknown name.
     """
     __tracebackhide__ = True
-    import torch
-
-    from edgecnn.capture.exported_program import program_batch
-    from edgecnn.capture.reference import TorchReference
+    from edgecnn.capture.reference import torch_reference
 
     loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-    if isinstance(module, torch.export.ExportedProgram):
-        batch = program_batch(module)
-    else:
-        batch = None if loaded.manifest.batch_resizable else 1
     report = check_inputs(
         loaded,
         None if inputs is None else _arrays(inputs),
-        TorchReference(module, batch),
+        torch_reference(module, batch_resizable=loaded.manifest.batch_resizable),
         labels=None if labels is None else _array(labels).astype(np.int64),
         targets=targets,
         limits=limits if isinstance(limits, Limits) else Limits.of(limits or {}, where="limits"),
         time_limit=time_limit,
-        inspect=file_differences(loaded),
     )
     if not report.passed:
         raise AssertionError(explain(report, loaded.manifest.name))
@@ -85,22 +77,24 @@ def assert_parity(
 
 
 def explain(report: CheckReport, name: str) -> str:
-    """A report that has not passed, for a person who reads a test's failure."""
+    """The text of a failed assertion: what failed and why, then what passed."""
     failed = [v for v in report.verdicts if not v.passed]
     head = f"{name}: {len(failed)} of {len(report.verdicts)} verdicts failed"
     if report.unjudged:
         head += f", {len(report.unjudged)} could not be judged"
-    blocks = [head, *map(_failure, failed), *map(_loss, report.unjudged)]
-    passed = [f"  passed  {_named(v)}: {v.metric} {v.value:.3g}" for v in report.verdicts if v.passed]
+    blocks = [head, *map(_failure, failed), *map(_not_judged, report.unjudged)]
+    passed = [f"  passed  {_artifact_and_target(v)}: {v.metric} {v.value:.3g}" for v in report.verdicts if v.passed]
     return "\n".join([*blocks, *passed])
 
 
 def _failure(v: Verdict) -> str:
     share = f"{v.relative_error:.2g} of the range"
     lines = [
-        f"  FAILED  {_named(v)}, {v.samples_from}, output {v.output}",
+        f"  FAILED  {_artifact_and_target(v)}, {v.samples_from}, output {v.output}",
         *(f"          {reason}" for reason in v.reason.split("; ")),
         f"          max error {v.max_abs_error:.3g} ({share}), RMSE {v.rmse:.3g}, cosine {v.cosine:.6f}",
+        *([f"          first wrong layer: {v.layer}"] if v.layer else []),
+        *([f"          likely cause: {v.cause}"] if v.cause else []),
     ]
     worst = [
         f"no. {w.sample}" + (f" (error {w.error:.2g})" if w.got is None else f" (class {w.got}, expected {w.expected})")
@@ -109,13 +103,13 @@ def _failure(v: Verdict) -> str:
     return "\n".join([*lines, *([f"          worst samples: {', '.join(worst)}"] if worst else [])])
 
 
-def _loss(u: Unjudged) -> str:
+def _not_judged(u: Unjudged) -> str:
     what = f"{u.artifact} on {u.target}" if u.artifact else u.target
     lines = [u.error.message, *u.error.lines()]
     return "\n".join([f"  NOT JUDGED  {what}".rstrip(), *(f"          {line}" for line in lines)])
 
 
-def _named(v: Verdict) -> str:
+def _artifact_and_target(v: Verdict) -> str:
     return f"{v.artifact} on {v.target} ({v.runtime} {v.runtime_version})"
 
 

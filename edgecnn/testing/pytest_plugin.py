@@ -1,4 +1,4 @@
-"""The fixture ``edgecnn_parity``, which pytest finds by itself where edgecnn is installed."""
+"""The pytest fixture ``edgecnn_parity``. Pytest loads it in any environment where edgecnn is installed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from edgecnn.parity.check import CheckReport
+    from edgecnn.parity.verdict import CheckReport
 
 
 @pytest.fixture
 def edgecnn_parity(tmp_path: Path) -> Callable[..., CheckReport]:
-    """Export a module and assert that its artifacts say what it says: ``edgecnn_parity(module, inputs)``.
+    """Export a module and assert that its artifacts compute what it computes: ``edgecnn_parity(module, inputs)``.
 
-    ``inputs`` are a tensor (samples, ...), or a tuple of one for each argument of ``forward``. ``limits``, ``labels``
-    and ``targets`` are those of `edgecnn.testing.assert_parity`; whatever else is given goes to `edgecnn.export_model`,
-    such as ``precisions=["fp32", "int8"], calibration=images``.
+    ``inputs`` is a tensor (samples, ...), or a tuple with one for each argument of ``forward``. ``limits``, ``labels``
+    and ``targets`` are those of `edgecnn.testing.assert_parity`; other arguments, such as
+    ``precisions=["fp32", "int8"], calibration=images``, go to `edgecnn.export_model`.
     """
 
     def check(

@@ -1,1 +1,1 @@
-"""Fit models of the zoo to data sets: tasks, the training loop, pictures of what was found."""
+"""Fit models to data sets: tasks, the training loop, pictures of what a model finds."""

@@ -1,4 +1,4 @@
-"""Fit a model to a data set, the same way every time, and save its weights."""
+"""Fit a model to a data set, reproducibly, and save its weights."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ from edgecnn.errors import ModelError, UsageError
 from edgecnn.training.tasks import Task, task_of
 
 DEFAULT_EPOCHS = 15
-"""Enough for conv_pool and lenet5 to recognise 98 % of the held-out digits; resnet8 needs 5 only."""
+"""Enough for conv_pool and lenet5 to recognise 98 % of the held-out digits; resnet8 needs only 5."""
 
 DEFAULT_LEARNING_RATE = 3e-3
 DEFAULT_BATCH = 64
 """Images per step."""
 SCENES_LEARNING_RATE = 1e-2
 SCENES_BATCH = 16
-"""For scenes, which hold several objects each: fomo comes to an F1 of 88 %, with the values above in the same time to
-35 %."""
+"""For scenes, which hold several objects each. fomo reaches an F1 of 88 %; with the values above 35 % in equal time."""
 WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
-"""How a file of weights may be named."""
+"""Endings of files of weights."""
 
 _IN_MEMORY = 512 * 2**20
-"""Training images of up to this many bytes are decoded once and kept, instead of once per epoch."""
+"""Most bytes of training images that are decoded once and stay in memory, instead of once per epoch."""
 
 _EVALUATED = 2**22
-"""Values of images that are evaluated at a time."""
+"""Most values of images that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where training is, after each step. Epochs and steps count from 1; ``loss`` is that step's cross-entropy."""
+class TrainingProgress:
+    """The state of training after a step. Epochs and steps count from 1; ``loss`` is the step's cross-entropy."""
 
     epoch: int
     epochs: int
@@ -61,9 +60,9 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What came of it: the scores (0..1) on the test part after the last epoch, and every epoch before.
+    """The scores (0..1) on the test part after the last epoch, and the history of all epochs.
 
-    The first score is the one that counts: ``accuracy`` of classes, ``F1`` of centres, ``mIoU`` of pixels.
+    The first score is the main one: ``accuracy`` of classes, ``F1`` of centres, ``mIoU`` of pixels.
     """
 
     scores: Mapping[str, float]
@@ -80,30 +79,30 @@ def train_model(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     augment: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainingResult:
-    """Fit ``module`` in place with AdamW and a one-cycle learning rate; it is left in eval mode.
+    """Fit ``module`` in place with AdamW and a one-cycle learning rate, and leave it in eval mode.
 
-    The same seed gives the same weights to the last bit, on the same machine with the same number of threads. The
-    global random state is left as it was. The weights of the last epoch are kept, not those of the best one: choosing
-    by the test part would make its accuracy look better than it is.
+    Equal seeds give equal weights to the last bit, on one machine with one number of threads. The global random state
+    stays unchanged. The result has the weights of the last epoch, not of the best one: to choose by the test part would
+    make its accuracy look better than it is.
 
     Args:
         module: Takes float32 images of shape (N, C, H, W), gives logits of shape (N, classes), or for scenes
             (N, 1 + classes, rows, columns): see :mod:`edgecnn.training.tasks`.
-        train: Images to learn from, labelled or with what is where.
+        train: Images to train on, with labels or with the objects in them.
         test: Such images to measure on, none of which is in ``train``.
-        epochs: How many times all training images are seen.
-        seed: Of shuffling, shifts and dropout; the initial weights are the module's own.
-        batch_size: Images per step, by default 64 labelled images or 16 scenes. A smaller rest of an epoch is left out,
-            and comes in another one.
-        learning_rate: The highest of the cycle, by default 0.003, and 0.01 for scenes.
-        augment: Shift every image at random by up to 1/14 of its side (2 of 28 pixels). Not done with scenes, whose
-            targets would move too; their objects lie anywhere already.
+        epochs: Passes over all training images.
+        seed: Seed of shuffling, shifts and dropout; the initial weights are the module's own.
+        batch_size: Images per step, by default 64 labelled images or 16 scenes. An incomplete last batch of an epoch is
+            skipped; shuffling brings its images into other epochs.
+        learning_rate: The highest rate of the cycle, by default 0.003, and 0.01 for scenes.
+        augment: Shift every image at random by up to 1/14 of its side (2 of 28 pixels). Scenes are never shifted: their
+            targets would move too, and their objects lie anywhere already.
         progress: Called after every step.
 
     Raises:
-        UsageError: if epochs, batch size or learning rate have no meaning.
+        UsageError: if epochs, batch size or learning rate are out of range.
         DataError: if labels are missing, or an image cannot be read.
         ModelError: if the module cannot run or be trained on the images, or the loss becomes NaN or infinite.
     """
@@ -112,7 +111,7 @@ def train_model(
     learning_rate = rate if learning_rate is None else learning_rate
     _check_numbers(epochs, batch_size, learning_rate)
     tasks = [task_of(data, _output_shape(module, data)) for data in (train, test)]
-    run = _Run(
+    run = _TrainingRun(
         module,
         train,
         tasks[0],
@@ -133,10 +132,10 @@ def train_model(
 
 
 def evaluate_model(module: nn.Module, data: Dataset) -> dict[str, float]:
-    """How well the module does on a data set, by the scores of its task. It is left in eval mode.
+    """The scores of the module on a data set, by its task. Leaves the module in eval mode.
 
     Raises:
-        DataError: if nothing is known of the images, or one cannot be read.
+        DataError: if the images have neither labels nor objects, or one cannot be read.
         ModelError: if the module cannot run on them, or its output fits no task on them.
     """
     scorer = task_of(data, _output_shape(module, data)).scorer()
@@ -148,10 +147,10 @@ def evaluate_model(module: nn.Module, data: Dataset) -> dict[str, float]:
 
 
 def predict(module: nn.Module, data: Dataset, places: Indices) -> npt.NDArray[np.float32]:
-    """What the module, left in eval mode, says to the images at these places.
+    """The outputs of the module for the images at these places. Leaves the module in eval mode.
 
     Raises:
-        ModelError: if that is not one tensor.
+        ModelError: if the output is not one tensor.
     """
     module.eval()
     with torch.inference_mode():
@@ -163,12 +162,12 @@ def predict(module: nn.Module, data: Dataset, places: Indices) -> npt.NDArray[np
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the module's state dict: the whole file or none, and the same bytes for the same weights.
+    """Write the module's state dict: the whole file or nothing, and equal bytes for equal weights.
 
     Args:
-        module: Whose parameters and buffers are saved.
-        path: Ends in ``.pt`` or ``.pth`` (torch) or ``.safetensors``. Its folder is made if need be; a file that is
-            there is replaced at once.
+        module: The module whose parameters and buffers to save.
+        path: A file that ends in ``.pt`` or ``.pth`` (torch) or ``.safetensors``. Its folder is created if missing; an
+            existing file is replaced atomically.
 
     Raises:
         UsageError: if the ending is another one.
@@ -186,15 +185,15 @@ def save_weights(module: nn.Module, path: Path) -> None:
     except OSError as error:
         raise ModelError("the weights cannot be written", where=str(path), why=error.strerror or str(error)) from error
     finally:
-        with suppress(OSError):  # it is gone already, or its folder never was
+        with suppress(OSError):  # it has been moved, or its folder was never created
             temporary.unlink()
 
 
 def check_weights_path(path: Path) -> None:
-    """Refuse a path that :func:`save_weights` could not write to, before hours of training are spent on it.
+    """Refuse a path that :func:`save_weights` could not write to, before hours of training.
 
     Raises:
-        UsageError: if it does not end as a file of weights does, or is a folder.
+        UsageError: if it has another ending, or is a folder.
     """
     if path.suffix not in WEIGHT_ENDINGS:
         raise UsageError(
@@ -217,8 +216,8 @@ def _encoded(state: dict[str, torch.Tensor], ending: str) -> bytes:
     return buffer.getvalue()
 
 
-class _Run:
-    """One training: the optimiser, the schedule, and where images come from."""
+class _TrainingRun:
+    """The optimiser, the learning rate schedule and the images of one training."""
 
     def __init__(
         self,
@@ -231,7 +230,7 @@ class _Run:
         learning_rate: float,
         rng: np.random.Generator,
         augment: bool,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[TrainingProgress], None] | None,
     ) -> None:
         self.module = module
         self.images = _images(train)
@@ -245,14 +244,14 @@ class _Run:
         self.progress = progress
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
-            raise ModelError("the model has nothing to train", why="no parameter of it requires a gradient")
+            raise ModelError("the model has nothing to train", why="none of its parameters requires a gradient")
         self.optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=learning_rate, total_steps=epochs * self.steps
         )
 
     def epoch(self, number: int) -> float:
-        """One pass over the shuffled images; the mean loss."""
+        """Make one pass over the shuffled images; returns the mean loss."""
         self.module.train()
         order = self.rng.permutation(len(self.targets))
         losses = []
@@ -263,12 +262,12 @@ class _Run:
             losses.append(loss)
             if self.progress is not None:
                 self.progress(
-                    Progress(epoch=number, epochs=self.epochs, step=step + 1, steps=self.steps, loss=loss),
+                    TrainingProgress(epoch=number, epochs=self.epochs, step=step + 1, steps=self.steps, loss=loss),
                 )
         return sum(losses) / len(losses)
 
     def step(self, places: Indices) -> float:
-        """One step on the images at these places; its loss."""
+        """Make one step on the images at these places; returns its loss."""
         images = self.images(places)
         if self.augment:
             images = _shifted(images, self.rng)
@@ -285,7 +284,7 @@ class _Run:
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """Over all images and cells. Cells as rows of one long list: for maps torch has no deterministic form."""
+    """The mean over all images and cells. Cells become rows, since torch has no deterministic version for maps."""
     if logits.dim() == 4:
         logits, targets = logits.movedim(1, -1).flatten(0, 2), targets.flatten()
     if weights is not None:
@@ -296,20 +295,20 @@ def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.T
 def _images(data: Dataset) -> Callable[[Indices], torch.Tensor]:
     if len(data) * math.prod(data.input_shape) * 4 > _IN_MEMORY:
         return lambda places: torch.from_numpy(data.batch(places))
-    kept = torch.from_numpy(data.batch(np.arange(len(data))))
-    return lambda places: kept[torch.from_numpy(places)]
+    images = torch.from_numpy(data.batch(np.arange(len(data))))
+    return lambda places: images[torch.from_numpy(places)]
 
 
 def _shifted(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Each image moved by its own random offset; its edge is repeated where it moved away from."""
+    """The images, each shifted by its own random offset; edge pixels fill the gap."""
     count, _, height, width = images.shape
-    rows, columns = (_moved(size, count, rng) for size in (height, width))
+    rows, columns = (_source_places(size, count, rng) for size in (height, width))
     each = torch.arange(count)[:, None, None]
     return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-def _moved(size: int, count: int, rng: np.random.Generator) -> torch.Tensor:
-    """For each of ``count`` images, the places along one axis that its pixels come from: shape (count, size)."""
+def _source_places(size: int, count: int, rng: np.random.Generator) -> torch.Tensor:
+    """For each of ``count`` images, the places along one axis that its pixels come from, shape (count, size)."""
     furthest = size // 14
     offsets = rng.integers(-furthest, furthest, size=(count, 1), endpoint=True)
     return torch.from_numpy(np.clip(np.arange(size) + offsets, 0, size - 1))
@@ -329,7 +328,7 @@ def _deterministic(seed: int) -> Iterator[None]:
 
 
 def _defaults(train: Dataset) -> tuple[int, float]:
-    """Images per step and learning rate."""
+    """The default images per step and learning rate."""
     if train.truth is None:
         return DEFAULT_BATCH, DEFAULT_LEARNING_RATE
     return SCENES_BATCH, SCENES_LEARNING_RATE
@@ -343,7 +342,7 @@ def _check_numbers(epochs: int, batch_size: int, learning_rate: float) -> None:
 
 
 def _output_shape(module: nn.Module, data: Dataset) -> tuple[int, ...]:
-    """Run two images, to fail before training instead of within it."""
+    """The shape of the output for two images; fails before training if the module does not run."""
     try:
         outputs = predict(module, data, data.spread(2))
     except (RuntimeError, ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""A picture of what a model finds in scenes."""
+"""Draw what a model finds in scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCENES = 8
-"""How many scenes are drawn."""
+"""Most scenes in a picture."""
 _COLUMNS = 4
 _ZOOM = 3
 _RIGHT, _WRONG, _MISSED = (80, 220, 100), (250, 80, 80), (250, 190, 60)
@@ -26,7 +26,7 @@ _PALETTE = ((230, 80, 80), (240, 150, 50), (230, 220, 70), (130, 210, 70), (60, 
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a path that no picture could be written to.
+    """Refuse a path that a picture cannot be written to.
 
     Raises:
         UsageError: if it does not end in ``.png``, or is a folder.
@@ -35,28 +35,28 @@ def check_picture(path: Path) -> None:
         raise UsageError("pictures are written as PNG files", where=str(path), hint=path.with_suffix(".png").name)
 
 
-def check_pictured(data: Dataset) -> None:
-    """Refuse data of which there is nothing to draw.
+def check_drawable(data: Dataset) -> None:
+    """Refuse data without objects to draw.
 
     Raises:
-        UsageError: if it is not known what is where in its images.
+        UsageError: if the objects in its images are not known.
     """
     if data.truth is None:
         raise UsageError(f"there is nothing to draw on {data.spec}", hint="--data scenes, or leave --picture out")
 
 
 def draw(path: Path, data: Dataset, outputs: Array, places: Sequence[int], task: Task) -> None:
-    """Draw scenes with what was found in them.
+    """Draw scenes with what a model finds in them.
 
-    Centres: green rings around what was found rightly, red ones around what is another thing or nothing, with the
-    class that the model says; amber squares around what was missed. Pixels: the scene, and below it their classes.
+    For centres: a green ring around each correct detection, a red ring around each wrong one, with the predicted class,
+    and an amber square around each missed object. For pixels: the scene, and the predicted classes below it.
 
     Args:
-        path: A PNG file, replaced if it is there.
+        path: A PNG file; an existing one is replaced.
         data: The scenes.
-        outputs: The logits for those at ``places``, (n, classes, rows, columns).
-        places: Which scenes, up to :data:`SCENES` of them.
-        task: What the logits mean.
+        outputs: The logits for the scenes at ``places``, (n, classes, rows, columns).
+        places: The scenes to draw, at most :data:`SCENES`.
+        task: The task of the model.
 
     Raises:
         UsageError: if the task has no picture.
@@ -127,7 +127,7 @@ def _segments(pixels: Array, logits: Array) -> Image:
 
 
 def _zoomed(pixels: Array) -> Image:
-    """Grey values, stretched from their least to their most, enlarged."""
+    """An enlarged grey image, with its values stretched to the full range."""
     from PIL import Image
 
     low, high = float(pixels.min()), float(pixels.max())

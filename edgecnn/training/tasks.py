@@ -1,8 +1,8 @@
-"""What a model is trained for, and how well it does: classes of images, centres of objects, classes of pixels.
+"""Tasks that a model is trained for, and their scores: classes of images, centres of objects, classes of pixels.
 
-Which of them it is follows from the data and the model's output. Labelled images with one row of logits each: classes.
-Images of which is known what is where: with logits for every pixel segmentation, with logits for every cell of a
-coarser grid the centres of objects. Class 0 is background in both. Nothing here needs torch.
+The data and the model's output determine the task. Labelled images with one row of logits each: classification. Images
+with known objects: segmentation if there are logits for every pixel, or centres of objects if there are logits for
+every cell of a coarser grid. Class 0 is background in both. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from edgecnn.errors import DataError, ModelError
 from edgecnn.types import Array
 
 OBJECT_WEIGHT = 4.0
-"""What a cell or pixel of an object counts for in training, beside 1 for the many without. tiny_unet comes to a mIoU of
-85 % on the scenes with it, and to 65 % in the same time without."""
+"""The weight of a cell or pixel of an object in training; background has 1. With it tiny_unet reaches a mIoU of 85 %
+on the scenes, without it 65 % in equal time."""
 
 
 class Scorer(Protocol):
-    """Takes what a model says, batch by batch, and comes to figures. The first is the one that counts."""
+    """Computes scores from a model's outputs, batch by batch. The first score is the main one."""
 
     def add(self, outputs: Array, data: Dataset, places: Indices) -> None:
-        """Take what the model said to the images at these places."""
+        """Add the model's outputs for the images at these places."""
 
     def scores(self) -> dict[str, float]:
-        """Each from 0 to 1, 1 being best."""
+        """Scores from 0 to 1, where 1 is best."""
 
 
 class Task(Protocol):
-    """What a model is to say to the images of a data set."""
+    """The outputs that a model is trained to give on a data set."""
 
     @property
     def weights(self) -> Sequence[float] | None:
-        """What each class counts for in training; None for all the same."""
+        """The weight of each class in training; None for equal weights."""
 
     @property
     def shifts(self) -> bool:
-        """Whether images may be shifted in training, because the target stays what it is."""
+        """Whether a shift of an image leaves its target unchanged, so that training may shift images."""
 
     def targets(self, data: Dataset, places: Indices) -> Labels:
-        """The class for each logit row or cell: shape (n,) or (n, rows, columns)."""
+        """The true class of each image or cell: shape (n,) or (n, rows, columns)."""
 
     def scorer(self) -> Scorer:
-        """A new one."""
+        """A new scorer."""
 
 
 def task_of(data: Dataset, output_shape: Sequence[int]) -> Task:
-    """The task that a model with such an output has on such data.
+    """The task that follows from a model's output shape and the data.
 
     Args:
-        data: Images with labels, or of which is known what is where.
-        output_shape: With the batch.
+        data: Images with labels or known objects.
+        output_shape: The shape of the output, with the batch.
 
     Raises:
-        DataError: if nothing is known of the images.
+        DataError: if the images have neither labels nor objects.
         ModelError: if the output fits no task on them.
     """
     if data.truth is None:
@@ -88,13 +88,13 @@ class Classes:
     weights = None
 
     def targets(self, data: Dataset, places: Indices) -> Labels:
-        """The labels."""
+        """The labels of the images."""
         assert data.labels is not None
         return data.labels[places]
 
     def scorer(self) -> Scorer:
-        """Accuracy."""
-        return _Accuracy()
+        """A scorer of accuracy."""
+        return _AccuracyScorer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +106,21 @@ class Segments:
 
     @property
     def weights(self) -> Sequence[float]:
-        """More for pixels of objects, which are few."""
+        """Weights that favour pixels of objects, which are few."""
         return _object_weights(self.count)
 
     def targets(self, data: Dataset, places: Indices) -> Labels:
-        """The masks."""
+        """The masks of the images."""
         return data.masks(places)
 
     def scorer(self) -> Scorer:
-        """Mean intersection over union."""
-        return _Overlap(self.count)
+        """A scorer of mean intersection over union."""
+        return _OverlapScorer(self.count)
 
 
 @dataclass(frozen=True, slots=True)
 class Centres:
-    """For every cell of a grid the class of what is centred in it; ``count`` includes the background."""
+    """The class of the object centred in each cell of a grid; ``count`` includes the background."""
 
     count: int
     grid: tuple[int, int]
@@ -128,11 +128,11 @@ class Centres:
 
     @property
     def weights(self) -> Sequence[float]:
-        """More for cells with an object, which are few."""
+        """Weights that favour cells with an object, which are few."""
         return _object_weights(self.count)
 
     def targets(self, data: Dataset, places: Indices) -> Labels:
-        """Which cell has which centre."""
+        """The class of the object centred in each cell, 0 for none."""
         rows, columns = self.grid
         height, width = data.input_shape[1:]
         cells = np.zeros((len(places), rows, columns), np.int64)
@@ -142,13 +142,13 @@ class Centres:
         return cells
 
     def scorer(self) -> Scorer:
-        """Precision and recall of centres."""
-        return _Found()
+        """A scorer of F1, precision and recall of centres."""
+        return _CentreScorer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centre:
-    """An object that was found: its class, the row and column of its cell's middle in pixels, and the probability."""
+    """A detected object: its class, the row and column of its cell's middle in pixels, and the probability."""
 
     label: int
     row: float
@@ -157,12 +157,12 @@ class Centre:
 
 
 def find_centres(logits: Array, image_size: tuple[int, int]) -> list[Centre]:
-    """The objects that a grid of logits speaks of, the likeliest first.
+    """The objects that a grid of logits detects, the likeliest first.
 
-    A cell speaks of an object where that is likelier than background, and likelier than in the eight cells around.
+    A cell detects an object if that is likelier than background, and likelier than in the eight cells around it.
 
     Args:
-        logits: Shape (classes, rows, columns), class 0 being background.
+        logits: Logits of shape (classes, rows, columns); class 0 is background.
         image_size: Height and width of the image.
     """
     exponentials = np.exp(logits - logits.max(0))
@@ -185,11 +185,13 @@ def find_centres(logits: Array, image_size: tuple[int, int]) -> list[Centre]:
 def match_centres(
     found: Sequence[Centre], objects: Sequence[SceneObject], cell: tuple[float, float]
 ) -> list[SceneObject | None]:
-    """For each centre the object that it is right about: of its class, no further than a cell, and no other's yet.
+    """For each detected centre the object that it matches, or None.
+
+    An object matches if it has the centre's class, lies within one cell, and matches no earlier centre.
 
     Args:
-        found: The likeliest first.
-        objects: What is there.
+        found: Detected centres, the likeliest first.
+        objects: The objects in the image.
         cell: Height and width of a cell in pixels.
     """
     left = list(objects)
@@ -210,7 +212,7 @@ def match_centres(
 
 
 @dataclass(slots=True)
-class _Accuracy:
+class _AccuracyScorer:
     right: int = 0
     seen: int = 0
 
@@ -224,7 +226,7 @@ class _Accuracy:
 
 
 @dataclass(slots=True)
-class _Overlap:
+class _OverlapScorer:
     count: int
     confusion: Array = field(init=False)
 
@@ -243,7 +245,7 @@ class _Overlap:
 
 
 @dataclass(slots=True)
-class _Found:
+class _CentreScorer:
     right: int = 0
     found: int = 0
     there: int = 0
@@ -264,7 +266,7 @@ class _Found:
 
 
 def _object_weights(count: int) -> list[float]:
-    """The background's weight, then those of objects."""
+    """The weight of the background, then those of objects."""
     return [1.0, *[OBJECT_WEIGHT] * (count - 1)]
 
 
@@ -284,6 +286,6 @@ def _classes(data: Dataset, output_shape: Sequence[int]) -> int:
     return classes
 
 
-def described(scores: Mapping[str, float]) -> str:
-    """Scores for people: "F1 91.20%, precision 92.00%, recall 90.42%"."""
+def score_text(scores: Mapping[str, float]) -> str:
+    """Scores as text: "F1 91.20%, precision 92.00%, recall 90.42%"."""
     return ", ".join(f"{name} {value:.2%}" for name, value in scores.items())

@@ -8,7 +8,7 @@ from support.command import invoke
 
 from edgecnn.bench.budget import ITEMS, over_budget, over_project_budgets, parse_budget
 from edgecnn.errors import UsageError
-from edgecnn.project.project import budgets_of
+from edgecnn.project.reading import budgets_of
 
 
 def test_budgets_name_what_is_over_and_by_how_much():

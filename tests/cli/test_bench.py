@@ -70,8 +70,8 @@ def test_formats_budgets_and_exit_codes(single):
     ("flags", "message"),
     [
         (["--json", "-", "--csv", "-"], "exclude each other"),
-        (["--max-slowdown", "1.1"], "belong to --baseline"),
-        (["--any-host"], "belong to --baseline"),
+        (["--max-slowdown", "1.1"], "have no effect without --baseline"),
+        (["--any-host"], "have no effect without --baseline"),
         (["--baseline", "none.json"], "cannot read none.json"),
         (["--budget", "speed=3"], "no item 'speed'"),
     ],

@@ -163,9 +163,9 @@ def test_version_and_help(run, work) -> None:
         (["export", "lenet5", "--calibration-samples", "9", "-o", "x"], "--calibration-samples without int8"),
         (
             ["export", "lenet5", "--precisions", "int8", "--calibration", "random", "--data", "digits", "-o", "x"],
-            "--calibration beside --data",
+            "--calibration and --data exclude each other",
         ),
-        (["export", "lenet5", "--opset", "13", "--formats", "tflite", "-o", "x"], "--opset without ONNX"),
+        (["export", "lenet5", "--opset", "13", "--formats", "tflite", "-o", "x"], "--opset without onnx"),
         (["export", "lenet5", "--opset", "99", "-o", "x"], "opset 99"),
         (["export", "lenet5", "--weights", "none.pt", "-o", "x"], "none.pt"),
         (["export", "lenet5", "--mean", "0.5", "-o", "x"], "--mean without --data"),

@@ -42,7 +42,7 @@ def test_probe(run) -> None:
 
 def test_emulate_refuses_what_is_no_board(run) -> None:
     assert "pi4" in run("targets", "emulate", "pi44", code=2).stderr
-    assert "no board is called like q*" in run("targets", "emulate", "q*", code=2).stderr
+    assert "no board matches q*" in run("targets", "emulate", "q*", code=2).stderr
     assert "was not built" in run("targets", "emulate", "pi4", "--remove").stdout
 
 

@@ -166,7 +166,7 @@ def test_default_scale_follows_the_type(tmp_path, dtype, scale):
     x = (IMAGES % 2).astype(dtype)
     data = load_dataset(npz(tmp_path, x=x), input_shape=FIT)
     np.testing.assert_allclose(data.batch([3])[0, 0], (IMAGES[3] % 2) * scale, rtol=1e-6)
-    assert ("used as they are" in data.note) == (np.dtype(dtype).kind == "i")
+    assert ("used without scaling" in data.note) == (np.dtype(dtype).kind == "i")
 
 
 def test_scale_mean_and_std_are_applied_and_recorded(tmp_path):
@@ -197,9 +197,9 @@ class Payload:
 @pytest.mark.parametrize(
     ("arrays", "wanted", "said"),
     [
-        ({"a": IMAGES, "b": LABELS}, FIT, "which of its arrays are the images"),
-        ({"x": IMAGES, "images": IMAGES}, FIT, "which of its arrays are the images"),
-        ({"x": IMAGES, "y": LABELS, "labels": LABELS}, FIT, "say the same thing"),
+        ({"a": IMAGES, "b": LABELS}, FIT, "not clear which array holds the images"),
+        ({"x": IMAGES, "images": IMAGES}, FIT, "not clear which array holds the images"),
+        ({"x": IMAGES, "y": LABELS, "labels": LABELS}, FIT, "mean the same"),
         ({"x": IMAGES.reshape(10, 30)}, FIT, "not a set of images"),
         ({"x": IMAGES[:0]}, FIT, "no images"),
         ({"x": IMAGES}, (3, 6, 5), "1 channel, the model takes 3"),
@@ -338,7 +338,7 @@ def test_folder_classes_order_and_conversion(tmp_path):
     np.testing.assert_allclose(rgb.batch([1, 2])[:, 0, 0, 0], [50 / 255, 100 / 255], rtol=1e-6)
     assert rgb.preprocessing.resize == Resize(source=None, size=(6, 5))
     assert rgb.note == (
-        "2 of 3 images converted to RGB; images resized to 6x5 (bilinear); 1 files that are not images passed over"
+        "2 of 3 images converted to RGB; images resized to 6x5 (bilinear); 1 files that are not images skipped"
     )
     assert load_dataset(spec, input_shape=(1, 6, 5)).batch([0]).shape == (1, 1, 6, 5)
 

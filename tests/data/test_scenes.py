@@ -13,7 +13,7 @@ from edgecnn.cli import cli
 from edgecnn.data.dataset import SceneObject
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import DataError, UsageError
-from edgecnn.training.pictures import check_picture, check_pictured, draw
+from edgecnn.training.pictures import check_drawable, check_picture, draw
 from edgecnn.training.tasks import OBJECT_WEIGHT, Centre, Centres, Segments, find_centres, match_centres, task_of
 
 SHAPE = (1, 64, 48)
@@ -69,12 +69,12 @@ def test_models_of_three_channels_get_grey_three_times():
 
 
 def test_scenes_too_small_to_show_anything():
-    with pytest.raises(DataError, match="31x64 show nothing"):
+    with pytest.raises(DataError, match="31x64 are too small to show digits"):
         load_dataset("scenes", input_shape=(1, 31, 64))
 
 
 def test_digits_do_not_say_what_is_where():
-    with pytest.raises(DataError, match="does not say what is where"):
+    with pytest.raises(DataError, match=r"the objects in .* are not known"):
         load_dataset("digits", input_shape=None).masks([0])
 
 
@@ -155,7 +155,7 @@ def test_pictures_refused(tmp_path):
     with pytest.raises(UsageError, match="PNG"):
         check_picture(tmp_path / "found.jpg")
     with pytest.raises(UsageError, match="nothing to draw on digits"):
-        check_pictured(load_dataset("digits", input_shape=None))
+        check_drawable(load_dataset("digits", input_shape=None))
 
 
 def test_train_draws_and_scores(tmp_path):

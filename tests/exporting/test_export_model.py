@@ -27,7 +27,7 @@ from edgecnn.errors import (
     QuantizationError,
     UsageError,
 )
-from edgecnn.exporting.capture_check import WITNESS_LIMIT, _witness, capture_model, reference_outputs
+from edgecnn.exporting.capture_check import CAPTURE_LIMIT, _graph_error, capture_model, reference_outputs
 from edgecnn.models import create_model
 
 
@@ -195,9 +195,10 @@ class Cancelling(nn.Module):
 
 def test_a_net_that_magnifies_rounding_is_not_refused() -> None:
     graph, reference = capture_model(Cancelling().eval(), X)
+    reference.batch = 1  # torch may round a batch of 32 differently
     samples = random_samples([(1, 1, 8, 8)])
     outputs = reference(samples.inputs)
-    assert _witness(graph, samples, outputs) > 2 * WITNESS_LIMIT
+    assert _graph_error(graph, samples, outputs) > 2 * CAPTURE_LIMIT
     given = reference_outputs(graph, reference, samples)[0]  # sample by sample: torch may round a batch otherwise
     assert np.array_equal(given, reference(samples.inputs)[0])
 
@@ -215,7 +216,7 @@ def test_a_wrong_graph_of_such_a_net_is_refused(wrong: float) -> None:
 
 @pytest.mark.parametrize("given", [{"recipe": "int8-7bit"}, {"calibration_samples": 8}, {"calibration": "random"}])
 def test_arguments_without_effect_are_refused(tmp_path, given) -> None:
-    with pytest.raises(UsageError, match="without int8 has no effect") as caught:
+    with pytest.raises(UsageError, match=r"without int8( or int16x8)? has no effect") as caught:
         edgecnn.export_model(_net(), X, tmp_path / "a", **given)
     assert all((caught.value.where, caught.value.why, caught.value.hint))
     assert not (tmp_path / "a").exists()
@@ -358,8 +359,8 @@ def test_c_array(tmp_path, here) -> None:
     ("options", "message"),
     [
         ({"io": "int4"}, "int4"),
-        ({"io": "uint8", "precisions": ["fp32"]}, "concerns int8"),
-        ({"c_array": True, "formats": ["onnx"]}, "C array"),
+        ({"io": "uint8", "precisions": ["fp32"]}, "io without int8 has no effect"),
+        ({"c_array": True, "formats": ["onnx"]}, "c_array without tflite has no effect"),
         ({"recipe": "int9"}, "int9"),
     ],
 )

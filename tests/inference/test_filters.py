@@ -155,7 +155,7 @@ def test_images_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("edgecnn.inference.filters.MOST_PIXELS", 15)
     with pytest.raises(DataError, match="16 pixels"):
         read_image(tmp_path / "grey.png")
-    with pytest.raises(UsageError, match="keeps every pixel"):
+    with pytest.raises(UsageError, match="lossless image"):
         write_image(tmp_path / "out.jpg", PIXELS)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be written"):

@@ -244,7 +244,7 @@ def test_weights(tmp_path, name):
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
 def test_nested_weights(tmp_path, key):
     path = saved(tmp_path, {key: weights_of(), "epoch": 3, "optimizer": {"lr": 0.1}})
-    assert_loaded(path, [f"weights taken from {key!r} of the checkpoint"])
+    assert_loaded(path, [f"weights read from {key!r} of the checkpoint"])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_nested_weights(tmp_path, key):
 )
 def test_prefixes_are_taken_off_and_said(tmp_path, prefixes):
     path = saved(tmp_path, {"".join(prefixes) + k: v for k, v in weights_of().items()})
-    assert_loaded(path, [f"prefix {prefix!r} taken off 10 keys" for prefix in prefixes])
+    assert_loaded(path, [f"prefix {prefix!r} removed from 10 keys" for prefix in prefixes])
 
 
 def test_a_prefix_that_is_the_models_own_stays(tmp_path):

@@ -93,7 +93,7 @@ def test_sizes_need_no_measuring(held, monkeypatch) -> None:
         ("passed", "net.int8.tflite on litert@pi4, size_kb", ""),
     ]
     ((status, _, message),) = brief(held('budget."*@pi5".size_kb = 50', checked=ran)[0])
-    assert (status, message) == ("error", 'the budget size_kb of "*@pi5" holds nothing')
+    assert (status, message) == ("error", 'the budget size_kb of "*@pi5" applies to nothing')
     # What was not reached is told by the check already.
     assert held('budget."*@pi5".size_kb = 50', checked=checked(unjudged=("pi5",)))[0] == []
 
@@ -112,7 +112,7 @@ def test_budgets_are_for_the_targets_that_they_name(held) -> None:
     ("budget", "why"),
     [
         ('budget."*@pi5".instructions_m = 2', "no target matches *@pi5"),
-        ('budget."*@pi4".latency_p50_ms = 2', "no result has latency_p50_ms"),
+        ('budget."*@pi4".latency_p50_ms = 2', "nothing that was measured has latency_p50_ms"),
     ],
 )
 def test_a_budget_that_holds_nothing_is_an_error(held, budget, why) -> None:

@@ -9,9 +9,9 @@ import pytest
 from support.paths import ROOT
 
 from edgecnn.errors import UsageError
-from edgecnn.project.project import find_project
+from edgecnn.project.plan import find_project
 from edgecnn.project.reading import parse_project
-from edgecnn.project.template import Answers, project_text
+from edgecnn.project.template import NewProject, project_text
 from edgecnn.tomlfile import Lines
 
 WHOLE = """
@@ -74,8 +74,8 @@ def test_what_holds_for_all_models_and_what_for_one(tmp_path) -> None:
     assert (second.request.data.spec, second.request.data.split, second.request.data.mean) == (
         "folder:photos", "test", (0.5,),
     )  # fmt: skip
-    assert second.request.formats == ("tflite",)
-    assert second.request.precisions == ("fp32", "int8")
+    assert second.request.options.formats == ("tflite",)
+    assert second.request.options.precisions == ("fp32", "int8")
     assert first.limits.values == {("", "accuracy_drop"): 0.02, ("int8", "lsb_mean"): 0.7}
     assert second.limits.given("int8", "accuracy_drop") == 0.1
     assert (first.limits.undecided, second.limits.undecided) == ("estimate", "fail")
@@ -91,7 +91,7 @@ def test_paths_are_relative_to_the_file(tmp_path) -> None:
     first, second = parse_project(tmp_path / "edgecnn.toml", WHOLE).models
     assert first.request.weights == tmp_path / "w" / "first.pt"
     assert first.request.folder == tmp_path
-    assert first.request.recipe == str(tmp_path / "recipes" / "mine.toml")
+    assert first.request.options.recipe == str(tmp_path / "recipes" / "mine.toml")
     assert (first.directory, second.directory) == (tmp_path / "build" / "first", tmp_path / "out" / "second")
     assert first.baseline == tmp_path / "base" / "first.check.json"
     assert second.gates.baseline == tmp_path / "base" / "second.bench.json"
@@ -114,7 +114,7 @@ WRONG = [
     (MODEL + 'export.formats = ["onx"]', 3, "formats: 'onx' given", "onnx"),
     ('[export]\n\nprecisions = ["int9"]\n' + MODEL, 3, "precisions: 'int9' given", "int8"),
     (MODEL + 'export = { io = "int9" }', 3, "io: there is no 'int9'", "uint8"),
-    (MODEL + 'export.recipe = "int8"', 3, "recipe without int8 has no effect", "fp32,int8"),
+    (MODEL + 'export.recipe = "int8"', 3, "recipe without int8 has no effect", 'precisions = ["fp32", "int8"]'),
     (MODEL + "[model.x.export]\nopset = 0", 4, "opset: Expected a whole number >= 1", ""),
     ('[data]\nsplit = "tset"', 2, "there is no 'tset'", "train, test, all"),
     ("[data]\nscale = 0.5\n" + MODEL, 2, "scale without a source", "source ="),
@@ -174,7 +174,7 @@ def test_a_dry_run_tells_all_and_does_nothing(run, tmp_path) -> None:
         "first check time limit 30 s",
         "first check limit accuracy_drop 0.02",
         "first check limit int8: lsb_mean 0.7",
-        "first check baseline base/first.check.json (not there)",
+        "first check baseline base/first.check.json (missing)",
         "first bench processes 2",
         "first bench budget instructions_m 2 on *@pi4",
         "second export data folder:photos, split test, mean (0.5,)",
@@ -242,7 +242,7 @@ def test_a_new_project_by_asking(run, tmp_path, monkeypatch) -> None:
     assert "Model (" not in out
     (plan,) = parse_project(tmp_path / "edgecnn.toml", (tmp_path / "edgecnn.toml").read_text()).models
     assert (plan.name, plan.targets, plan.request.data) == ("lenet5", ("litert",), None)
-    assert plan.request.precisions == ("fp32",)
+    assert plan.request.options.precisions == ("fp32",)
 
 
 def test_what_is_not_answered_leaves_no_file(run, tmp_path, monkeypatch) -> None:
@@ -257,7 +257,9 @@ def test_what_is_not_answered_leaves_no_file(run, tmp_path, monkeypatch) -> None
 
 def test_what_a_new_file_leaves_out_can_be_taken_in(tmp_path) -> None:
     """Every line that is commented out is right as it stands."""
-    answers = Answers(name="x", model="lenet5", weights="", shape="", data="", precisions=("fp32", "int8"), targets=())
+    answers = NewProject(
+        name="x", model="lenet5", weights="", shape="", data="", precisions=("fp32", "int8"), targets=()
+    )
     head, _, rest = project_text(answers).partition("\n\n")
     assert head.startswith("# What")
     text = "\n".join(line.removeprefix("# ") for line in rest.splitlines())
@@ -272,7 +274,7 @@ def test_what_a_new_file_leaves_out_can_be_taken_in(tmp_path) -> None:
 def test_the_example_in_the_docs(tmp_path) -> None:
     text = (ROOT / "docs" / "ci.md").read_text().partition("```toml\n")[2].partition("```")[0]
     pool, door = parse_project(tmp_path / "edgecnn.toml", text).models
-    assert (pool.name, door.request.io, door.targets) == ("conv_pool", "uint8", ("@kitchen",))
+    assert (pool.name, door.request.options.io, door.targets) == ("conv_pool", "uint8", ("@kitchen",))
     assert {b.limit for b in door.gates.budgets if b.item == "size_kb"} == {90}
 
 

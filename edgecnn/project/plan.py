@@ -1,4 +1,4 @@
-"""``edgecnn.toml`` as a plan: which models are exported, checked and measured, how, and where."""
+"""The contents of ``edgecnn.toml`` as plans: which models to export, check and measure, how, and where."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FILE = "edgecnn.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """How a model is measured, and against what.
+    """How a model is measured, and what the results are held to.
 
     Attributes:
-        options: As the file has them.
-        targets: Where; None for where it is checked.
+        options: The options of the measurement.
+        targets: Where to measure; None for the targets of the check.
         asked_for: Whether the file has a table ``bench`` or a baseline: then everything is measured.
         baseline: The record that results are compared with.
-        budgets: What results may cost at most.
+        budgets: Upper limits of results.
     """
 
     options: BenchTable
@@ -36,24 +36,24 @@ class Gates:
 
     @property
     def measures(self) -> bool:
-        """Whether anything must run for it; sizes alone are known from the files."""
+        """Whether anything must be measured on a target; sizes are known from the files."""
         return self.asked_for or any(budget.item != "size_kb" for budget in self.budgets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
-    """What is to be done with one model.
+    """How to export, check and measure one model.
 
     Attributes:
-        name: Its name, which its bundle's folder and files bear.
-        line: Of its table in the file.
-        request: How it is exported.
-        directory: Where the bundle goes.
-        targets: Where it is checked; None for the runtimes installed beside edgecnn.
-        time_limit: Seconds for one answer of a runtime; None for the usual.
-        limits: What the check demands besides or instead of the defaults.
-        baseline: What the check is compared with.
-        gates: How it is measured.
+        name: Its name, which is also the name of its bundle's folder and files.
+        line: The line of its table in the file.
+        request: What to export, and how.
+        directory: The folder for the bundle.
+        targets: Where to check it; None for the runtimes installed here.
+        time_limit: Seconds for one answer of a runtime; None for the default.
+        limits: Limits of the check that replace the defaults or add to them.
+        baseline: The file of an earlier check to compare with.
+        gates: How to measure it, and its budgets.
     """
 
     name: str
@@ -69,17 +69,17 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The file, and its models in their order."""
+    """An ``edgecnn.toml`` and the plans of its models, in the file's order."""
 
     path: Path
     models: tuple[ModelPlan, ...]
     budgets: tuple[ProjectBudget, ...]
 
     def only(self, names: Sequence[str]) -> tuple[ModelPlan, ...]:
-        """The models of these names, in the file's order; all where none is given.
+        """The models of these names, in the file's order; all models if there are no names.
 
         Raises:
-            UsageError: There is no such model.
+            UsageError: if there is no such model.
         """
         known = [plan.name for plan in self.models]
         for name in names:
@@ -91,18 +91,3 @@ class Project:
 def find_project(folder: Path | None = None) -> Path | None:
     """The nearest ``edgecnn.toml`` of the folder and its parents, up to one with ``.git``; None if there is none."""
     return nearest(FILE, folder)
-
-
-def budgets_of(model: str, folder: Path | None = None) -> tuple[ProjectBudget, ...]:
-    """The budgets that the nearest ``edgecnn.toml`` has for a model of this name; none without a file.
-
-    Raises:
-        UsageError: The file says what has no meaning.
-    """
-    from edgecnn.project.reading import load_project
-
-    path = find_project(folder)
-    if path is None:
-        return ()
-    project = load_project(path)
-    return next((plan.gates.budgets for plan in project.models if plan.name == model), project.budgets)
