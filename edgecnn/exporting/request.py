@@ -239,7 +239,7 @@ def data_calibration(data: Dataset, shapes: Sequence[Shape], request: ExportRequ
 
 
 def _source(request: ExportRequest) -> ModelSource:
-    from edgecnn.bundle import WeightsFile
+    from edgecnn.bundle import ModelSource, WeightsFile
 
     weights = request.weights
     plain = {k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in request.arguments.items()}
