@@ -120,9 +120,11 @@ def _options(given: Mapping[str, Any]) -> Options:
     from edgecnn.compare.limits import parse_limit
 
     if given["data"] is not None:
-        idle = [name for name in ("samples", "seed") if given[name] is not None] + (["range"] if given["range"] else [])
-        if idle:
-            raise UsageError(f"--{' and --'.join(idle)} with --data has no effect", hint="leave it out")
+        without_effect = [name for name in ("samples", "seed") if given[name] is not None] + (
+            ["range"] if given["range"] else []
+        )
+        if without_effect:
+            raise UsageError(f"--{' and --'.join(without_effect)} with --data has no effect", hint="leave it out")
     return Options(
         input_map=_named("--input-map", given["input_map"], str),
         output_map=_named("--output-map", given["output_map"], str),

@@ -21,7 +21,7 @@ class TinyUNet(nn.Module):
 
     Args:
         in_channels: Channels of the image.
-        num_classes: Kinds of objects, beside the background.
+        num_classes: Classes of objects, without the background.
         base: Channels of the first level; each level further down has twice as many.
         image_size: Height and width that images are brought to, a multiple of 8. The net takes other such sizes too.
 
