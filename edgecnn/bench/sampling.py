@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecnn.bench.warmup import Limits, is_precise, is_steady
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice
 from edgecnn.types import Progress
 

@@ -80,7 +80,7 @@ _THROTTLING = {
 
 
 def check_throttled(before: Sequence[str] | None, after: Sequence[str] | None) -> list[Invalid]:
-    """What the firmware of a Raspberry Pi says, as `edgecnn.targets.hosts.replies.THROTTLED` words its bits.
+    """What the firmware of a Raspberry Pi says, as `edgecnn.targets.hosts.machine_info.THROTTLED` words its bits.
 
     What has held since the board started counts only where it did not before the run.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.targets.hosts.reply_fields import printable
 
 _LONGEST = 60
 """Characters of a name for people: converters join the names of all that they have fused."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.connection import Connection, LostError
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.target import Target
 from edgecnn.types import Array

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +14,9 @@ from numpy.typing import NDArray
 from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
 from edgecnn.targets.agent import messages
-from edgecnn.targets.hosts import replies
-from edgecnn.targets.hosts.process import Child
+from edgecnn.targets.hosts import machine_info, replies
+from edgecnn.targets.hosts.channel import Channel, Line
+from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.session import Session
 from edgecnn.targets.runtimes.refusals import operators_named
 
@@ -26,43 +25,6 @@ IN_FLIGHT = 2  # requests of `ask_each` that an agent owes answers to, at most
 _GOODBYE = 2.0  # seconds for an agent to end by itself
 
 T = TypeVar("T")
-
-
-class LostError(TargetError):
-    """The line to the agent was cut. Nothing is known to be wrong with the artifact or the runtime: try again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a program that owed an answer ended.
-
-    Attributes:
-        what: As ``crashed with SIGSEGV``; the message's second half.
-        words: The last lines that the agent and its runtime said.
-        lost: Whether it was the line that ended, and not the agent.
-        why: The cause, where the line tells.
-        hint: What to try.
-    """
-
-    what: str
-    words: str
-    lost: bool = False
-    why: str = ""
-    hint: str = ""
-
-
-class Line(Protocol):
-    """What lies between a started program and the agent, where they are not the same."""
-
-    def begin(self, child: Child) -> None:
-        """Bring the agent up at the far end.
-
-        Raises:
-            TargetError: It does not come up.
-        """
-
-    def ending(self, child: Child) -> Ending:
-        """Return how it ended, after its output has."""
 
 
 class Connection:
@@ -98,23 +60,9 @@ class Connection:
         self.name = name
         self.time_limit = time_limit
         self._python = python
-        self._line = line
         self._cache = cache
         self._sent: set[str] = set()  # digests of the artifacts that this agent has had
-        self._failure = ""
-        try:
-            self._child = Child(command, environment or {})
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise TargetError(
-                f"{name}: cannot start {command[0]}", why=why, hint="give the path of a program"
-            ) from error
-        if line is not None:
-            try:
-                line.begin(self._child)
-            except BaseException:
-                self._child.kill()
-                raise
+        self._channel = Channel(command, environment or {}, name=name, python=python, line=line)
 
     def __enter__(self) -> Self:
         return self
@@ -125,19 +73,19 @@ class Connection:
         if kind is None:
             self.close()
         else:
-            self._child.kill()
+            self._channel.child.kill()
 
     @property
     def alive(self) -> bool:
         """Whether calls can still be made: neither closed nor ended by a failure."""
-        return self._child.alive
+        return self._channel.child.alive
 
     @property
     def pid(self) -> int:
         """The process id of the program that was started."""
-        return self._child.pid
+        return self._channel.child.pid
 
-    def hello(self, *, time_limit: float | None = None) -> replies.AgentInfo:
+    def hello(self, *, time_limit: float | None = None) -> machine_info.AgentInfo:
         """Ask the agent for its versions and runtimes.
 
         Args:
@@ -147,9 +95,9 @@ class Connection:
             TargetError: The agent did not start, or not as an agent.
         """
         subject = f"the agent on {self.name}"
-        return self.ask(subject, "hello", replies.parse_hello, {}, time_limit=time_limit)
+        return self.ask(subject, "hello", machine_info.parse_hello, {}, time_limit=time_limit)
 
-    def probe(self, *, time_limit: float | None = None) -> replies.ProbeInfo:
+    def probe(self, *, time_limit: float | None = None) -> machine_info.ProbeInfo:
         """Ask what the machine tells of itself: board, processor, memory, clocks, temperature, throttling.
 
         Args:
@@ -158,7 +106,7 @@ class Connection:
         Raises:
             TargetError: The line is lost, or the answer is malformed.
         """
-        return self.ask(f"the agent on {self.name}", "probe", replies.parse_probe, {}, time_limit=time_limit)
+        return self.ask(f"the agent on {self.name}", "probe", machine_info.parse_probe, {}, time_limit=time_limit)
 
     def open(
         self,
@@ -208,7 +156,7 @@ class Connection:
 
     def close(self) -> None:
         """End the agent and wait for its end. Doing it twice does no harm."""
-        self._child.close(_GOODBYE)
+        self._channel.child.close(_GOODBYE)
 
     def ask(
         self,
@@ -265,7 +213,7 @@ class Connection:
         waiting = 0
         try:
             for fields, arrays in requests:
-                self._send_request(subject, kind, fields, arrays, seconds)
+                self._channel.send(subject, kind, fields, arrays, seconds)
                 waiting += 1
                 if waiting == IN_FLIGHT:
                     answer = self._answer(subject, kind, parse, seconds)
@@ -277,11 +225,10 @@ class Connection:
                 yield answer
         finally:
             if waiting:
-                self._failure = self._failure or f"{subject}: given up"
-                self._child.kill()
+                self._channel.give_up(subject)
 
     def _answer(self, subject: str, kind: str, parse: Callable[[messages.Message], T], seconds: float) -> T:
-        answer = self._parsed(subject, kind, parse, self._receive(subject, seconds))
+        answer = self._parsed(subject, kind, parse, self._channel.receive(subject, seconds, restart=True))
         if isinstance(answer, replies.Refused):
             raise self._refusal(subject, "", answer)
         return answer
@@ -296,8 +243,8 @@ class Connection:
         time_limit: float | None,
     ) -> T | replies.Refused:
         seconds = self.time_limit if time_limit is None else time_limit
-        self._send_request(subject, kind, fields, arrays, seconds)
-        return self._parsed(subject, kind, parse, self._receive(subject, seconds, anew=False))
+        self._channel.send(subject, kind, fields, arrays, seconds)
+        return self._parsed(subject, kind, parse, self._channel.receive(subject, seconds, restart=False))
 
     def _parsed(
         self, subject: str, kind: str, parse: Callable[[messages.Message], T], reply: messages.Message
@@ -305,57 +252,11 @@ class Connection:
         try:
             return parse(reply) if reply.kind == kind else replies.parse_refused(reply)
         except messages.ProtocolError as error:
-            self._malformed(subject, error)
-
-    def _send_request(
-        self, subject: str, kind: str, fields: Mapping[str, Any], arrays: Sequence[NDArray[Any]], seconds: float
-    ) -> None:
-        if not self.alive:
-            raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
-        try:
-            request = messages.encode_message(kind, {**fields, "limit": min(seconds, messages.MAX_LIMIT)}, arrays)
-        except messages.ProtocolError as error:
-            raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
-        self._child.limit(seconds)
-        self._on_the_line(subject, lambda: self._send(request), seconds)
-
-    def _receive(self, subject: str, seconds: float, *, anew: bool = True) -> messages.Message:
-        """The next message within so many seconds: from now on, or from when the request was sent."""
-        if anew:
-            self._child.limit(seconds)
-        reply = self._on_the_line(subject, lambda: messages.read_message(self._child), seconds)
-        if reply is None:
-            self._ended(subject, "")
-        return reply
-
-    def _on_the_line(self, subject: str, what: Callable[[], T], seconds: float) -> T:
-        """Send or receive; what goes wrong on the way ends the agent, and is told."""
-        try:
-            return what()
-        except TimeoutError:
-            self._child.kill()
-            self._fail(
-                f"{subject}: no answer within {seconds:g} s", hint="a longer time limit, or fewer inputs at once"
-            )
-        except messages.CutShortError as error:
-            self._ended(subject, str(error))
-        except messages.VersionError as error:
-            self._other_version(subject, error)
-        except messages.ProtocolError as error:
-            self._malformed(subject, error)
-        except BaseException:  # an interrupt in the middle of a message: the line cannot be used again
-            self._child.kill()
-            raise
-
-    def _send(self, request: Sequence[Any]) -> None:
-        # A broken pipe says that the agent has stopped reading; what it said about that, or its end, is read next.
-        with contextlib.suppress(BrokenPipeError):
-            for part in request:
-                self._child.write(part)
+            self._channel.malformed(subject, error)
 
     def _refusal(self, subject: str, runtime: str, refused: replies.Refused) -> TargetError:
         hint = self._how_to_install(runtime) if refused.kind == "no-runtime" else ""
-        detail = f"{refused.traceback}\n{replies.printable(self._words())}".strip()
+        detail = f"{refused.traceback}\n{printable(self._channel.last_words())}".strip()
         return TargetError(f"{subject}: {refused.message}", where=self.name, hint=hint, detail=detail)
 
     def _how_to_install(self, runtime: str) -> str:
@@ -364,38 +265,3 @@ class Connection:
         except TargetError:
             return ""
         return wheels.advice(runtime, here.wheel_machine, here.python, pip=f"{self._python} -m pip")
-
-    def _other_version(self, subject: str, error: messages.VersionError) -> NoReturn:
-        self._child.kill()
-        age, cure = (
-            ("newer", "update edgecnn here") if error.theirs > messages.PROTOCOL else ("older", "update it there")
-        )
-        message = f"{subject}: the agent on {self.name} speaks protocol {error.theirs}"
-        self._fail(message, why=f"it is {age} than this edgecnn, which speaks protocol {messages.PROTOCOL}", hint=cure)
-
-    def _malformed(self, subject: str, error: messages.ProtocolError) -> NoReturn:
-        follows = self._child.read_now()[:200] if self.alive else b""
-        self._child.kill()
-        why = f"{error}; what follows is {follows!r}" if follows else str(error)
-        self._fail(f"{subject}: the answer is malformed", why=replies.printable(why))
-
-    def _ended(self, subject: str, why: str) -> NoReturn:
-        end = self._line.ending(self._child) if self._line else Ending(what=self._child.autopsy(), words=self._words())
-        message, hint = f"{subject}: {end.what}", end.hint
-        if "No module named 'numpy'" in end.words:
-            message, hint = f"{subject}: numpy is not installed there", f"{self._python} -m pip install numpy"
-        why = "\n".join(part for part in (why, end.why) if part)
-        self._fail(message, why=why, hint=hint, words=end.words, kind=LostError if end.lost else TargetError)
-
-    def _fail(
-        self, message: str, *, why: str = "", hint: str = "", words: str | None = None, kind: type = TargetError
-    ) -> NoReturn:
-        """Raise for a line that is lost; the program has been killed, so its last words are complete."""
-        self._failure = message
-        words = replies.printable(self._words() if words is None else words).strip()
-        last = f"its last words were\n{words}" if words else ""
-        why = "\n".join(part for part in (why, last) if part)
-        raise kind(message, where=self.name, why=why, hint=hint) from None
-
-    def _words(self) -> str:
-        return self._child.last_words()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
-from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo
 
 DEFAULT_ENVIRONMENT = ""
 """The name of a host's first environment."""

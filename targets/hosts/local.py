@@ -12,7 +12,8 @@ from types import MappingProxyType
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent.single_file import agent_source
 from edgecnn.targets.hosts.bootstrap import LOCAL_BOOTSTRAP
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending
+from edgecnn.targets.hosts.channel import Ending
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import Child
 

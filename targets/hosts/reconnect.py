@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, LostError
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import Host
 from edgecnn.targets.hosts.replies import Option, TensorInfo
 from edgecnn.targets.hosts.session import Arrays, Session
@@ -17,7 +18,7 @@ from edgecnn.targets.hosts.session import Arrays, Session
 T = TypeVar("T")
 
 
-class SteadySession:
+class ReconnectingSession:
     """As `Session`, but for a line that is cut: once in its life it starts over, and says so in `notes`.
 
     Running an artifact twice does no harm, so a request that may or may not have been served is sent again. What a
@@ -128,7 +129,7 @@ class SteadySession:
 
 
 @contextmanager
-def open_steady(
+def open_reconnecting(
     host: Host,
     environment: str,
     runtime: str,
@@ -137,7 +138,7 @@ def open_steady(
     *,
     time_limit: float = DEFAULT_TIME_LIMIT,
     **options: Option,
-) -> Iterator[SteadySession]:
+) -> Iterator[ReconnectingSession]:
     """Open an artifact on a runtime of a host; leaving the block ends the agent.
 
     Args:
@@ -162,7 +163,7 @@ def open_steady(
             connection.close()
             raise
 
-    session = SteadySession(start)
+    session = ReconnectingSession(start)
     try:
         yield session
     finally:

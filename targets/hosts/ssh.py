@@ -17,10 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets.agent.single_file import OLDEST_AGENT_PYTHON, agent_source
-from edgecnn.targets.hosts import bootstrap, replies
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending, LostError
+from edgecnn.targets.hosts import bootstrap
+from edgecnn.targets.hosts.channel import Ending, LostError
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import ENVIRONMENT, Child, how_it_ended
+from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.ssh_failures import failure
 from edgecnn.targets.hosts.ssh_master import MasterError, master_of
 
@@ -181,7 +183,7 @@ class SshHost:
             message = f"{self.name}: no login within {self.connect_timeout + _LOGIN:g} s"
             return TargetError(message, where=self.destination, hint=f"try `{self.by_hand}`")
         known = failure(self.name, self.destination, self.port, words)
-        words = replies.printable(words)
+        words = printable(words)
         return known or TargetError(
             f"{self.name}: ssh cannot connect", where=self.destination, why=words, hint=f"try `{self.by_hand}`"
         )
@@ -251,7 +253,7 @@ class _SshLine:
 
     def _error(self, message: str, heard: bytes, hint: str = "", words: str = "") -> TargetError:
         said = "\n".join(part for part in (heard[:2000].decode("utf-8", "replace"), words) if part.strip())
-        why = f"it said\n{replies.printable(said).strip()}" if said.strip() else ""
+        why = f"it said\n{printable(said).strip()}" if said.strip() else ""
         return TargetError(f"{self._host.name}: {message}", where=self._place, why=why, hint=hint)
 
     @property

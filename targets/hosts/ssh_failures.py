@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts import replies
+from edgecnn.targets.hosts.reply_fields import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,5 @@ def failure(name: str, destination: str, port: int | None, words: str) -> Target
             ssh = f"ssh {destination}" if port is None else f"ssh -p {port} {destination}"
             known = host if port in (None, 22) else f"'[{host}]:{port}'"
             hint = row.hint.format(ssh=ssh, destination=destination, known=known)
-            return TargetError(
-                f"{name}: {row.message}", where=destination, hint=hint, detail=replies.printable(words).strip()
-            )
+            return TargetError(f"{name}: {row.message}", where=destination, hint=hint, detail=printable(words).strip())
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.targets.agent import messages
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.targets.hosts.reply_fields import printable, read_natural, read_required_natural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +65,10 @@ def parse_bound(message: messages.Message) -> BoundInfo:
     """
     fields = message.fields
     return BoundInfo(
-        first_ns=_natural(fields, "first_ns"),
-        overhead_ns=_natural(fields, "overhead_ns"),
+        first_ns=read_required_natural(fields, "first_ns"),
+        overhead_ns=read_required_natural(fields, "overhead_ns"),
         debug=fields.get("debug") is True,
-        delegates=None if fields.get("delegates") is None else _natural(fields, "delegates"),
+        delegates=read_natural(fields, "delegates"),
     )
 
 
@@ -84,13 +83,12 @@ def parse_slice(message: messages.Message) -> Slice:
     samples = message.arrays[0]
     if not samples.size or samples.min() < 0:
         raise messages.ProtocolError("there are no samples, or some are negative")
-    peak = message.fields.get("peak_kb")
     return Slice(
         samples=samples,
-        wall_ns=_natural(message.fields, "wall_ns"),
-        cpu_ns=_natural(message.fields, "cpu_ns"),
-        khz=_natural(message.fields, "khz"),
-        peak_kb=None if peak is None else _natural(message.fields, "peak_kb"),
+        wall_ns=read_required_natural(message.fields, "wall_ns"),
+        cpu_ns=read_required_natural(message.fields, "cpu_ns"),
+        khz=read_required_natural(message.fields, "khz"),
+        peak_kb=read_natural(message.fields, "peak_kb"),
     )
 
 
@@ -108,13 +106,6 @@ def parse_profile(message: messages.Message) -> list[OperatorTimes]:
         raise messages.ProtocolError(f"{len(operators)} operators were profiled, and times of shape {times.shape} came")
     names = [(_text(item, "name"), _text(item, "operator")) for item in operators]
     return [OperatorTimes(name=n, operator=o, samples=times[:, i]) for i, (n, o) in enumerate(names)]
-
-
-def _natural(fields: Mapping[str, Any], name: str) -> int:
-    value = fields.get(name)
-    if type(value) is not int or value < 0:
-        raise messages.ProtocolError(f"the field {name} is missing or no natural number")
-    return value
 
 
 def _text(item: Any, name: str) -> str:

@@ -19,7 +19,7 @@ from support.agent_file import agent_file
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent import messages, requests, serving
 from edgecnn.targets.agent.runtime_session import Tensor
-from edgecnn.targets.hosts import connection, replies
+from edgecnn.targets.hosts import channel, connection, machine_info, replies
 from edgecnn.targets.hosts.session import Session
 
 COUNT = 10_000
@@ -281,7 +281,7 @@ def every_call(session_first):
 
 
 def test_the_host_reads_whatever_an_agent_answers(monkeypatch):
-    monkeypatch.setattr(connection, "Child", Scripted)
+    monkeypatch.setattr(channel, "Child", Scripted)
     read, failed = 0, 0
 
     @FUZZ
@@ -303,8 +303,8 @@ def test_the_host_reads_whatever_an_agent_answers(monkeypatch):
 
 
 PARSERS = {
-    "hello": replies.parse_hello,
-    "probe": replies.parse_probe,
+    "hello": machine_info.parse_hello,
+    "probe": machine_info.parse_probe,
     "open": replies.parse_opened,
     "error": replies.parse_refused,
     "close": replies.parse_nothing,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecnn.bench.sampling import Start
-from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.timing import BoundInfo, Slice
 
 

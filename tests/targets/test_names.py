@@ -12,7 +12,7 @@ from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.host import Found, Survey
-from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo
 from edgecnn.targets.names import HOST_NAME, TargetName, parse_target
 from edgecnn.targets.runtimes import RUNTIMES
 

@@ -558,7 +558,7 @@ except KeyboardInterrupt:
 
 
 def test_an_idle_agent_ends_when_its_host_is_killed(host):
-    program, pid = host(AGENT_HOST, "connection._child.read(1)\n" + HANG)
+    program, pid = host(AGENT_HOST, "connection._channel.child.read(1)\n" + HANG)
     program.kill()
     wait_until_gone(pid)
 

@@ -21,7 +21,7 @@ from support.processes import wait_until_gone
 from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
 from edgecnn.targets.agent import artifact_store, machine, messages
-from edgecnn.targets.hosts import bootstrap, replies
+from edgecnn.targets.hosts import bootstrap, machine_info
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.runtimes import RUNTIMES
@@ -127,10 +127,10 @@ def test_it_ends_itself_past_a_requests_limit(hang):
 def test_odd_limits_do_no_harm(limit):
     with LocalHost().start() as connection:
         fields = {"limit": limit}
-        connection._child.limit(60)
+        connection._channel.child.limit(60)
         for part in messages.encode_message("hello", fields):
-            connection._child.write(part)
-        assert messages.read_message(connection._child).kind == "hello"
+            connection._channel.child.write(part)
+        assert messages.read_message(connection._channel.child).kind == "hello"
 
 
 @pytest.mark.parametrize("closed", ["stdin", "stdout"])
@@ -213,7 +213,7 @@ PI = {
 
 
 def probed():
-    return replies.parse_probe(messages.Message("probe", machine.probe(), ()))
+    return machine_info.parse_probe(messages.Message("probe", machine.probe(), ()))
 
 
 def test_a_raspberry_pi(monkeypatch, tmp_path):
@@ -227,7 +227,7 @@ def test_a_raspberry_pi(monkeypatch, tmp_path):
     assert info.features == ("fp", "asimd", "crc32")
     assert (info.memory, info.memory_available, info.swap) == (3884360 * 1024, 3000000 * 1024, 102396 * 1024)
     assert info.os == "Debian GNU/Linux 12 (bookworm)"
-    clock = replies.Clock(cores="0 1 2 3", governor="ondemand", now=600000, min=None, max=1800000)
+    clock = machine_info.Clock(cores="0 1 2 3", governor="ondemand", now=600000, min=None, max=1800000)
     assert (info.clocks, info.governor) == ((clock,), "ondemand")
     assert info.temperature == 48.312
     assert info.throttled == ("under-voltage now", "throttled now", "under-voltage since boot", "throttled since boot")
@@ -236,7 +236,7 @@ def test_a_raspberry_pi(monkeypatch, tmp_path):
 def test_clocks_of_a_kernel_without_policies(monkeypatch):
     base = "/sys/devices/system/cpu/cpu0/cpufreq"
     files(monkeypatch, {f"{base}/scaling_governor": "performance", f"{base}/scaling_cur_freq": "x"})
-    clock = replies.Clock(cores=None, governor="performance", now=None, min=None, max=None)
+    clock = machine_info.Clock(cores=None, governor="performance", now=None, min=None, max=None)
     assert probed().clocks == (clock,)
 
 
@@ -261,7 +261,7 @@ def test_a_vcgencmd_that_fails(monkeypatch, tmp_path, told):
 
 def test_long_texts_are_cut():
     fields = {"board": "a\nb " * 10_000, "features": ["x" * 1000] * 5000, "clocks": [{}] * 1000, "load": [1] * 1000}
-    info = replies.parse_probe(messages.Message("probe", fields, ()))
+    info = machine_info.parse_probe(messages.Message("probe", fields, ()))
     assert len(info.board) <= 300
     assert "\n" not in info.board
     assert (len(info.features), len(info.features[0]), len(info.clocks), len(info.load)) == (512, 40, 64, 3)
@@ -274,7 +274,7 @@ def test_long_texts_are_cut():
 )  # fmt: skip
 def test_wrong_types_are_refused(fields):
     with pytest.raises(messages.ProtocolError):
-        replies.parse_probe(messages.Message("probe", fields, ()))
+        machine_info.parse_probe(messages.Message("probe", fields, ()))
 
 
 # --- what it keeps ----------------------------------------------------------------------------------------------------
@@ -400,5 +400,5 @@ def test_every_runtime_has_wheels_in_order():
 )
 def test_32_bit_programs_on_a_64_bit_kernel(machine, bits, wheel):
     fields = {"protocol": 1, "python": "3", "platform": "L", "machine": machine, "numpy": "2", "runtimes": {}}
-    info = replies.parse_hello(messages.Message("hello", {**fields, "bits": bits}, ()))
+    info = machine_info.parse_hello(messages.Message("hello", {**fields, "bits": bits}, ()))
     assert info.wheel_machine == wheel

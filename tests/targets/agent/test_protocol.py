@@ -17,7 +17,7 @@ from support.exporters import SEARCH
 from edgecnn.targets.agent import messages, serving
 from edgecnn.targets.agent.refusal_error import RefusalError
 from edgecnn.targets.agent.runtime_session import infer_in_batches
-from edgecnn.targets.hosts import replies
+from edgecnn.targets.hosts import machine_info, replies
 
 MANY = settings(max_examples=5000 if SEARCH else 500, deadline=None, suppress_health_check=list(HealthCheck))
 SOME = settings(MANY, max_examples=100)
@@ -364,7 +364,7 @@ OPENED = {
 }
 HELLO = {"protocol": 1, "python": "3", "platform": "L", "machine": "m", "numpy": "2", "runtimes": {"litert": None}}
 REPLIES = [
-    (replies.parse_hello, "hello", HELLO),
+    (machine_info.parse_hello, "hello", HELLO),
     (replies.parse_opened, "open", OPENED),
     (replies.parse_refused, "error", {"kind": "input", "message": "m", "traceback": "t"}),
 ]
@@ -402,6 +402,6 @@ def test_hostile_replies(row, path, new):
 
 def test_terminal_controls_do_not_pass():
     fields = {**HELLO, "machine": "a\x1b[2Jb\ud800\r\u202e", "platform": "line\n\tline é"}
-    info = replies.parse_hello(messages.Message("hello", fields, ()))
+    info = machine_info.parse_hello(messages.Message("hello", fields, ()))
     assert info.machine == "a\ufffd[2Jb\ufffd\ufffd\ufffd"
     assert info.platform == "line\n\tline é"
