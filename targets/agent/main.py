@@ -58,7 +58,7 @@ def main() -> int:
     try:
         threads = NO_THREADS not in sys.argv[1:]
         return serve(requests, replies, watchdog=threads, ahead=threads)
-    except BrokenPipeError:  # the host has gone; there is nobody left to tell
+    except BrokenPipeError:  # the host has gone
         return 0
 
 

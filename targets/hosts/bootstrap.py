@@ -85,14 +85,14 @@ def remote_command(python: str, marker: str, size: int, environment: dict[str, s
         environment: Variables: plain names and values.
     """
     settings = " ".join(f"{name}={value}" for name, value in environment.items())
-    code = base64.b64encode(BOOTSTRAP.encode()).decode()  # has nothing that any shell reads in its own way
+    code = base64.b64encode(BOOTSTRAP.encode()).decode()  # has no character that any shell interprets
     return (
         f"exec env {settings} {_quoted(python)} -c 'import base64;exec(base64.b64decode(\"{code}\"))' {marker} {size}"
     )
 
 
 def is_quotable(python: str) -> bool:
-    """Whether every shell reads the interpreter's path in single quotes as it stands."""
+    """Whether every shell reads the interpreter's path unchanged when it stands in single quotes."""
     return bool(python) and python.isprintable() and not set(python) & set("'\\!") and not python.startswith("-")
 
 
@@ -102,7 +102,7 @@ def _quoted(python: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the agent ended: by a signal, or with an exit code."""
+    """How the agent ended: by a signal or with an exit code."""
 
     signal: int | None
     code: int | None
@@ -119,7 +119,7 @@ def split_report(words: str, marker: str) -> tuple[str, Report | None]:
 
 
 def split_start(noise: bytes, marker: str) -> tuple[bytes, tuple[int, int, int]] | None:
-    """Return what was printed before the interpreter ran, and its version; None while that is not told yet."""
+    """Return what was printed before the interpreter ran, and its version; None while no version has been printed."""
     found = re.search(rb"\n?^" + marker.encode() + rb" (\d{1,3})\.(\d{1,3})\.(\d{1,3})\r?\n", noise, re.MULTILINE)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The host's end of the line: requests to an agent, with a time limit on each, and errors that say what happened."""
+"""Requests to an agent, and what it answers."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from edgecnn.targets.hosts.session import Session
 from edgecnn.targets.runtimes.refusals import operators_named
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
-IN_FLIGHT = 2  # requests of `ask_each` that an agent owes answers to, at most
+IN_FLIGHT = 2  # requests of `ask_each` that are unanswered, at most
 _GOODBYE = 2.0  # seconds for an agent to end by itself
 
 T = TypeVar("T")
 
 
 class Connection:
-    """An agent that has been started, and all that can be asked of it. Not for use by two threads at once.
+    """An agent that has been started, and the requests it serves. Only one thread may use it at a time.
 
-    Leaving the ``with`` block ends the agent, whatever has happened, as does any failure of the line itself: a passed
-    time limit, a crash, a malformed reply, an interrupt. What the agent merely refuses leaves it in use.
+    The agent ends when the ``with`` block is left, and when the line fails: a time limit passes, the agent crashes, a
+    reply is malformed, or the user interrupts. A request that the agent refuses does not end it.
 
     Args:
         command: The program that speaks as an agent, and its arguments: an interpreter, ssh, qemu.
         name: What errors call the host.
         python: The interpreter that pip commands in errors are written for.
-        environment: Variables for the program, beside this process's own.
+        environment: Variables for the program in addition to this process's own.
         time_limit: Seconds for each call that does not state its own.
-        line: What lies between the program and the agent; None where the program is the agent.
-        cache: Whether the far end shall keep artifacts on its disk, so that they are sent once only.
+        line: What lies between the program and the agent; None if the program is the agent.
+        cache: Whether the agent stores artifacts on its disk, so that each is sent only once.
 
     Raises:
         TargetError: The program cannot be started.
@@ -92,13 +92,13 @@ class Connection:
             time_limit: Seconds; None for the connection's own.
 
         Raises:
-            TargetError: The agent did not start, or not as an agent.
+            TargetError: What was started does not answer as an agent.
         """
         subject = f"the agent on {self.name}"
         return self.ask(subject, "hello", machine_info.parse_hello, {}, time_limit=time_limit)
 
     def probe(self, *, time_limit: float | None = None) -> machine_info.ProbeInfo:
-        """Ask what the machine tells of itself: board, processor, memory, clocks, temperature, throttling.
+        """Ask for a description of the machine: board, processor, memory, clocks, temperature, throttling.
 
         Args:
             time_limit: Seconds; None for the connection's own.
@@ -125,12 +125,12 @@ class Connection:
             artifact: The file's bytes.
             label: What errors call the artifact: its file name.
             time_limit: Seconds; None for the connection's own.
-            profile: Let the runtime's profiler run, for `Session.profile`; where a runtime has none this does nothing.
-            options: As the runtime's row in `RUNTIMES` names them; those left out have the agent's defaults.
+            profile: Whether the runtime's profiler runs, for `Session.profile`; no effect if the runtime has none.
+            options: Options of the runtime's row in `RUNTIMES`; the agent has defaults for the others.
 
         Raises:
             NotOfferedError: The runtime does not offer an operator of the artifact.
-            TargetError: The runtime is not installed there, an option is wrong, or the artifact cannot be opened.
+            TargetError: The runtime is not installed on the host, an option is wrong, or the artifact cannot be opened.
         """
         subject, digest = f"{label} on {runtime}", hashlib.sha256(artifact).hexdigest()
         fields: dict[str, Any] = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
@@ -145,7 +145,7 @@ class Connection:
         self, subject: str, runtime: str, fields: Mapping[str, Any], artifact: bytes, time_limit: float | None
     ) -> replies.Opened:
         parse = replies.parse_opened
-        if self._cache or fields["sha256"] in self._sent:  # it may be there already
+        if self._cache or fields["sha256"] in self._sent:  # the agent may have it already
             opened = self._try(subject, "open", parse, fields, (), time_limit)
             if not isinstance(opened, replies.Refused):
                 return opened
@@ -173,9 +173,9 @@ class Connection:
         Args:
             subject: What the message of every error begins with.
             kind: The request.
-            parse: A function of `edgecnn.targets.hosts.replies`; its ProtocolError ends the agent.
+            parse: A function that reads the reply; its ProtocolError ends the agent.
             fields: JSON values by name.
-            arrays: What goes with them.
+            arrays: Arrays that go with them.
             time_limit: Seconds; None for the connection's own.
 
         Raises:
@@ -195,19 +195,19 @@ class Connection:
         *,
         time_limit: float | None = None,
     ) -> Iterator[T]:
-        """As `ask` for one request after the other, each sent while the agent is still busy with the one before.
+        """Send requests, each while the agent is still busy with the previous one, and yield the replies in order.
 
-        A generator that is given up before its end ends the agent: an answer would still be on its way.
+        Closing the generator before its end kills the agent, since an answer would still be on its way.
 
         Args:
-            subject: As `ask`.
-            kind: As `ask`.
-            parse: As `ask`.
-            requests: Fields and arrays of each.
-            time_limit: As `ask`.
+            subject: As in `ask`.
+            kind: As in `ask`.
+            parse: As in `ask`.
+            requests: Fields and arrays of each request.
+            time_limit: As in `ask`, for each request.
 
         Raises:
-            TargetError: As `ask`; the agent has been ended then.
+            TargetError: As in `ask`; the agent has ended then.
         """
         seconds = self.time_limit if time_limit is None else time_limit
         waiting = 0

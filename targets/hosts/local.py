@@ -1,4 +1,4 @@
-"""This machine: the agent under this interpreter or another one, such as that of another virtual environment."""
+"""This machine: it runs the agent under this interpreter or another one, such as that of another environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import Child
 
 MEMORY = 2**33
-"""Bytes of data that an agent on this machine can have, 8 GiB: some four times what the largest artifact needs."""
+"""Bytes of data that an agent on this machine can have, 8 GiB: about four times what the largest artifact needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LocalHost:
 
     @property
     def environments(self) -> tuple[str, ...]:
-        """The default one, and one for each of ``pythons``."""
+        """The default environment, and one for each of ``pythons``."""
         return (DEFAULT_ENVIRONMENT, *self.pythons)
 
     def start(self, environment: str = DEFAULT_ENVIRONMENT, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Connection:
@@ -88,7 +88,7 @@ class _AgentOnStdin:
         except TimeoutError as error:
             raise TargetError(f"{self.name}: Python did not start within {self.time_limit:g} s") from error
         except BrokenPipeError:
-            pass  # it has ended; whoever reads next is told how
+            pass  # the program has ended; the next read reports how
 
     def ending(self, child: Child) -> Ending:
         """Return how the agent ended."""
@@ -96,10 +96,10 @@ class _AgentOnStdin:
 
 
 def _limit_memory(pid: int) -> None:
-    """Hold a program to `MEMORY`, or to less where that holds already: an artifact can ask for any amount."""
-    if not hasattr(resource, "prlimit"):  # Linux has it
+    """Limit a program to `MEMORY`, or to a lower limit that is in force: an artifact can ask for any amount."""
+    if not hasattr(resource, "prlimit"):  # only Linux has it
         return
-    with contextlib.suppress(ProcessLookupError):  # it has ended; whoever speaks to it is told
+    with contextlib.suppress(ProcessLookupError):  # it has ended; the next request reports how
         _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
         bound = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
         resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))

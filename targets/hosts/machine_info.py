@@ -22,13 +22,13 @@ from edgecnn.targets.hosts.reply_fields import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentInfo:
-    """What an agent says of itself: the versions and the machine's name there.
+    """Versions and the name of the machine, as an agent reports them.
 
     Attributes:
         protocol: The protocol version.
         python: Python's version.
         platform: The operating system's name and version.
-        machine: As ``uname -m`` has it.
+        machine: The output of ``uname -m``.
         bits: 32 or 64, of the interpreter; a 64-bit kernel may run 32-bit programs.
         numpy: numpy's version.
         runtimes: Version by name for the runtimes that are installed; None where the package states no version.
@@ -44,7 +44,7 @@ class AgentInfo:
 
     @property
     def wheel_machine(self) -> str:
-        """The machine as names of wheels have it: ``armv7l`` for 32-bit programs on a 64-bit ARM kernel."""
+        """The machine's name in names of wheels: ``armv7l`` for 32-bit programs on a 64-bit ARM kernel."""
         if self.bits == 32:
             return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(self.machine, self.machine)
         return self.machine
@@ -52,7 +52,7 @@ class AgentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """A clock that some cores share; frequencies in kHz. None is what the machine does not tell."""
+    """A clock that some cores share; frequencies in kHz. None stands for what the machine does not report."""
 
     cores: str | None
     governor: str | None
@@ -63,25 +63,24 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeInfo:
-    """What a machine tells of itself. None, or an empty tuple, is what it does not tell.
+    """A description of a machine. None, or an empty tuple, stands for what it does not report.
 
     Attributes:
         board: The board's or the machine's model.
         cpu: The processor's model.
         cores: How many cores the system sees.
         features: The processor's features, as /proc/cpuinfo names them.
-        memory: Bytes in all.
-        memory_available: Bytes that programs could have now.
+        memory: Total bytes.
+        memory_available: Bytes that programs can still get.
         swap: Bytes of swap space.
         clocks: One for each group of cores that share a clock.
-        temperature: Of the hottest sensor, in degrees Celsius.
-        throttled: What the firmware of a Raspberry Pi says about its power and heat; empty where all is well, None on
-            other boards.
+        temperature: Degrees Celsius at the hottest sensor.
+        throttled: Problems of power and heat that the firmware of a Raspberry Pi reports; None on other boards.
         os: The operating system's name and version.
         kernel: The kernel's name and version.
         python: The interpreter's name and version.
-        libc: The C library's name and version, which decides what wheels fit.
-        load: How many processes ran or waited, on average of 1, 5 and 15 minutes.
+        libc: The C library's name and version, which decides which wheels fit.
+        load: Average number of processes that ran or waited, over 1, 5 and 15 minutes.
     """
 
     board: str | None = None
@@ -102,7 +101,7 @@ class ProbeInfo:
 
     @property
     def governor(self) -> str | None:
-        """The governors in force: one name where all clocks have the same."""
+        """The names of all governors in force, once each."""
         return " ".join(sorted({clock.governor for clock in self.clocks if clock.governor})) or None
 
 
@@ -125,7 +124,7 @@ def parse_hello(message: messages.Message) -> AgentInfo:
     """Read the reply to ``hello``.
 
     Raises:
-        ProtocolError: A field is missing or of another type.
+        ProtocolError: A field is missing or has the wrong type.
     """
     fields = message.fields
     runtimes = read_field(fields, "runtimes", dict)
@@ -143,7 +142,7 @@ def parse_probe(message: messages.Message) -> ProbeInfo:
     """Read the reply to ``probe``. Texts are cut to `LONGEST_LINE` characters and lists to a size no machine needs.
 
     Raises:
-        ProtocolError: A field is of another type than it should be.
+        ProtocolError: A field has the wrong type.
     """
     fields = message.fields
     throttled = read_natural(fields, "throttled")

@@ -1,4 +1,4 @@
-"""What an agent's replies say, checked field by field: a device's words are data, and may be wrong or hostile."""
+"""Replies about artifacts: to ``open``, ``infer`` and ``close``, and refusals, checked field by field."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TensorInfo:
 
     Attributes:
         name: The signature's name in TFLite where there is one, else the tensor's own.
-        shape: Sizes as the artifact states them; None may be any. The first axis is the batch.
+        shape: Sizes as the artifact states them; None stands for any size. The first axis is the batch.
         dtype: A numpy type's name.
         quantization: None for real values; ONNX files do not state it.
     """
@@ -45,10 +45,10 @@ class Opened:
     """The reply to ``open``: the session's number, the runtime's version, all options in force, inputs and outputs.
 
     Attributes:
-        arena_bytes: Memory for tensors, where the runtime tells: TFLite Micro does.
-        load_ns: What opening took, the runtime's module being imported already; 0 where the agent does not tell.
-        resident_kb: Memory of the process just before that, where it is known.
-        not_kept: Why the device could not keep the artifact for the next time; None where it did or was not asked to.
+        arena_bytes: Memory for tensors, if the runtime reports it, as TFLite Micro does.
+        load_ns: Time for opening, without the import of the runtime's module; 0 if the agent does not report it.
+        resident_kb: Memory of the process just before opening, if it is known.
+        not_kept: Why the device could not store the artifact for the next time; None if it did or was not asked to.
     """
 
     session: int
@@ -75,7 +75,7 @@ def parse_opened(message: messages.Message) -> Opened:
     """Read the reply to ``open``.
 
     Raises:
-        ProtocolError: A field is missing or of another type.
+        ProtocolError: A field is missing or has the wrong type.
     """
     fields = message.fields
     options = read_field(fields, "options", dict)
@@ -98,7 +98,7 @@ def parse_outputs(message: messages.Message, outputs: Sequence[TensorInfo]) -> l
     """Read the reply to ``infer``.
 
     Raises:
-        ProtocolError: The arrays are not of the number and types that the artifact was said to have.
+        ProtocolError: The number or types of the arrays are not those that the reply to ``open`` announced.
     """
     got = [array.dtype.name for array in message.arrays]
     expected = [output.dtype for output in outputs]
@@ -108,14 +108,14 @@ def parse_outputs(message: messages.Message, outputs: Sequence[TensorInfo]) -> l
 
 
 def parse_nothing(_: messages.Message) -> None:
-    """Read a reply that says no more than that the request was served."""
+    """Read a reply that only confirms that the request was served."""
 
 
 def parse_refused(message: messages.Message) -> Refused:
     """Read an ``error`` reply.
 
     Raises:
-        ProtocolError: It is another reply, or a field is missing or of another type.
+        ProtocolError: The reply is of another kind, or a field is missing or of another type.
     """
     if message.kind != "error":
         raise messages.ProtocolError(f"a reply to another request came: {message.kind[:40]!r}")

@@ -1,4 +1,4 @@
-"""What an agent's replies to ``bind``, ``bench`` and ``profile`` say, checked field by field."""
+"""The replies to ``bind``, ``bench`` and ``profile``, checked field by field."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class BoundInfo:
     """The reply to ``bind``.
 
     Attributes:
-        first_ns: What the first inference took.
-        overhead_ns: What the timing loop charges to a call that does nothing.
-        debug: Whether the runtime or Python says that it was built for debugging.
-        delegates: Parts of the artifact that a delegate has taken over; None where the runtime has no delegates.
+        first_ns: Time of the first inference.
+        overhead_ns: What the timing loop measures for a call that does nothing.
+        debug: Whether the runtime or Python was built for debugging.
+        delegates: Parts of the artifact that a delegate has taken over; None if the runtime has no delegates.
     """
 
     first_ns: int
@@ -34,11 +34,11 @@ class Slice:
     """The reply to ``bench``: calls that were timed on the device.
 
     Attributes:
-        samples: ns of each call.
-        wall_ns: Of the loop as a whole.
-        cpu_ns: Processor time that the calling thread had meanwhile.
-        khz: The processors' highest frequency right after; 0 where it is not known.
-        peak_kb: The most memory that the process has had resident since the artifact was opened, where that is known.
+        samples: Time of each call in ns.
+        wall_ns: Time of the whole loop.
+        cpu_ns: Processor time of the calling thread in the loop.
+        khz: The highest frequency of the processors right after the loop; 0 if it is not known.
+        peak_kb: Peak resident memory of the process since the artifact was opened, if it is known.
     """
 
     samples: NDArray[np.int64]
@@ -50,7 +50,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorTimes:
-    """An operator as the runtime's profiler names it, and what it took in each call, in ns."""
+    """An operator as the runtime's profiler names it, and its time in each call in ns."""
 
     name: str
     operator: str
@@ -61,7 +61,7 @@ def parse_bound(message: messages.Message) -> BoundInfo:
     """Read the reply to ``bind``.
 
     Raises:
-        ProtocolError: A field is missing or of another type.
+        ProtocolError: A field is missing or has the wrong type.
     """
     fields = message.fields
     return BoundInfo(
@@ -76,7 +76,7 @@ def parse_slice(message: messages.Message) -> Slice:
     """Read the reply to ``bench``.
 
     Raises:
-        ProtocolError: A field is missing or of another type, or the samples are not times.
+        ProtocolError: A field is missing or has the wrong type, or the samples are not times.
     """
     if len(message.arrays) != 1 or message.arrays[0].dtype != np.int64 or message.arrays[0].ndim != 1:
         raise messages.ProtocolError("the samples are not one row of int64")
@@ -96,7 +96,7 @@ def parse_profile(message: messages.Message) -> list[OperatorTimes]:
     """Read the reply to ``profile``.
 
     Raises:
-        ProtocolError: A field is missing or of another type, or the times do not fit the operators.
+        ProtocolError: A field is missing or has the wrong type, or the times do not fit the operators.
     """
     operators = message.fields.get("operators")
     if not isinstance(operators, list) or len(message.arrays) != 1 or message.arrays[0].dtype != np.int64:
