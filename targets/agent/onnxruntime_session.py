@@ -15,7 +15,7 @@ import numpy as np
 from edgecnn.targets.agent.call_timing import time_once
 from edgecnn.targets.agent.messages import DTYPES
 from edgecnn.targets.agent.refusal_error import RefusalError
-from edgecnn.targets.agent.runtime_session import Bound, Tensor
+from edgecnn.targets.agent.runtime_session import Bound, SessionTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,11 +100,11 @@ class OnnxRuntimeSession:
             settings.profile_file_prefix = os.path.join(tempfile.gettempdir(), f"edgecnn-{os.getpid()}")  # noqa: PTH118
         return settings
 
-    def _tensor(self, value: Any) -> Tensor:
+    def _tensor(self, value: Any) -> SessionTensor:
         if value.type not in _ONNX_DTYPES:
             raise RefusalError("input", f"{value.name} has the type {value.type}, which is not supported")
         shape = [size if isinstance(size, int) and size >= 0 else None for size in value.shape]
-        return Tensor(value.name, shape, _ONNX_DTYPES[value.type], None)
+        return SessionTensor(value.name, shape, _ONNX_DTYPES[value.type], None)
 
 
 def _onnx_events(events: Sequence[Mapping[str, Any]], calls: int) -> tuple[list[dict[str, str]], NDArray[np.int64]]:

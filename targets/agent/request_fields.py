@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecnn.targets.agent.messages import Message
 from edgecnn.targets.agent.refusal_error import RefusalError
-from edgecnn.targets.agent.runtime_session import Tensor
+from edgecnn.targets.agent.runtime_session import SessionTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def received_artifact(request: Message, expected: str) -> bytes:
     return artifact
 
 
-def ordered_inputs(request: Message, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
+def ordered_inputs(request: Message, inputs: Sequence[SessionTensor]) -> list[NDArray[Any]]:
     """Return the arrays of a request in the artifact's order; without the field ``names`` they already are.
 
     Raises:
@@ -80,7 +80,7 @@ def ordered_inputs(request: Message, inputs: Sequence[Tensor]) -> list[NDArray[A
     return [by_name[name] for name in wanted]
 
 
-def check_inputs(inputs: Sequence[Tensor], arrays: Sequence[NDArray[Any]]) -> None:
+def check_inputs(inputs: Sequence[SessionTensor], arrays: Sequence[NDArray[Any]]) -> None:
     """Compare arrays with the artifact's inputs. The first axis is the batch: only the runtime can judge it.
 
     Raises:

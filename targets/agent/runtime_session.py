@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Tensor(NamedTuple):
+class SessionTensor(NamedTuple):
     """An input or output of an artifact; None in `shape` is a dimension that may have any size."""
 
     name: str
@@ -38,8 +38,8 @@ class RuntimeSession(Protocol):
     """
 
     version: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
+    inputs: list[SessionTensor]
+    outputs: list[SessionTensor]
     arena_bytes: int | None  # of memory for tensors, where the runtime reports it
     debug: bool  # whether the runtime says that it was built without optimization
     delegates: int | None  # parts that a delegate has taken over, where the runtime has delegates

@@ -15,7 +15,7 @@ import numpy as np
 from edgecnn.targets.agent.call_timing import time_once
 from edgecnn.targets.agent.messages import MAX_PAYLOAD
 from edgecnn.targets.agent.refusal_error import RefusalError
-from edgecnn.targets.agent.runtime_session import Bound, Tensor, refuse_profile
+from edgecnn.targets.agent.runtime_session import Bound, SessionTensor, refuse_profile
 from edgecnn.targets.agent.tflite_session import describe_tensor, pair_names
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TfliteMicroSession:
         return min(lengths) // min(self._batch)
 
     @staticmethod
-    def _tensors(graph: Any, indices: Sequence[int], details: Any, signature: Mapping[int, str]) -> list[Tensor]:
+    def _tensors(graph: Any, indices: Sequence[int], details: Any, signature: Mapping[int, str]) -> list[SessionTensor]:
         items: list[Mapping[str, Any]] = []
         for position, index in enumerate(int(i) for i in indices):
             tensor = graph.tensors[index]

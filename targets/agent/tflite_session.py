@@ -11,7 +11,7 @@ import numpy as np
 from edgecnn.targets.agent.call_timing import time_once
 from edgecnn.targets.agent.messages import DTYPES
 from edgecnn.targets.agent.refusal_error import RefusalError
-from edgecnn.targets.agent.runtime_session import Bound, Tensor, installed_version, refuse_profile
+from edgecnn.targets.agent.runtime_session import Bound, SessionTensor, installed_version, refuse_profile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def pair_names(details: list[Mapping[str, Any]], signature: Mapping[str, int]) -
     return [(item, names[index]) for item, index in zip(details, indices)]
 
 
-def describe_tensor(details: Mapping[str, Any], name: str) -> Tensor:
+def describe_tensor(details: Mapping[str, Any], name: str) -> SessionTensor:
     """Return an input or output from what an interpreter says about it.
 
     Raises:
@@ -116,4 +116,4 @@ def describe_tensor(details: Mapping[str, Any], name: str) -> Tensor:
         raise RefusalError("input", f"{name} is quantized per channel; inputs and outputs are per tensor")
     quantization = {"scale": float(scales[0]), "zero_point": int(zero_points[0])} if len(scales) else None
     shape = [size if size >= 0 else None for size in details["shape_signature"].tolist()]
-    return Tensor(name, shape, dtype, quantization)
+    return SessionTensor(name, shape, dtype, quantization)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from edgecnn.errors import UsageError
-from edgecnn.targets.hosts.replies import Option
+from edgecnn.targets.runtimes import OptionValue
 
 if TYPE_CHECKING:
     from edgecnn.targets.hosts.emulated import EmulatedHost
@@ -26,7 +26,7 @@ DEFAULT_REPEAT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class InstructionCounts:
     """Instructions of inferences.
 
     Attributes:
@@ -43,7 +43,7 @@ class Counts:
     board: str
     runtime: str
     version: str
-    options: Mapping[str, Option]
+    options: Mapping[str, OptionValue]
     per_inference: tuple[int, ...]
     kinds: Mapping[str, int]
     outputs: list[NDArray[Any]]
@@ -63,8 +63,8 @@ def count_instructions(
     *,
     repeat: int = DEFAULT_REPEAT,
     time_limit: float = 300.0,
-    **options: Option,
-) -> Counts:
+    **options: OptionValue,
+) -> InstructionCounts:
     """Count the instructions of inferences on an emulated board.
 
     Args:
@@ -91,7 +91,7 @@ def count_instructions(
         marks = connection.marks()[before:]
     steps = [{kind: after[kind] - value for kind, value in mark.items()} for mark, after in itertools.pairwise(marks)]
     middle = sorted(steps, key=lambda step: step["total"])[(len(steps) - 1) // 2]
-    return Counts(
+    return InstructionCounts(
         board=host.name,
         runtime=runtime,
         version=session.version,

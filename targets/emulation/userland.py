@@ -1,8 +1,8 @@
 """A Debian userland, unpacked into a folder: no root, no chroot, nothing installed on this machine.
 
 apt works in a state folder of its own, so that it neither reads nor changes what this machine has installed. It
-verifies the release's signature and every package as usual. Only the plain release suite is used, since a mirror's updates of
-different architectures may not match.
+verifies the release's signature and every package as usual. Only the plain release suite is used, since the updates of
+different architectures on a mirror may not match.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _RELEASE = 'PRETTY_NAME="Debian GNU/Linux ({suite})"\nNAME="Debian GNU/Linux"\nI
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AptSource:
     """A mirror for packages, and the keyring or key to verify them with."""
 
     uri: str = MIRROR
@@ -106,14 +106,14 @@ def _finish(folder: Path, emulation: Emulation, packages: list[str]) -> None:
     (folder / ".packages").write_text("".join(f"{name}\n" for name in packages))
 
 
-def debian_source(etc: Path = Path("/etc")) -> Source:
+def debian_source(etc: Path = Path("/etc")) -> AptSource:
     """Return this machine's own mirror if it runs Debian, else Debian's.
 
     Only the address and the key are used, and no options such as ``Trusted: yes``.
     """
     if not _is_debian(etc / "os-release"):
-        return Source()
-    return next(_sources(etc / "apt"), Source())
+        return AptSource()
+    return next(_sources(etc / "apt"), AptSource())
 
 
 def _is_debian(release: Path) -> bool:
@@ -123,7 +123,7 @@ def _is_debian(release: Path) -> bool:
         return False
 
 
-def _sources(apt: Path) -> Iterator[Source]:
+def _sources(apt: Path) -> Iterator[AptSource]:
     parts = sorted((apt / "sources.list.d").glob("*")) if (apt / "sources.list.d").is_dir() else []
     for file in [apt / "sources.list", *parts]:
         try:
@@ -139,7 +139,7 @@ def _is_plain(uri: str) -> bool:
     return uri.startswith(("http://", "https://", "file:", "mirror+")) and uri.rstrip("/").endswith("/debian")
 
 
-def _deb822(text: str) -> Iterable[Source]:
+def _deb822(text: str) -> Iterable[AptSource]:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for stanza in "\n".join(lines).split("\n\n"):
         fields: dict[str, str] = {}
@@ -153,10 +153,10 @@ def _deb822(text: str) -> Iterable[Source]:
                 fields[name] = value.strip()
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() in {"yes", "true"}:
             for uri in fields.get("uris", "").split():
-                yield Source(uri, fields.get("signed-by") or str(KEYRING))
+                yield AptSource(uri, fields.get("signed-by") or str(KEYRING))
 
 
-def _one_line(text: str) -> Iterable[Source]:
+def _one_line(text: str) -> Iterable[AptSource]:
     for line in text.splitlines():
         words = line.split("#")[0].split()
         if words[:1] != ["deb"]:
@@ -167,4 +167,4 @@ def _one_line(text: str) -> Iterable[Source]:
             rest = after.split()
         keys = dict(option.partition("=")[::2] for option in options.split())
         if len(rest) > 1:
-            yield Source(rest[0], keys.get("signed-by") or str(KEYRING))
+            yield AptSource(rest[0], keys.get("signed-by") or str(KEYRING))

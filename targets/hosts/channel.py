@@ -40,7 +40,7 @@ class Ending:
     hint: str = ""
 
 
-class Line(Protocol):
+class AgentLine(Protocol):
     """What lies between the started program and the agent."""
 
     def begin(self, child: Child) -> None:
@@ -69,7 +69,7 @@ class Channel:
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], *, name: str, python: str, line: Line | None
+        self, command: Sequence[str], environment: Mapping[str, str], *, name: str, python: str, line: AgentLine | None
     ) -> None:
         self._name, self._python, self._line = name, python, line
         self._failure = ""

@@ -15,9 +15,10 @@ from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
 from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts import machine_info, replies
-from edgecnn.targets.hosts.channel import Channel, Line
+from edgecnn.targets.hosts.channel import AgentLine, Channel
 from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.session import Session
+from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.runtimes.refusals import operators_named
 
 DEFAULT_TIME_LIMIT = 60.0  # seconds
@@ -54,7 +55,7 @@ class Connection:
         python: str = "python3",
         environment: Mapping[str, str] | None = None,
         time_limit: float = DEFAULT_TIME_LIMIT,
-        line: Line | None = None,
+        line: AgentLine | None = None,
         cache: bool = False,
     ) -> None:
         self.name = name
@@ -115,8 +116,8 @@ class Connection:
         label: str,
         *,
         time_limit: float | None = None,
-        profile: replies.Option = False,
-        **options: replies.Option,
+        profile: OptionValue = False,
+        **options: OptionValue,
     ) -> Session:
         """Open an artifact on a runtime.
 
@@ -143,7 +144,7 @@ class Connection:
 
     def _open(
         self, subject: str, runtime: str, fields: Mapping[str, Any], artifact: bytes, time_limit: float | None
-    ) -> replies.Opened:
+    ) -> replies.OpenReply:
         parse = replies.parse_opened
         if self._cache or fields["sha256"] in self._sent:  # the agent may have it already
             opened = self._try(subject, "open", parse, fields, (), time_limit)

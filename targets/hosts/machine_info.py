@@ -51,7 +51,7 @@ class AgentInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class CpuClock:
     """A clock that some cores share; frequencies in kHz. None stands for what the machine does not report."""
 
     cores: str | None
@@ -90,7 +90,7 @@ class ProbeInfo:
     memory: int | None = None
     memory_available: int | None = None
     swap: int | None = None
-    clocks: tuple[Clock, ...] = ()
+    clocks: tuple[CpuClock, ...] = ()
     temperature: float | None = None
     throttled: tuple[str, ...] | None = None
     os: str | None = None
@@ -165,10 +165,10 @@ def parse_probe(message: messages.Message) -> ProbeInfo:
     )
 
 
-def _clock(item: Any) -> Clock:
+def _clock(item: Any) -> CpuClock:
     if not isinstance(item, dict):
         raise messages.ProtocolError("a clock's description is not an object")
-    return Clock(
+    return CpuClock(
         cores=read_line(item, "cores"),
         governor=read_line(item, "governor"),
         now=read_natural(item, "now"),

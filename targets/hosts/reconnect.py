@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import Host
-from edgecnn.targets.hosts.replies import Option, TensorInfo
+from edgecnn.targets.hosts.replies import TensorInfo
 from edgecnn.targets.hosts.session import Arrays, Session
+from edgecnn.targets.runtimes import OptionValue
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class ReconnectingSession:
         return self._opened().version
 
     @property
-    def options(self) -> Mapping[str, Option]:
+    def options(self) -> Mapping[str, OptionValue]:
         """All options in force."""
         return self._opened().options
 
@@ -137,7 +138,7 @@ def open_reconnecting(
     label: str,
     *,
     time_limit: float = DEFAULT_TIME_LIMIT,
-    **options: Option,
+    **options: OptionValue,
 ) -> Iterator[ReconnectingSession]:
     """Open an artifact on a runtime of a host; leaving the block ends the agent.
 

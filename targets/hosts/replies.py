@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.reply_fields import printable, read_field, read_line, read_natural
-
-Option = bool | int | str
+from edgecnn.targets.runtimes import OptionValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenReply:
     """The reply to ``open``: the session's number, the runtime's version, all options in force, inputs and outputs.
 
     Attributes:
@@ -53,7 +52,7 @@ class Opened:
 
     session: int
     version: str
-    options: Mapping[str, Option]
+    options: Mapping[str, OptionValue]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     arena_bytes: int | None = None
@@ -71,7 +70,7 @@ class Refused:
     traceback: str
 
 
-def parse_opened(message: messages.Message) -> Opened:
+def parse_opened(message: messages.Message) -> OpenReply:
     """Read the reply to ``open``.
 
     Raises:
@@ -79,9 +78,9 @@ def parse_opened(message: messages.Message) -> Opened:
     """
     fields = message.fields
     options = read_field(fields, "options", dict)
-    if not all(isinstance(value, Option) for value in options.values()):
+    if not all(isinstance(value, OptionValue) for value in options.values()):
         raise messages.ProtocolError("an option is not a boolean, an integer or a string")
-    return Opened(
+    return OpenReply(
         session=read_field(fields, "session", int),
         version=printable(read_field(fields, "version", str)),
         options=MappingProxyType(options),

@@ -35,7 +35,7 @@ class Session:
         self,
         connection: Connection,
         subject: str,
-        opened: replies.Opened,
+        opened: replies.OpenReply,
         named: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.version = opened.version
@@ -134,7 +134,7 @@ class Session:
                 self._subject, "bind", timing.parse_bound, fields, arrays, time_limit=time_limit
             )
 
-    def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.Slice:
+    def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.TimingSlice:
         """Time calls on the device, with the inputs that were bound.
 
         Args:

@@ -166,7 +166,7 @@ class SshHost:
             options["IdentitiesOnly"] = "yes"
         return command + [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
 
-    def _connected(self) -> str:
+    def _control_path(self) -> str:
         master = master_of(self._ssh(), self.destination)
         try:
             master.connect(self.connect_timeout + _LOGIN)

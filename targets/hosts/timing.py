@@ -30,7 +30,7 @@ class BoundInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class TimingSlice:
     """The reply to ``bench``: calls that were timed on the device.
 
     Attributes:
@@ -72,7 +72,7 @@ def parse_bound(message: messages.Message) -> BoundInfo:
     )
 
 
-def parse_slice(message: messages.Message) -> Slice:
+def parse_slice(message: messages.Message) -> TimingSlice:
     """Read the reply to ``bench``.
 
     Raises:
@@ -83,7 +83,7 @@ def parse_slice(message: messages.Message) -> Slice:
     samples = message.arrays[0]
     if not samples.size or samples.min() < 0:
         raise messages.ProtocolError("there are no samples, or some are negative")
-    return Slice(
+    return TimingSlice(
         samples=samples,
         wall_ns=read_required_natural(message.fields, "wall_ns"),
         cpu_ns=read_required_natural(message.fields, "cpu_ns"),

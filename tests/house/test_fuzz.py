@@ -18,7 +18,7 @@ from support.agent_file import agent_file
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent import messages, requests, serving
-from edgecnn.targets.agent.runtime_session import Tensor
+from edgecnn.targets.agent.runtime_session import SessionTensor
 from edgecnn.targets.hosts import channel, connection, machine_info, replies
 from edgecnn.targets.hosts.session import Session
 
@@ -132,7 +132,7 @@ class Echo:
     """A session that gives back what it is given."""
 
     version, arena_bytes = "1", None
-    inputs = outputs = [Tensor("a", [1, 2, 3], "float32", None), Tensor("b", [None], "bool", None)]  # noqa: RUF012
+    inputs = outputs = [SessionTensor("a", [1, 2, 3], "float32", None), SessionTensor("b", [None], "bool", None)]  # noqa: RUF012
 
     def infer(self, arrays):
         return list(arrays)

@@ -243,8 +243,8 @@ def fake(script):
 class Fake:
     version = "1"
     arena_bytes = None
-    inputs = [agent.Tensor("x", [None], "float32", None)]
-    outputs = [agent.Tensor("y", [None], "float32", None)]
+    inputs = [agent.SessionTensor("x", [None], "float32", None)]
+    outputs = [agent.SessionTensor("y", [None], "float32", None)]
     def __init__(self, module, artifact, options):
         self.artifact = artifact
     def infer(self, arrays):

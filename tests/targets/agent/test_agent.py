@@ -227,7 +227,7 @@ def test_a_raspberry_pi(monkeypatch, tmp_path):
     assert info.features == ("fp", "asimd", "crc32")
     assert (info.memory, info.memory_available, info.swap) == (3884360 * 1024, 3000000 * 1024, 102396 * 1024)
     assert info.os == "Debian GNU/Linux 12 (bookworm)"
-    clock = machine_info.Clock(cores="0 1 2 3", governor="ondemand", now=600000, min=None, max=1800000)
+    clock = machine_info.CpuClock(cores="0 1 2 3", governor="ondemand", now=600000, min=None, max=1800000)
     assert (info.clocks, info.governor) == ((clock,), "ondemand")
     assert info.temperature == 48.312
     assert info.throttled == ("under-voltage now", "throttled now", "under-voltage since boot", "throttled since boot")
@@ -236,7 +236,7 @@ def test_a_raspberry_pi(monkeypatch, tmp_path):
 def test_clocks_of_a_kernel_without_policies(monkeypatch):
     base = "/sys/devices/system/cpu/cpu0/cpufreq"
     files(monkeypatch, {f"{base}/scaling_governor": "performance", f"{base}/scaling_cur_freq": "x"})
-    clock = machine_info.Clock(cores=None, governor="performance", now=None, min=None, max=None)
+    clock = machine_info.CpuClock(cores=None, governor="performance", now=None, min=None, max=None)
     assert probed().clocks == (clock,)
 
 
