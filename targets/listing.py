@@ -9,7 +9,7 @@ from typing import Any
 from edgecnn.errors import TargetError
 from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT
-from edgecnn.targets.hosts.replies import AgentInfo, ProbeInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo, ProbeInfo
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.target import recipe_of, survey_of, time_limit_of, unbuilt
 

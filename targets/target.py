@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from edgecnn.errors import EdgecnnError, TargetError, UsageError, near
-from edgecnn.targets.agent.agent import PROTOCOL
+from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
 from edgecnn.targets.hosts.host import Found as Runs
 from edgecnn.targets.hosts.local import LocalHost
-from edgecnn.targets.hosts.reconnect import SteadySession, open_steady
-from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo
+from edgecnn.targets.hosts.reconnect import ReconnectingSession, open_reconnecting
 from edgecnn.targets.names import LOCAL, SSH, TargetName, is_glob, parse_target
 from edgecnn.targets.parallel import at_once
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
@@ -52,7 +52,7 @@ class Target:
     time_limit: float = TIME_LIMIT
     asked_for: bool = True
 
-    def open(self, artifact: bytes, label: str) -> AbstractContextManager[SteadySession]:
+    def open(self, artifact: bytes, label: str) -> AbstractContextManager[ReconnectingSession]:
         """Open an artifact there, in a process of its own: a runtime that crashes takes nothing with it.
 
         On one thread unless the options say otherwise: with several, a runtime may add in another order from run to
@@ -63,10 +63,10 @@ class Target:
             label: What errors call it.
 
         Raises:
-            TargetError: As `open_steady`.
+            TargetError: As `open_reconnecting`.
         """
         options = {"threads": 1, **self.options}
-        return open_steady(
+        return open_reconnecting(
             self.host, self.environment, self.runtime, artifact, label, time_limit=self.time_limit, **options
         )
 

@@ -13,7 +13,7 @@ from edgecnn.bundle import Artifact
 from edgecnn.errors import EdgecnnError
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.session import Session
-from edgecnn.targets.hosts.timing import Slice
+from edgecnn.targets.hosts.timing import TimingSlice
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.target import Target
 
@@ -95,7 +95,7 @@ class OpenBenchJob:
             notes=session.notes,
         )
 
-    def take(self, calls: int, seconds: float) -> Slice:
+    def take(self, calls: int, seconds: float) -> TimingSlice:
         """Time calls, up to a number of calls and for approximately a number of seconds.
 
         Raises:

@@ -9,7 +9,7 @@ import msgspec
 from edgecnn.bench.records import Conditions, HostFacts
 from edgecnn.targets.boards import load_boards
 from edgecnn.targets.hosts.host import Host
-from edgecnn.targets.hosts.replies import ProbeInfo
+from edgecnn.targets.hosts.machine_info import ProbeInfo
 
 _REVISION = re.compile(r" Rev .*")
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgecnn.bench.warmup import BenchSettings, is_precise, is_steady
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.connection import LostError
-from edgecnn.targets.hosts.timing import BoundInfo, Slice
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.timing import BoundInfo, TimingSlice
 from edgecnn.types import Progress
 
 Clock = Callable[[], float]
@@ -56,7 +56,7 @@ class Running(Protocol):
 
     start: Start
 
-    def take(self, calls: int, seconds: float) -> Slice:
+    def take(self, calls: int, seconds: float) -> TimingSlice:
         """Time calls, up to a number of calls and for approximately a number of seconds."""
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class ProcessTrace:
     cpu_ns: list[int] = field(default_factory=list)
     khz: list[int] = field(default_factory=list)
 
-    def add(self, taken: Slice) -> None:
+    def add(self, taken: TimingSlice) -> None:
         """Add a round."""
         self.rounds.append(taken.samples)
         self.medians.append(float(np.median(taken.samples)))

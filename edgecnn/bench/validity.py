@@ -80,7 +80,7 @@ _THROTTLING = {
 
 
 def check_throttled(before: Sequence[str] | None, after: Sequence[str] | None) -> list[Invalid]:
-    """Check the throttling bits of a Raspberry Pi's firmware, worded as in `edgecnn.targets.hosts.replies.THROTTLED`.
+    """Check the throttling bits of a Raspberry Pi's firmware, worded as `edgecnn.targets.hosts.machine_info.THROTTLED`.
 
     A condition since boot counts only if it was not yet set before the run.
     """

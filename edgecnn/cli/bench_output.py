@@ -13,7 +13,7 @@ import click
 
 from edgecnn.bench.table import SORTS, as_csv, columns_for, comparison_rows, histogram, markdown, profile_rows
 from edgecnn.cli.output import print_table
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.targets.hosts.reply_fields import printable
 
 if TYPE_CHECKING:
     from edgecnn.bench.records import Result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.targets.hosts.reply_fields import printable
 
 _LONGEST = 60
 """The most characters of a name in messages: converters join the names of all operators that they fuse."""

@@ -20,7 +20,7 @@ from edgecnn.compare.source import SourceFile, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.reconnect import SteadySession
+from edgecnn.targets.hosts.reconnect import ReconnectingSession
 from edgecnn.targets.target import Target
 from edgecnn.types import Array, Progress
 
@@ -178,7 +178,7 @@ class _Run:
 
     def _measure(
         self,
-        sessions: tuple[SteadySession, SteadySession],
+        sessions: tuple[ReconnectingSession, ReconnectingSession],
         opened: tuple[OpenedFile, OpenedFile],
         inputs: Inputs,
         feed: Feed,
@@ -211,7 +211,7 @@ def _samples(values: Sequence[Array]) -> int:
 
 
 @contextmanager
-def _opened(target: Target, source: SourceFile) -> Iterator[SteadySession]:
+def _opened(target: Target, source: SourceFile) -> Iterator[ReconnectingSession]:
     """Open a file; where that fails, name custom operators as the likely cause."""
     with ExitStack() as stack:
         try:

@@ -13,7 +13,7 @@ from edgecnn.errors import BundleError
 from edgecnn.export.descriptor import Format
 from edgecnn.export.file_facts import damaged_file
 from edgecnn.export.formats import FORMATS, REGISTRY
-from edgecnn.targets.agent.agent import MAX_PAYLOAD
+from edgecnn.targets.agent.messages import MAX_PAYLOAD
 
 MAX_BYTES = MAX_PAYLOAD
 """The largest file that is read: what an agent takes at once, 1 GiB."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.connection import Connection, LostError
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.runtimes.kernel_names import name_in_file
 from edgecnn.targets.target import Target

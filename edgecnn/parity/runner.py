@@ -11,7 +11,7 @@ from edgecnn.bundle import Artifact, Bundle, Manifest
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity.measured import Measured
 from edgecnn.parity.sample_sets import Batch, SampleSet
-from edgecnn.targets.hosts.reconnect import SteadySession
+from edgecnn.targets.hosts.reconnect import ReconnectingSession
 from edgecnn.targets.hosts.session import Session
 from edgecnn.types import Array, Progress
 
@@ -49,7 +49,7 @@ class Runner:
         TargetError: if the artifact's numbers of inputs and outputs differ from its manifest.
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session | SteadySession) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, session: Session | ReconnectingSession) -> None:
         self._manifest, self._artifact, self._session = bundle.manifest, artifact, session
         expected = (len(self._manifest.inputs), len(self._manifest.outputs))
         if (len(session.inputs), len(session.outputs)) != expected:

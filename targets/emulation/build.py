@@ -1,4 +1,4 @@
-"""Emulated boards: built from nothing into the cache, found there, removed from it."""
+"""Emulated boards: built into the cache, found there, removed from it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Built:
 
     Attributes:
         board: The board.
-        folder: Where it is.
-        prefix: What QEMU takes for its ``/``; it links to the userland and the sites.
+        folder: The board's folder.
+        prefix: The folder that QEMU takes for the board's ``/``; it links to the userland and the sites.
         root: The userland, for programs that mount folders instead.
         sites: Unpacked wheels by environment.
-        packages: Debian's packages in it, as files' names.
-        plugin: The counting plugin; None where there was no compiler.
+        packages: File names of the Debian packages in the userland.
+        plugin: The counting plugin; None if there was no compiler.
         fresh: Whether anything had to be built.
-        seconds: How long that took.
+        seconds: How long building took.
     """
 
     board: Board
@@ -53,7 +53,7 @@ class Built:
 
 
 class _Record(msgspec.Struct, kw_only=True):
-    """What a built board shares with others, by folder names: kept so that removal knows what is still in use."""
+    """Names of the folders that a built board shares with others: removal reads them to know what is still in use."""
 
     root: str
     sites: list[str]
@@ -61,7 +61,7 @@ class _Record(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the parts of a board are in the cache; each name has the digest of the recipe that made it."""
+    """The folders of a board's parts in the cache; each name contains the digest of the recipe that made the part."""
 
     cache: Path
     board: Path
@@ -83,7 +83,7 @@ class _Places:
 
     @property
     def lock(self) -> Path:
-        """Shared by all that build, exclusive for what removes parts that boards share."""
+        """The lock file: shared by all that build, exclusive for the removal of parts that boards share."""
         return self.cache / ".lock"
 
 
@@ -91,7 +91,7 @@ def emulation_of(board: Board) -> Emulation:
     """Return how a board is emulated.
 
     Raises:
-        UsageError: It is not an emulated one.
+        UsageError: The board is not an emulated one.
     """
     if board.emulation is None:
         raise UsageError(f"{board.name} is {board.title}: there is nothing to emulate")
@@ -99,10 +99,10 @@ def emulation_of(board: Board) -> Emulation:
 
 
 def board_folder(board: Board, cache: Path | None = None) -> Path:
-    """Return where a board is, once it has been built from its present recipe.
+    """Return the folder of a board that has been built from its present recipe.
 
     Raises:
-        UsageError: It is not an emulated one.
+        UsageError: The board is not an emulated one.
     """
     return _Places.of(board, cache).board
 
@@ -116,16 +116,16 @@ def is_built(board: Board, cache: Path | None = None) -> bool:
 
 
 def build_board(board: Board, *, cache: Path | None = None, progress: Progress | None = None) -> Built:
-    """Build an emulated board, or what is missing of it. Done twice, the second time finds everything there.
+    """Build an emulated board, or those parts of it that are missing.
 
     Args:
         board: The board.
-        cache: Where boards are kept; by default in ``$EDGECNN_CACHE``, or the user's cache folder.
-        progress: Told what is done.
+        cache: The folder for boards; by default ``$EDGECNN_CACHE``, or the user's cache folder.
+        progress: Called before each step.
 
     Raises:
         UsageError: The board is not an emulated one.
-        TargetError: Something is missing here, or a download or an unpacking failed.
+        TargetError: A program is missing on this machine, or downloading or unpacking failed.
     """
     recipe, places, begun = emulation_of(board), _Places.of(board, cache), time.monotonic()
     if not is_built(board, cache):
@@ -156,10 +156,10 @@ def build_board(board: Board, *, cache: Path | None = None, progress: Progress |
 
 
 def remove_board(board: Board, cache: Path | None = None) -> bool:
-    """Remove a board from the cache, with what no other board shares; return whether there was anything.
+    """Remove a board, and the parts that no other board shares, from the cache; return whether there was one.
 
     Raises:
-        TargetError: It cannot be removed.
+        TargetError: The board cannot be removed.
     """
     emulation_of(board)
     folder = store.cache_folder(cache)
@@ -167,7 +167,7 @@ def remove_board(board: Board, cache: Path | None = None) -> bool:
         return False
     try:
         with store.locked(folder / ".lock"):
-            # All of them: those of earlier recipes too. The digest has no dash, so no other board's name fits.
+            # Boards of earlier recipes too. The digest has no dash, so the pattern matches no other board's name.
             mine = [f for f in (folder / "boards").glob(f"{board.name}-*") if f.name.rpartition("-")[0] == board.name]
             for built in mine:
                 store.remove_tree(built)

@@ -1,4 +1,4 @@
-"""The cache: folders that are there whole or not at all, whoever else builds at the same time."""
+"""The cache: a folder is in it complete or not at all, even if several processes build at the same time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import msgspec
 from edgecnn.errors import TargetError
 
 LAYOUT = 1
-"""Raised when what is built from the same recipe changes."""
+"""The version of what is built; it increases when the same recipe gives a different result."""
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Return where boards are kept: as given, or in the user's cache folder."""
+    """Return the folder for boards: in the given folder, in ``$EDGECNN_CACHE``, or in the user's cache folder."""
     if cache is not None:
         return Path(cache).absolute() / "emulation"
     own = os.environ.get("EDGECNN_CACHE")
@@ -31,17 +31,17 @@ def cache_folder(cache: Path | None = None) -> Path:
 
 
 def key(*recipe: object) -> str:
-    """Return the digest of a recipe, as folders' names have it."""
+    """Return the digest of a recipe, for the name of a folder."""
     return hashlib.sha256(msgspec.json.encode([LAYOUT, *recipe], order="deterministic")).hexdigest()[:16]
 
 
 def ensure(folder: Path, make: Callable[[Path], None]) -> bool:
-    """Make a folder unless it is there; return whether it had to be made.
+    """Make a folder unless it exists; return whether it had to be made.
 
-    It is made under another name and renamed when complete. Another process that wants the same one waits.
+    It is made under another name and renamed when it is complete. Another process that needs the folder waits.
 
     Raises:
-        TargetError: It cannot be written.
+        TargetError: The folder cannot be written.
     """
     if folder.is_dir():
         return False
@@ -69,7 +69,7 @@ def ensure(folder: Path, make: Callable[[Path], None]) -> bool:
 
 @contextlib.contextmanager
 def locked(file: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock, which ends with this process if not before."""
+    """Hold a lock, which ends with the block or with this process."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -80,9 +80,9 @@ def locked(file: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder if it is there, read-only parts of it as well."""
+    """Remove a folder if it exists, including its read-only parts."""
     if not folder.is_dir() or folder.is_symlink():
         return
     for parent, _, _ in os.walk(folder):
-        Path(parent).chmod(0o755)  # packages may hold folders that not even their owner may write
+        Path(parent).chmod(0o755)  # packages may contain folders that their owner may not write to
     shutil.rmtree(folder)

@@ -12,19 +12,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent.single_file import agent_source
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.prefix import site_path
 from edgecnn.targets.emulation.programs import QEMU
 
 PREFIX = "prefix"
-"""What QEMU takes for a program's ``/``: a folder in the board's."""
+"""The name of the folder, in the board's folder, that QEMU takes for a program's ``/``."""
 
 HERE = f"/proc/self/cwd/{PREFIX}"
-"""The board's ``/``, as a program on it can name it in every system call."""
+"""The board's ``/``, under a name that a program on the board can use in every system call."""
 
-# All that a program sees of its environment: the user's own variables would move its stack, and with it, by a few
-# instructions, what it costs.
+# The whole environment of a program. The user's own variables would move its stack, and that changes the count of
+# instructions by a few.
 _VARIABLES: Mapping[str, str] = MappingProxyType(
     {
         "HOME": "/root",
@@ -42,8 +42,8 @@ class Counting:
     """How to count instructions.
 
     Attributes:
-        plugin: QEMU's, compiled, in the same cache as the board.
-        marks: The file that it writes.
+        plugin: QEMU's compiled plugin, in the same cache as the board.
+        marks: The file that the plugin writes.
     """
 
     plugin: Path
@@ -61,17 +61,17 @@ def python_command(
 ) -> list[str]:
     """Return the command that runs Python on a built board.
 
-    Its files are named through ``/proc/self/cwd``, the folder where QEMU starts. That is the same text wherever the
-    cache is, and it needs no redirection: QEMU 7.2 does not redirect ``statx``, which 32-bit programs use for every
-    ``stat``, and would look for ``/usr/lib/python3`` on the host.
+    Files of the board are named through ``/proc/self/cwd``, the folder where QEMU starts. That text does not depend on
+    the cache's place, and it needs no redirection: QEMU 7.2 does not redirect ``statx``, which 32-bit programs use for
+    every ``stat``, and would look for ``/usr/lib/python3`` on the host.
 
     Args:
         board: The board.
-        folder: Where it has been built.
-        environment: One of the board's.
-        arguments: Of Python.
-        counting: What to count instructions with, if they are to be.
-        variables: Beside those that are always set.
+        folder: The folder where it has been built.
+        environment: One of the board's environments.
+        arguments: Arguments for Python.
+        counting: How to count instructions; None for not counting.
+        variables: Environment variables in addition to those that are always set.
 
     Raises:
         TargetError: QEMU is not installed.
@@ -84,7 +84,7 @@ def python_command(
     given = {**_VARIABLES, "PYTHONPATH": f"{HERE}{site_path(environment)}", **variables}
     watched: list[str] = []
     if counting:
-        # The plugin is the clock, too. The preloader takes no blank in a path, and there is none on the way from here.
+        # The plugin also replaces the clock. LD_PRELOAD accepts no blank in a path; the relative path has none.
         given["LD_PRELOAD"] = os.path.relpath(counting.plugin, folder)
         options = (part.replace(",", ",,") for part in (str(counting.plugin), f"out={counting.marks}"))
         watched = ["-U", "LD_PRELOAD", "-plugin", ",".join(options)]
@@ -96,8 +96,8 @@ def python_command(
 
 
 def place_agent(prefix: Path) -> str:
-    """Copy the agent to the board, under the digest of its text; return its path there."""
-    text = Path(agent.__file__).read_bytes()
+    """Write the agent to the board, in a file that is named by its digest; return the file's path there."""
+    text = agent_source().encode()
     path = prefix / "edgecnn" / f"agent-{hashlib.sha256(text).hexdigest()[:16]}.py"
     if not path.exists():
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".agent-")

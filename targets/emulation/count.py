@@ -1,6 +1,6 @@
-"""What one inference costs in instructions: the same number at every run, which no noisy neighbour can move.
+"""The number of instructions of an inference: the same at every run, whatever else the machine does.
 
-It is no latency: there is no model of caches or pipelines behind it. With more than one thread it varies.
+It is no latency, since it models neither caches nor pipelines. With more than one thread it would vary.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from edgecnn.errors import UsageError
-from edgecnn.targets.hosts.replies import Option
+from edgecnn.targets.runtimes import OptionValue
 
 if TYPE_CHECKING:
     from edgecnn.targets.hosts.emulated import EmulatedHost
 
 WARM_UP = 2
-"""Inferences before those that are counted: the first ones allocate and pack."""
+"""Inferences before those that are counted, since the first ones allocate memory and pack weights."""
 
 DEFAULT_REPEAT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class InstructionCounts:
     """Instructions of inferences.
 
     Attributes:
-        board: Where they were counted.
-        runtime: On what.
-        version: The runtime's.
-        options: All that were in force.
-        per_inference: Of each inference, in the order of time.
-        kinds: Of the median one, how many were of a kind: ``dot``, ``mmla``, ``fmla32``, ``fmla16``, ``sve``. Empty
-            where kinds are not told apart: on all but 64-bit Arm.
-        outputs: Of the last inference.
+        board: The board's name.
+        runtime: The runtime's name.
+        version: The runtime's version.
+        options: All options in force.
+        per_inference: Instructions of each inference, in the order in which they ran.
+        kinds: Instructions of the median inference by kind: ``dot``, ``mmla``, ``fmla32``, ``fmla16``, ``sve``. Empty
+            on architectures other than 64-bit Arm, where kinds are not counted.
+        outputs: Outputs of the last inference.
     """
 
     board: str
     runtime: str
     version: str
-    options: Mapping[str, Option]
+    options: Mapping[str, OptionValue]
     per_inference: tuple[int, ...]
     kinds: Mapping[str, int]
     outputs: list[NDArray[Any]]
 
     @property
     def instructions(self) -> int:
-        """The median, one of ``per_inference``."""
+        """The median of ``per_inference``, always one of its values."""
         return median_low(self.per_inference)
 
 
@@ -63,19 +63,19 @@ def count_instructions(
     *,
     repeat: int = DEFAULT_REPEAT,
     time_limit: float = 300.0,
-    **options: Option,
-) -> Counts:
+    **options: OptionValue,
+) -> InstructionCounts:
     """Count the instructions of inferences on an emulated board.
 
     Args:
         host: The board, built.
-        runtime: One of the board's.
+        runtime: One of the board's runtimes.
         artifact: The file's bytes.
         label: What errors call the artifact.
         inputs: Arrays, as `Session.infer` takes them.
-        repeat: How many inferences are counted, from 1 to 1000, after two that are not.
+        repeat: How many inferences are counted, from 1 to 1000, after two that are not counted.
         time_limit: Seconds for each step.
-        options: The runtime's. One thread is all that can be counted.
+        options: Options of the runtime. Only one thread can be counted.
 
     Raises:
         UsageError: More than one thread is asked for.
@@ -91,7 +91,7 @@ def count_instructions(
         marks = connection.marks()[before:]
     steps = [{kind: after[kind] - value for kind, value in mark.items()} for mark, after in itertools.pairwise(marks)]
     middle = sorted(steps, key=lambda step: step["total"])[(len(steps) - 1) // 2]
-    return Counts(
+    return InstructionCounts(
         board=host.name,
         runtime=runtime,
         version=session.version,

@@ -1,4 +1,4 @@
-"""QEMU's plugin that counts instructions, compiled where a C compiler is."""
+"""QEMU's plugin that counts instructions; it is compiled if there is a C compiler."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SOURCE = Path(__file__).with_name("icount.c")
 LIBRARY = "libicount.so"
 _TIME_LIMIT = 60.0
 _FIRST, _AFTER = (6, 0), (9, 0)
-"""QEMU's versions that load plugins of the first interface: from 6.0 on, 9.0 has dropped it."""
+"""QEMU loads plugins of the first interface from version 6.0 up to, but not including, 9.0."""
 
 
 def plugin_folder(folder: Path) -> Path:
-    """Return where the compiled plugin is, or will be."""
+    """Return the folder of the compiled plugin, whether it exists or not."""
     return folder / "plugins" / cache.key(SOURCE.read_text("utf-8"))
 
 
 def build_plugin(folder: Path) -> Path | None:
-    """Compile the plugin unless it is there; return its path, or None where there is no compiler.
+    """Compile the plugin unless it exists; return its path, or None if there is no compiler.
 
     Raises:
         TargetError: The compiler failed.
@@ -44,10 +44,10 @@ def build_plugin(folder: Path) -> Path | None:
 
 
 def require_plugin(board: Board, folder: Path) -> Path:
-    """Return the plugin's path; it is compiled if that is still to be done.
+    """Return the plugin's path; compile the plugin if necessary.
 
     Raises:
-        TargetError: It cannot be compiled, or QEMU cannot load it.
+        TargetError: The plugin cannot be compiled, or QEMU cannot load it.
     """
     plugin = build_plugin(folder)
     if plugin is None:
@@ -67,7 +67,7 @@ def qemu_version(board: Board) -> tuple[int, int]:
     """Return the emulator's version.
 
     Raises:
-        TargetError: It is not installed, or says nothing of its version.
+        TargetError: The emulator is not installed, or does not state its version.
     """
     name = QEMU[board.architecture]
     said = run_program(
@@ -75,5 +75,5 @@ def qemu_version(board: Board) -> tuple[int, int]:
     )
     found = re.search(r"version (\d+)\.(\d+)", said)
     if not found:
-        raise TargetError(f"{board.name}: {name} --version says nothing of a version", why=said[:200])
+        raise TargetError(f"{board.name}: {name} --version states no version", why=said[:200])
     return int(found[1]), int(found[2])

@@ -1,8 +1,8 @@
-"""A board's own files: what a program on it reads of its cores, its memory and its name.
+"""A board's own files, from which a program on it reads the cores, the memory and the board's name.
 
-qemu-user sends every absolute path that exists below its ``-L`` folder there, ``/proc`` and ``/sys`` included. So a
-board is a folder that shares a userland by symbolic links and adds these files. Without a ``/proc/cpuinfo`` of a real
-board the runtimes crash, and with one of other cores than QEMU's they run instructions that the cores do not have.
+qemu-user redirects every absolute path that exists below its ``-L`` folder to there, including ``/proc`` and ``/sys``.
+So a board is a folder that shares a userland by symbolic links and adds these files. Without a ``/proc/cpuinfo`` of a
+real board the runtimes crash, and with that of other cores they run instructions that QEMU's cores do not have.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from edgecnn.targets.boards import X86, Arm, Board, Caches
 
 SITES = "edgecnn"
-"""The folder of environments in the prefix, one link for each."""
+"""The folder in the prefix with one link for each environment."""
 
 _OWN = {"proc", "sys", "tmp", SITES}
 _DEFAULT_SITE = "default"
 
 
 def site_path(environment: str) -> str:
-    """Return where a program on the board finds an environment's packages."""
+    """Return the folder in which a program on the board finds an environment's packages."""
     return f"/{SITES}/{environment or _DEFAULT_SITE}"
 
 
@@ -29,11 +29,11 @@ def make_prefix(board: Board, root: Path, sites: Mapping[str, Path], prefix: Pat
     """Make a board's folder.
 
     Args:
-        board: An emulated one.
+        board: An emulated board.
         root: The userland.
         sites: Unpacked wheels by environment.
         prefix: The folder to make.
-        final: Where it will be in the end; links are relative to that.
+        final: The folder's final place, to which links are relative.
     """
     prefix.mkdir()
     for entry in sorted(root.iterdir()):
@@ -45,12 +45,12 @@ def make_prefix(board: Board, root: Path, sites: Mapping[str, Path], prefix: Pat
     for path, text in machine_files(board).items():
         (prefix / path).parent.mkdir(parents=True, exist_ok=True)
         (prefix / path).write_text(text)
-    for path in ("sys/class/thermal", "sys/class/hwmon"):  # empty: an emulated board is not as warm as its host
+    for path in ("sys/class/thermal", "sys/class/hwmon"):  # empty: the host's temperature is not the board's
         (prefix / path).mkdir(parents=True)
 
 
 def machine_files(board: Board) -> dict[str, str]:
-    """Return what the files of ``/proc`` and ``/sys`` say, by path without the leading slash."""
+    """Return the contents of the files of ``/proc`` and ``/sys``, by path without the leading slash."""
     files = {"proc/cpuinfo": cpuinfo(board), "proc/meminfo": _meminfo(board)}
     if board.arm:
         files["proc/device-tree/model"] = f"{board.arm.model}\0"

@@ -1,4 +1,4 @@
-"""The programs that building needs: found, run with a time limit, and quoted when they fail."""
+"""The programs that building needs: checks that they exist, and calls with a time limit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.boards import Board
-from edgecnn.targets.hosts.replies import printable
+from edgecnn.targets.hosts.reply_fields import printable
 
 QEMU: Mapping[str, str] = {"aarch64": "qemu-aarch64", "armv7l": "qemu-arm", "x86_64": "qemu-x86_64"}
-"""The emulator of an architecture's programs."""
+"""The emulator of each architecture's programs."""
 
 COMPILERS = ("cc", "gcc", "clang")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -31,9 +31,9 @@ class Problem:
     """Something that emulation needs and this machine lacks.
 
     Attributes:
-        what: The program, and what it is for.
-        hint: The command that gets it.
-        fatal: False where the board works without it, but not all that can be asked of it.
+        what: What is missing, and its purpose.
+        hint: The command that installs it.
+        fatal: Whether the board does not work without it; otherwise only counting does not.
     """
 
     what: str
@@ -42,7 +42,7 @@ class Problem:
 
 
 def emulation_problems(board: Board) -> list[Problem]:
-    """Return what this machine lacks for an emulated board; what only counting needs is not fatal."""
+    """Return what this machine lacks for an emulated board. What only counting needs is not fatal."""
     if board.emulation is None:
         return []
     qemu = QEMU[board.architecture]
@@ -73,10 +73,10 @@ def compiler() -> str | None:
 
 
 def require(problems: Sequence[Problem], subject: str) -> None:
-    """Raise for the first fatal problem.
+    """Raise an error for the first fatal problem.
 
     Raises:
-        TargetError: There is one.
+        TargetError: There is a fatal problem.
     """
     for problem in problems:
         if problem.fatal:
@@ -91,17 +91,17 @@ def run_program(
     environment: Mapping[str, str | None] | None = None,
     hint: str = "",
 ) -> str:
-    """Run a program to its end and return its output. It is killed, with all it started, on any interrupt.
+    """Run a program to its end and return its output. An interrupt kills it and all it has started.
 
     Args:
         subject: What the message of an error begins with.
         command: The program and its arguments.
-        time_limit: Seconds.
-        environment: Variables to set, or to remove where None.
+        time_limit: Seconds until the program is killed.
+        environment: Variables to set, or to remove if None.
         hint: What to try if it fails.
 
     Raises:
-        TargetError: It cannot be started, fails, or does not end in time.
+        TargetError: The program cannot be started, fails, or does not end in time.
     """
     changed = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
     variables = {name: value for name, value in changed.items() if value is not None}
@@ -137,7 +137,7 @@ def run_program(
 
 
 def last_words(output: str) -> str:
-    """Return the last lines of what a program said, without what could move a terminal's cursor."""
+    """Return the last lines of a program's output, without what could move a terminal's cursor."""
     lines = [line for line in output.splitlines() if line.strip()]
     return printable("\n".join(lines[-_LAST_LINES:]))
 

@@ -1,4 +1,4 @@
-"""The first start of a new board: every runtime is imported, and Python keeps what it compiles."""
+"""The first start of a new board: it imports every runtime, so that Python writes its compiled files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgecnn.targets.emulation.programs import run_program
 from edgecnn.targets.runtimes import RUNTIMES
 
 _TIME_LIMIT = 300.0
-_AGENT = "import runpy, sys; runpy.run_path(sys.argv[1])\n"  # its definitions, and what it imports
+_AGENT = "import runpy, sys; runpy.run_path(sys.argv[1])\n"  # run its definitions and imports, but not main
 _INTERPRETERS = {
     "litert": ".interpreter",
     "tflite-runtime": ".interpreter",

@@ -1,8 +1,8 @@
 """A Debian userland, unpacked into a folder: no root, no chroot, nothing installed on this machine.
 
-apt works in a state folder of its own, so that it neither reads nor changes what this machine has installed, and it
-verifies the release's signature and every package as always. The plain release suite alone is used: updates of other
-architectures can be out of step on a mirror.
+apt works in a state folder of its own, so that it neither reads nor changes what this machine has installed. It
+verifies the release's signature and every package as usual. Only the plain release suite is used, since the updates of
+different architectures on a mirror may not match.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from edgecnn.targets.boards import Emulation
 from edgecnn.targets.emulation.programs import KEYRING, run_program
 
 ARCHITECTURES: Mapping[str, str] = {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "amd64"}
-"""Debian's names."""
+"""Debian's names of architectures."""
 
 MIRROR = "http://deb.debian.org/debian"  # apt verifies signatures, not connections
 _TIME_LIMIT = 600.0
 _HINT = "check the network, and the sources in /etc/apt, then try again"
-# Other programs' hooks on apt (emptying the machine's own caches, feeding its software centre) are not for this.
+# Clear other programs' hooks, which empty the machine's own caches or inform its software centre.
 _CONFIGURATION = """\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -56,22 +56,22 @@ _RELEASE = 'PRETTY_NAME="Debian GNU/Linux ({suite})"\nNAME="Debian GNU/Linux"\nI
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where packages come from, and the keyring or the key that they are verified with."""
+class AptSource:
+    """A mirror for packages, and the keyring or key to verify them with."""
 
     uri: str = MIRROR
     signed_by: str = str(KEYRING)
 
     def stanza(self, suite: str) -> str:
-        """Return it as apt reads it."""
+        """Return the source in apt's format."""
         return f"Types: deb\nURIs: {self.uri}\nSuites: {suite}\nComponents: main\nSigned-By: {self.signed_by}\n"
 
 
 def unpack_userland(architecture: str, emulation: Emulation, folder: Path) -> None:
-    """Download packages with what they depend on and unpack them into an empty folder.
+    """Download packages and their dependencies and unpack them into an empty folder.
 
     Raises:
-        TargetError: apt or dpkg-deb failed; their last words are told.
+        TargetError: apt or dpkg-deb failed.
         OSError: The folder cannot be written.
     """
     subject = f"the {architecture} userland"
@@ -101,19 +101,19 @@ def _finish(folder: Path, emulation: Emulation, packages: list[str]) -> None:
         (folder / path).unlink(missing_ok=True)
         (folder / path).symlink_to(target)
     (folder / "etc").mkdir(exist_ok=True)
-    (folder / "etc" / "ld.so.cache").touch()  # empty, so that the host's, of other libraries, is not found instead
+    (folder / "etc" / "ld.so.cache").touch()  # empty: without it the host's file, for other libraries, would be found
     (folder / "etc" / "os-release").write_text(_RELEASE.format(suite=emulation.suite))
     (folder / ".packages").write_text("".join(f"{name}\n" for name in packages))
 
 
-def debian_source(etc: Path = Path("/etc")) -> Source:
-    """Return the machine's own mirror if it is a Debian machine, else Debian's.
+def debian_source(etc: Path = Path("/etc")) -> AptSource:
+    """Return this machine's own mirror if it runs Debian, else Debian's.
 
-    Only the address and the key are taken: options such as ``Trusted: yes`` are not.
+    Only the address and the key are used, and no options such as ``Trusted: yes``.
     """
     if not _is_debian(etc / "os-release"):
-        return Source()
-    return next(_sources(etc / "apt"), Source())
+        return AptSource()
+    return next(_sources(etc / "apt"), AptSource())
 
 
 def _is_debian(release: Path) -> bool:
@@ -123,7 +123,7 @@ def _is_debian(release: Path) -> bool:
         return False
 
 
-def _sources(apt: Path) -> Iterator[Source]:
+def _sources(apt: Path) -> Iterator[AptSource]:
     parts = sorted((apt / "sources.list.d").glob("*")) if (apt / "sources.list.d").is_dir() else []
     for file in [apt / "sources.list", *parts]:
         try:
@@ -135,11 +135,11 @@ def _sources(apt: Path) -> Iterator[Source]:
 
 
 def _is_plain(uri: str) -> bool:
-    """Whether it is a mirror of the archive itself, and not of security updates or other people's packages."""
+    """Whether an address is a mirror of the archive itself, and not of security updates or other packages."""
     return uri.startswith(("http://", "https://", "file:", "mirror+")) and uri.rstrip("/").endswith("/debian")
 
 
-def _deb822(text: str) -> Iterable[Source]:
+def _deb822(text: str) -> Iterable[AptSource]:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for stanza in "\n".join(lines).split("\n\n"):
         fields: dict[str, str] = {}
@@ -153,10 +153,10 @@ def _deb822(text: str) -> Iterable[Source]:
                 fields[name] = value.strip()
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() in {"yes", "true"}:
             for uri in fields.get("uris", "").split():
-                yield Source(uri, fields.get("signed-by") or str(KEYRING))
+                yield AptSource(uri, fields.get("signed-by") or str(KEYRING))
 
 
-def _one_line(text: str) -> Iterable[Source]:
+def _one_line(text: str) -> Iterable[AptSource]:
     for line in text.splitlines():
         words = line.split("#")[0].split()
         if words[:1] != ["deb"]:
@@ -167,4 +167,4 @@ def _one_line(text: str) -> Iterable[Source]:
             rest = after.split()
         keys = dict(option.partition("=")[::2] for option in options.split())
         if len(rest) > 1:
-            yield Source(rest[0], keys.get("signed-by") or str(KEYRING))
+            yield AptSource(rest[0], keys.get("signed-by") or str(KEYRING))

@@ -11,11 +11,11 @@ from edgecnn.errors import TargetError
 from edgecnn.targets.emulation.programs import run_program
 
 PINS = Path(__file__).with_name("wheels.txt")
-"""pip's own format: every wheel that a board may name, with its hashes."""
+"""The wheels that a board may name, with their hashes, in pip's format."""
 
 _PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _TIME_LIMIT = 900.0
-# The user's settings of where to install, and of other versions, are for other work than this; those of indexes hold.
+# Clear the user's settings of destinations and versions; those of package indexes apply.
 _ENVIRONMENT: Mapping[str, str | None] = {
     **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_REPORT")),
     "PIP_USER": "0",
@@ -27,13 +27,13 @@ def unpack_wheels(architecture: str, python: str, wheels: Sequence[str], folder:
     """Download wheels and unpack them into an empty folder.
 
     Args:
-        architecture: As ``uname -m`` has it.
-        python: Version that the wheels are for, as ``3.11``.
-        wheels: Pinned, each with a row in `PINS`.
-        folder: Where to.
+        architecture: The board's output of ``uname -m``.
+        python: The version of Python that the wheels are for: ``3.11``.
+        wheels: Pinned wheels, each with a row in `PINS`.
+        folder: The folder to unpack into.
 
     Raises:
-        TargetError: pip failed; its last words are told.
+        TargetError: pip failed.
         OSError: The folder cannot be written.
     """
     requirements = folder.with_name(f"{folder.name}.txt")
@@ -58,7 +58,7 @@ def requirements_of(wheels: Sequence[str]) -> str:
     """Return the rows of `PINS` for wheels.
 
     Raises:
-        TargetError: One has none.
+        TargetError: A wheel has no row.
     """
     rows = pinned_wheels()
     for wheel in wheels:
@@ -68,6 +68,6 @@ def requirements_of(wheels: Sequence[str]) -> str:
 
 
 def pinned_wheels() -> dict[str, str]:
-    """Return the rows of `PINS`, by what they pin."""
+    """Return the rows of `PINS` by the wheel that they pin."""
     text = re.sub(r"\\\n\s*", "", PINS.read_text("utf-8"))
     return {row.split()[0]: row for row in text.splitlines() if row and not row.startswith("#")}

@@ -1,6 +1,6 @@
-"""A board that QEMU emulates: the agent and the runtimes' own wheels for the board's processor, started from here.
+"""A board that QEMU emulates: it runs the agent and the runtimes' own wheels for the board's processor.
 
-Wall-clock times there say nothing of the board's.
+Wall-clock times on it say nothing about the real board.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent.agent import NO_THREADS
+from edgecnn.targets.agent.main import NO_THREADS
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.build import board_folder, is_built
 from edgecnn.targets.emulation.cache import cache_folder
@@ -26,7 +26,7 @@ from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 
 _MARKS = "marks"
-# No threads but those that inferences need: what they execute is counted too, whenever they happen to run.
+# Only the threads that inferences need: instructions of any other thread would be counted too.
 _ONE_THREAD = MappingProxyType({"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"})
 
 
@@ -39,10 +39,10 @@ class CountingConnection(Connection):
         super().__init__(command, **options)
 
     def marks(self) -> list[dict[str, int]]:
-        """Return what the plugin has written: instructions by kind, ``total`` among them, at each mark so far.
+        """Return the plugin's counts of instructions at each mark so far, by kind; one kind is ``total``.
 
         Raises:
-            TargetError: It has written something else, or nothing.
+            TargetError: The plugin has written no counts, or something else.
         """
         try:
             lines = self._marks.read_text().splitlines()
@@ -57,7 +57,7 @@ class EmulatedHost:
 
     Attributes:
         board: The board.
-        cache: Where it has been built; None for the user's cache folder.
+        cache: The folder where it has been built; None for the user's cache folder.
     """
 
     board: Board
@@ -75,7 +75,7 @@ class EmulatedHost:
 
     @property
     def environments(self) -> tuple[str, ...]:
-        """As the board's file has them."""
+        """The environments that the board's file lists."""
         return self.board.environments
 
     def environment_of(self, runtime: str) -> str:
@@ -113,14 +113,14 @@ class EmulatedHost:
     def start_counting(
         self, environment: str = DEFAULT_ENVIRONMENT, *, time_limit: float = DEFAULT_TIME_LIMIT
     ) -> CountingConnection:
-        """Start an agent whose instructions are counted: everything takes longer.
+        """Start an agent whose instructions are counted, which makes everything slower.
 
         Raises:
-            TargetError: As `start`, or there is no C compiler to compile the plugin with.
+            TargetError: As in `start`, or there is no C compiler for the plugin.
         """
         self._check(environment)
         plugin = require_plugin(self.board, cache_folder(self.cache))
-        with self._told():
+        with self._start_errors():
             folder = Path(tempfile.mkdtemp(prefix="edgecnn-marks-"))
         command = self.command(environment, counting=Counting(plugin, folder / _MARKS))
         return CountingConnection(command, folder, name=self.name, time_limit=time_limit)
@@ -129,11 +129,11 @@ class EmulatedHost:
         """Return the command that starts the agent.
 
         Raises:
-            TargetError: As `start`.
+            TargetError: As in `start`.
         """
         self._check(environment)
         folder = board_folder(self.board, self.cache)
-        with self._told():
+        with self._start_errors():
             program = place_agent(folder / PREFIX)
         if not counting:
             return python_command(self.board, folder, environment, [program])
@@ -146,7 +146,7 @@ class EmulatedHost:
             raise TargetError(f"{self.name} has not been built yet", hint=f"edgecnn targets emulate {self.name}")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _start_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What a host is: a place where the agent can be started, under one interpreter or several."""
+"""Hosts: places where the agent can be started, under one interpreter or several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
-from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo
 
 DEFAULT_ENVIRONMENT = ""
 """The name of a host's first environment."""
@@ -45,15 +45,15 @@ class Host(Protocol):
             time_limit: Seconds for each call that does not state its own.
 
         Raises:
-            TargetError: It cannot be started.
+            TargetError: The agent cannot be started.
         """
 
 
 def check_environment(host: Host, environment: str) -> None:
-    """Refuse an environment that a host has not.
+    """Check that a host has an environment.
 
     Raises:
-        TargetError: Naming those it has.
+        TargetError: It has not; the error names those it has.
     """
     if environment not in host.environments:
         raise TargetError(f"{host.name} has no environment {environment!r}", hint=f"one of {host.environments}")
@@ -61,7 +61,7 @@ def check_environment(host: Host, environment: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A runtime on a host: in which environment, and its version if the package states one."""
+    """A runtime on a host: its environment, and its version if the package states one."""
 
     environment: str
     version: str | None
@@ -69,12 +69,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a host has.
+    """The environments and runtimes of a host.
 
     Attributes:
-        agents: What the agent says in each environment that it could be started in.
-        runtimes: By name: the first environment that has it.
-        problems: Why the others could not be started, by environment.
+        agents: What the agent reports, by the environment in which it could be started.
+        runtimes: The runtimes, by name; of several environments that have one, the first.
+        problems: Why the agent could not be started, by environment.
     """
 
     agents: Mapping[str, AgentInfo]
@@ -83,7 +83,7 @@ class Survey:
 
 
 def survey(host: Host, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Survey:
-    """Start an agent in each environment of a host and ask what is there. It raises nothing that a host can cause."""
+    """Start an agent in each environment of a host and ask what is there. Errors of the host become `problems`."""
     agents: dict[str, AgentInfo] = {}
     runtimes: dict[str, Found] = {}
     problems: dict[str, TargetError] = {}
@@ -95,7 +95,9 @@ def survey(host: Host, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Survey:
             problems[environment] = error
             continue
         own = agents[environment].runtimes
-        for name in [environment] if environment in own else own:  # an environment for a runtime is for that one
+        for name in (
+            [environment] if environment in own else own
+        ):  # an environment for a runtime is for that runtime only
             runtimes.setdefault(name, Found(environment=environment, version=own[name]))
     return Survey(
         agents=MappingProxyType(agents), runtimes=MappingProxyType(runtimes), problems=MappingProxyType(problems)

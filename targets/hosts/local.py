@@ -1,4 +1,4 @@
-"""This machine: the agent under this interpreter or another one, such as that of another virtual environment."""
+"""This machine: it runs the agent under this interpreter or another one, such as that of another environment."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
-from edgecnn.targets.agent import agent
+from edgecnn.errors import TargetError
+from edgecnn.targets.agent.single_file import agent_source
+from edgecnn.targets.hosts.bootstrap import LOCAL_BOOTSTRAP
+from edgecnn.targets.hosts.channel import Ending
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
+from edgecnn.targets.hosts.process import Child
 
 MEMORY = 2**33
-"""Bytes of data that an agent on this machine can have, 8 GiB: some four times what the largest artifact needs."""
+"""Bytes of data that an agent on this machine can have, 8 GiB: about four times what the largest artifact needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class LocalHost:
 
     @property
     def environments(self) -> tuple[str, ...]:
-        """The default one, and one for each of ``pythons``."""
+        """The default environment, and one for each of ``pythons``."""
         return (DEFAULT_ENVIRONMENT, *self.pythons)
 
     def start(self, environment: str = DEFAULT_ENVIRONMENT, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Connection:
@@ -59,20 +62,44 @@ class LocalHost:
         """
         check_environment(self, environment)
         python = self.pythons.get(environment, self.python)
-        # By file, so that sys.path[0] is the agent's folder, which holds nothing else, and not the current one, whose
-        # files could shadow modules. Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages,
-        # by which the user's own python finds numpy and the runtimes.
-        command = [python, str(Path(agent.__file__).resolve())]
-        connection = Connection(command, name=self.name, python=python, time_limit=time_limit)
+        source = agent_source().encode()
+        # Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages, by which the user's own Python
+        # finds numpy and the runtimes.
+        command = [python, "-c", LOCAL_BOOTSTRAP, str(len(source))]
+        line = _AgentOnStdin(self.name, source, time_limit)
+        connection = Connection(command, name=self.name, python=python, time_limit=time_limit, line=line)
         _limit_memory(connection.pid)
         return connection
 
 
+@dataclass(frozen=True, slots=True)
+class _AgentOnStdin:
+    """Sends the agent to an interpreter that waits for it on stdin."""
+
+    name: str
+    source: bytes
+    time_limit: float
+
+    def begin(self, child: Child) -> None:
+        """Send the agent."""
+        child.limit(self.time_limit)
+        try:
+            child.write(self.source)
+        except TimeoutError as error:
+            raise TargetError(f"{self.name}: Python did not start within {self.time_limit:g} s") from error
+        except BrokenPipeError:
+            pass  # the program has ended; the next read reports how
+
+    def ending(self, child: Child) -> Ending:
+        """Return how the agent ended."""
+        return Ending(what=child.autopsy(), words=child.last_words())
+
+
 def _limit_memory(pid: int) -> None:
-    """Hold a program to `MEMORY`, or to less where that holds already: an artifact can ask for any amount."""
-    if not hasattr(resource, "prlimit"):  # Linux has it
+    """Limit a program to `MEMORY`, or to a lower limit that is in force: an artifact can ask for any amount."""
+    if not hasattr(resource, "prlimit"):  # only Linux has it
         return
-    with contextlib.suppress(ProcessLookupError):  # it has ended; whoever speaks to it is told
+    with contextlib.suppress(ProcessLookupError):  # it has ended; the next request reports how
         _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
         bound = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
         resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))

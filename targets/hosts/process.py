@@ -1,4 +1,4 @@
-"""A started program: pipes with time limits, its last words, and its certain end."""
+"""A started program: pipes with time limits, the last lines of its stderr, and a way to kill it for certain."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Thread-pool variables (OMP_NUM_THREADS and its like) are the user's: threads are set per session, not here.
+# Variables of thread pools, such as OMP_NUM_THREADS, are left to the user: threads are set for each session.
 ENVIRONMENT: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
 
 _PIPE = 2**16  # bytes moved at once
-_ROOM = 2**20  # bytes that may wait for the program: the next request lies ready while it works on the last
+_ROOM = 2**20  # bytes that may wait for the program: the next request waits while it works on the last one
 _LAST_LINES = 40
-_LAST_BYTES = 2**16  # of stderr that are kept
+_LAST_BYTES = 2**16  # of stderr that are remembered
 _LONGEST_POLL = 2.0**31 - 1  # milliseconds
 _GRACE = 5.0  # seconds for a program whose output has ended to end itself
 
@@ -28,11 +28,11 @@ _GRACE = 5.0  # seconds for a program whose output has ended to end itself
 class Child:
     """A program in a process group of its own, killed as a whole by `kill`, by garbage collection, or at exit.
 
-    It has what `edgecnn.targets.agent.agent` calls Readable and Writable, so messages go through it directly.
+    It is a `Readable` and a `Writable` of `edgecnn.targets.agent.messages`.
 
     Args:
         command: The program and its arguments; no shell reads them.
-        environment: Variables beside this process's own and `ENVIRONMENT`.
+        environment: Variables in addition to this process's own and `ENVIRONMENT`.
 
     Raises:
         OSError: The program cannot be started.
@@ -46,7 +46,7 @@ class Child:
             stderr=subprocess.PIPE,
             bufsize=0,
             env={**os.environ, **ENVIRONMENT, **environment},
-            start_new_session=True,  # a group to kill, and no Ctrl-C from the terminal: that is for this process
+            start_new_session=True,  # a group to kill; Ctrl-C in the terminal reaches this process only
         )
         self._words = _LastWords(self._process.stderr)
         self._end = weakref.finalize(self, _kill_group, self._process, self._words, os.getpid())
@@ -63,15 +63,15 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether `kill` is still to come. The program itself may have ended already."""
+        """Whether `kill` has not been called. The program itself may have ended already."""
         return bool(self._end.alive)
 
     def limit(self, seconds: float) -> None:
-        """Let all reads and writes from now on fail together after so many seconds."""
+        """Set a deadline in seconds from now for all reads and writes that follow, together."""
         self._deadline = time.monotonic() + seconds
 
     def readinto(self, buffer: Any, /) -> int:
-        """Put 1 or more bytes of the program's stdout into `buffer`, and return how many; 0 at its end.
+        """Put at least one byte of the program's stdout into `buffer` and return the number of bytes; 0 at its end.
 
         Raises:
             TimeoutError: The limit has passed.
@@ -85,12 +85,12 @@ class Child:
         return os.readv(self._stdout, [buffer])
 
     def read(self, size: int, /) -> bytes:
-        """As `readinto`, and return them: `size` at most."""
+        """Read as `readinto` does, and return at most `size` bytes."""
         buffer = bytearray(min(size, _PIPE))
         return bytes(buffer[: self.readinto(buffer)])
 
     def read_now(self) -> bytes:
-        """Return what lies in the program's stdout already, for error messages."""
+        """Return what the program has already written to stdout, for error messages."""
         try:
             return bytes(self._early) + os.read(self._stdout, _PIPE)
         except BlockingIOError:
@@ -99,7 +99,7 @@ class Child:
     def write(self, data: Any, /) -> None:
         """Write all of `data` (any buffer) to the program's stdin.
 
-        What the program says meanwhile is taken in for `read`, so that two who write to each other do not both wait.
+        What the program writes meanwhile is buffered for `readinto`, so that two writers do not wait for each other.
 
         Raises:
             TimeoutError: The limit has passed.
@@ -116,21 +116,21 @@ class Child:
                 rest = rest[os.write(self._stdin, rest[:_ROOM]) :]
 
     def flush(self) -> None:
-        """Do nothing: `write` keeps nothing back."""
+        """Do nothing: `write` does not buffer."""
 
     def close(self, seconds: float) -> None:
-        """End stdin, give the program so many seconds to end by itself, and kill what is left."""
+        """Close stdin, give the program time in seconds to end by itself, and kill what is left."""
         if self.alive and self._process.stdin:
             self._process.stdin.close()
             self._ended_within(seconds)
         self.kill()
 
     def kill(self) -> None:
-        """Kill the program and all it has started, and wait for its end. Doing it twice does no harm."""
+        """Kill the program and all it has started, and wait for its end. This has no effect the second time."""
         self._end()
 
     def autopsy(self) -> str:
-        """Wait for the end of a program whose output has ended, and return how it went: ``crashed with SIGSEGV``."""
+        """Wait for the end of a program whose output has ended, and return how it ended: ``crashed with SIGSEGV``."""
         by_itself = self._ended_within(_GRACE)
         self.kill()
         if not by_itself:
@@ -139,11 +139,11 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """The exit code, or the signal's number with a minus; None before the end."""
+        """The exit code, or the signal's number negated; None before the program's end."""
         return self._process.returncode
 
     def last_words(self) -> str:
-        """Return the last lines of stderr; all of them are in once the program has been killed."""
+        """Return the last lines of stderr; they are complete once the program has been killed."""
         return self._words.text()
 
     def _take_early(self) -> None:
@@ -153,7 +153,7 @@ class Child:
             self._output_ended = not chunk
 
     def _wait(self, *descriptors_and_events: int) -> set[int]:
-        """The descriptors that are ready, of pairs with the event that is awaited."""
+        """Return the descriptors that are ready. Arguments are pairs of a descriptor and an event to wait for."""
         poll = select.poll()
         for descriptor, event in zip(descriptors_and_events[::2], descriptors_and_events[1::2], strict=True):
             poll.register(descriptor, event)
@@ -164,7 +164,7 @@ class Child:
         return ready
 
     def _ended_within(self, seconds: float) -> bool:
-        # WNOWAIT leaves the ended process unreaped, so that its group's id cannot pass to a stranger before the kill.
+        # WNOWAIT leaves the ended process unreaped, so that no other process can get its group's id before the kill.
         deadline = time.monotonic() + seconds
         with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here: the system has reaped it
             while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
@@ -175,7 +175,7 @@ class Child:
 
 
 class _LastWords:
-    """Drains a pipe in a thread, so that a chatty program never blocks, and keeps the end of what it said."""
+    """Drains a pipe in a thread, so that the program never blocks, and remembers the end of what it wrote."""
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
@@ -188,7 +188,7 @@ class _LastWords:
         return "\n".join(lines[-_LAST_LINES:])
 
     def close(self) -> None:
-        self._thread.join(1.0)  # longer only where a program has left its group and holds the pipe
+        self._thread.join(1.0)  # it ends later only if a program has left its group and holds the pipe
 
     def _drain(self) -> None:
         with self._pipe:
@@ -197,7 +197,7 @@ class _LastWords:
 
 
 def _kill_group(process: subprocess.Popen[bytes], words: _LastWords, owner: int) -> None:
-    if os.getpid() != owner:  # a fork of this process must not take the program away from it
+    if os.getpid() != owner:  # a fork of this process must not kill the program
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -209,7 +209,7 @@ def _kill_group(process: subprocess.Popen[bytes], words: _LastWords, owner: int)
 
 
 def _widen(descriptor: int) -> None:
-    """Make room in a pipe, where the system knows how to and lets its user."""
+    """Enlarge a pipe, if the system can and allows it."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _ROOM)
@@ -222,7 +222,7 @@ def _descriptor(pipe: Any) -> int:
 
 
 def how_it_ended(code: int) -> str:
-    """Return what an exit code says of an agent that owes an answer; a negative one is a signal."""
+    """Return how an agent ended that owes an answer, from its exit code; a negative one is a signal."""
     if code >= 0:
         return f"ended with exit code {code} and without a whole answer"
     try:

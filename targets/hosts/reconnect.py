@@ -1,4 +1,4 @@
-"""An artifact on a host whose line may be cut: opened again, and the request repeated, once."""
+"""An artifact on a host whose line may be cut: the artifact is opened again and the request repeated, once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, LostError
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import Host
-from edgecnn.targets.hosts.replies import Option, TensorInfo
+from edgecnn.targets.hosts.replies import TensorInfo
 from edgecnn.targets.hosts.session import Arrays, Session
+from edgecnn.targets.runtimes import OptionValue
 
 T = TypeVar("T")
 
 
-class SteadySession:
-    """As `Session`, but for a line that is cut: once in its life it starts over, and says so in `notes`.
+class ReconnectingSession:
+    """A session that starts over once if the line is cut, and reports that in `notes`; otherwise like `Session`.
 
-    Running an artifact twice does no harm, so a request that may or may not have been served is sent again. What a
-    runtime does wrong is not repeated: only `LostError` is.
+    Running an artifact twice does no harm, so a request that may or may not have been served is sent again. Only
+    `LostError` leads to that: requests on which the runtime failed are not repeated.
     """
 
     def __init__(self, start: Callable[[], tuple[Connection, Session]]) -> None:
@@ -37,7 +39,7 @@ class SteadySession:
         return self._opened().version
 
     @property
-    def options(self) -> Mapping[str, Option]:
+    def options(self) -> Mapping[str, OptionValue]:
         """All options in force."""
         return self._opened().options
 
@@ -53,41 +55,41 @@ class SteadySession:
 
     @property
     def arena_bytes(self) -> int | None:
-        """Memory for tensors, where the runtime tells."""
+        """Memory for tensors, if the runtime reports it."""
         return self._opened().arena_bytes
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know though all went well."""
+        """Hints for the user that are no errors."""
         return (*self._notes, *self._opened().notes)
 
     def infer(self, inputs: Arrays, *, batch: int | None = None, time_limit: float | None = None) -> list[NDArray[Any]]:
         """Run the artifact on inputs; see `Session.infer`.
 
         Raises:
-            LostError: The line was cut for the second time.
-            TargetError: As `Session.infer`.
+            LostError: The line was cut a second time.
+            TargetError: As in `Session.infer`.
         """
         return self._repeat(lambda: self._opened().infer(inputs, batch=batch, time_limit=time_limit))
 
     def infer_each(self, batches: Iterable[Arrays], *, batch: int | None = None) -> Iterator[list[NDArray[Any]]]:
-        """As `infer` for one batch after the other; see `Session.infer_each`.
+        """Run the artifact on batches and yield the outputs; see `Session.infer_each`.
 
         Raises:
-            LostError: The line was cut for the second time.
-            TargetError: As `Session.infer_each`.
+            LostError: The line was cut a second time.
+            TargetError: As in `Session.infer_each`.
         """
         rest, unanswered = iter(batches), deque[Arrays]()
 
-        def asked() -> Iterator[Arrays]:
-            yield from tuple(unanswered)  # those that the cut line has swallowed
+        def to_send() -> Iterator[Arrays]:
+            yield from tuple(unanswered)  # those that were lost with the line
             for inputs in rest:
                 unanswered.append(inputs)
                 yield inputs
 
         while True:
             try:
-                for outputs in self._opened().infer_each(asked(), batch=batch):
+                for outputs in self._opened().infer_each(to_send(), batch=batch):
                     unanswered.popleft()
                     yield outputs
             except LostError as error:
@@ -96,7 +98,7 @@ class SteadySession:
                 return
 
     def close(self) -> None:
-        """End the agent. Doing it twice does no harm."""
+        """End the agent. This has no effect the second time."""
         if self._connection is not None:
             self._connection.close()
 
@@ -113,22 +115,22 @@ class SteadySession:
         try:
             return what()
         except LostError as error:
-            raise self._twice(error) from error
+            raise self._lost_twice(error) from error
 
     def _start_over(self, error: LostError) -> None:
         """Forget the connection that was lost, if it is the first one."""
         if self._notes:
-            raise self._twice(error) from error
+            raise self._lost_twice(error) from error
         self._notes = (f"{error.message}; started over",)
         self._session = None
 
     @staticmethod
-    def _twice(error: LostError) -> LostError:
+    def _lost_twice(error: LostError) -> LostError:
         return LostError(f"{error.message}, twice", where=error.where, why=error.why, hint=error.hint)
 
 
 @contextmanager
-def open_steady(
+def open_reconnecting(
     host: Host,
     environment: str,
     runtime: str,
@@ -136,22 +138,22 @@ def open_steady(
     label: str,
     *,
     time_limit: float = DEFAULT_TIME_LIMIT,
-    **options: Option,
-) -> Iterator[SteadySession]:
+    **options: OptionValue,
+) -> Iterator[ReconnectingSession]:
     """Open an artifact on a runtime of a host; leaving the block ends the agent.
 
     Args:
-        host: Where.
+        host: The host.
         environment: One of the host's environments.
         runtime: A name in `RUNTIMES`.
         artifact: The file's bytes.
         label: What errors call the artifact.
         time_limit: Seconds for each call that does not state its own.
-        options: As `Connection.open`.
+        options: As in `Connection.open`.
 
     Raises:
         LostError: The line was cut twice.
-        TargetError: As `Host.start` and `Connection.open`.
+        TargetError: As in `Host.start` and `Connection.open`.
     """
 
     def start() -> tuple[Connection, Session]:
@@ -162,7 +164,7 @@ def open_steady(
             connection.close()
             raise
 
-    session = SteadySession(start)
+    session = ReconnectingSession(start)
     try:
         yield session
     finally:

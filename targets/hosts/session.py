@@ -1,4 +1,4 @@
-"""An artifact that an agent has opened: what can be asked of it, through the connection that opened it."""
+"""An artifact that an agent has opened, and the requests about it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Session:
         options: All options in force, the defaults among them.
         inputs: The inputs, in the artifact's order.
         outputs: The outputs, in the artifact's order.
-        arena_bytes: Memory for tensors, where the runtime tells (TFLite Micro does), else None.
-        load_ns: What opening took.
-        resident_kb: Memory of the agent's process just before, where it is known.
-        notes: What the user should know though all went well: that the artifact could not be kept on the device.
+        arena_bytes: Memory for tensors if the runtime reports it, as TFLite Micro does; else None.
+        load_ns: Time for opening.
+        resident_kb: Memory of the agent's process just before opening, if it is known.
+        notes: Hints for the user that are no errors: the device could not store the artifact.
     """
 
     def __init__(
         self,
         connection: Connection,
         subject: str,
-        opened: replies.Opened,
+        opened: replies.OpenReply,
         named: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.version = opened.version
@@ -48,7 +48,7 @@ class Session:
         self.notes = () if opened.not_kept is None else (f"not kept on {connection.name}: {opened.not_kept}",)
         self._connection = connection
         self._subject = subject
-        self._named = named  # what makes a runtime's refusal of an operator name it
+        self._named = named  # adds the operators' names to a runtime's error about unsupported operators
         self._fields = {"session": opened.session}
         self._closed = False
 
@@ -62,9 +62,9 @@ class Session:
         """Run the artifact on inputs.
 
         Args:
-            inputs: Arrays in the artifact's order, or by name; exactly the artifact's types. All may have another
-                batch size than the artifact states.
-            batch: The runtime gets at most so many samples at a time; None for all at once.
+            inputs: Arrays in the artifact's order, or by name; exactly the artifact's types. Their batch
+                size may differ from the artifact's.
+            batch: The largest number of samples that the runtime gets at once; None for all.
             time_limit: Seconds; None for the connection's own.
 
         Returns:
@@ -79,15 +79,15 @@ class Session:
     def infer_each(
         self, batches: Iterable[Arrays], *, batch: int | None = None, time_limit: float | None = None
     ) -> Iterator[list[NDArray[Any]]]:
-        """As `infer` for one batch after the other, each sent while the runtime is still busy with the one before.
+        """Run the artifact on batches, each sent while the runtime is busy with the previous one; yield the outputs.
 
         Args:
             batches: Inputs as `infer` takes them.
-            batch: As `infer`.
+            batch: As in `infer`.
             time_limit: Seconds for each; None for the connection's own.
 
         Raises:
-            TargetError: As `infer`; the agent has been ended then, as it is where this is given up before its end.
+            TargetError: As in `infer`; the agent has ended then, and also if the generator is closed early.
         """
         parse = functools.partial(replies.parse_outputs, outputs=self.outputs)
         given = {} if batch is None else {"batch": batch}
@@ -96,7 +96,7 @@ class Session:
             yield from self._connection.ask_each(self._subject, "infer", parse, requests, time_limit=time_limit)
 
     def count(self, inputs: Arrays, *, repeat: int, time_limit: float | None = None) -> list[NDArray[Any]]:
-        """Run the artifact several times, marked for a counter of instructions before the first and after each.
+        """Run the artifact several times, with marks for a counter of instructions before the first run and after each.
 
         Args:
             inputs: As `infer` takes them.
@@ -107,7 +107,7 @@ class Session:
             The last outputs.
 
         Raises:
-            TargetError: As `infer`.
+            TargetError: As in `infer`.
         """
         return self._run("count", {"repeat": repeat}, inputs, time_limit)
 
@@ -126,7 +126,7 @@ class Session:
             time_limit: Seconds; None for the connection's own.
 
         Raises:
-            TargetError: As `infer`.
+            TargetError: As in `infer`.
         """
         fields, arrays = self._given(inputs)
         with self._named():
@@ -134,13 +134,13 @@ class Session:
                 self._subject, "bind", timing.parse_bound, fields, arrays, time_limit=time_limit
             )
 
-    def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.Slice:
+    def bench(self, calls: int, seconds: float, *, time_limit: float | None = None) -> timing.TimingSlice:
         """Time calls on the device, with the inputs that were bound.
 
         Args:
-            calls: At most so many.
-            seconds: No more calls once so much time has passed; one is made in any case.
-            time_limit: Seconds beside those; None for the connection's own.
+            calls: The largest number of calls.
+            seconds: No call starts after this time, but there is always one call.
+            time_limit: Seconds in addition to those; None for the connection's own.
 
         Raises:
             TargetError: Nothing is bound, or the runtime failed, crashed or did not answer in time.
@@ -150,14 +150,16 @@ class Session:
         return self._connection.ask(self._subject, "bench", timing.parse_slice, fields, time_limit=limit)
 
     def profile(self, calls: int, *, time_limit: float | None = None) -> list[timing.OperatorTimes]:
-        """What the runtime's own profiler says of its operators; once, in a session opened with ``profile=True``.
+        """Return the times that the runtime's profiler measures for operators.
+
+        A session that was opened with ``profile=True`` can do this once.
 
         Args:
-            calls: So many, with the inputs that were bound.
+            calls: The number of calls, with the inputs that were bound.
             time_limit: Seconds; None for the connection's own.
 
         Raises:
-            TargetError: The runtime has no profiler that Python can reach, or as `bench`.
+            TargetError: The runtime has no profiler that Python can reach, or as in `bench`.
         """
         fields = {**self._fields, "calls": calls}
         return self._connection.ask(self._subject, "profile", timing.parse_profile, fields, time_limit=time_limit)
@@ -168,7 +170,7 @@ class Session:
         return dict(self._fields), list(inputs)
 
     def close(self) -> None:
-        """Free the artifact on the agent. Doing it twice, or after the connection has ended, does no harm.
+        """Free the artifact on the agent. This has no effect the second time or after the connection has ended.
 
         Raises:
             TargetError: The runtime crashed or did not answer in time.

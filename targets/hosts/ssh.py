@@ -1,11 +1,10 @@
-"""A device behind ssh: OpenSSH's own client, so that the user's configuration, keys, agent and jump hosts hold.
+"""A device that is reached by OpenSSH's own client, with the user's configuration, keys, ssh agent and jump hosts.
 
-Nothing is left on the device but artifacts in a cache folder: the agent travels over the same pipe as its requests.
+Only artifacts in a cache folder stay on the device: edgecnn's agent travels over the same pipe as its requests.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import secrets
@@ -17,11 +16,13 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.agent import agent
-from edgecnn.targets.hosts import bootstrap, replies
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending, LostError
+from edgecnn.targets.agent.single_file import OLDEST_AGENT_PYTHON, agent_source
+from edgecnn.targets.hosts import bootstrap
+from edgecnn.targets.hosts.channel import Ending, LostError
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import ENVIRONMENT, Child, how_it_ended
+from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.ssh_failures import failure
 from edgecnn.targets.hosts.ssh_master import MasterError, master_of
 
@@ -29,13 +30,13 @@ _NOISE = 2**16  # bytes that start-up files may print before the agent starts
 _LOGIN = 20.0  # seconds beyond the time for connecting
 _SSH_FAILED = 255  # ssh's own exit code
 _OPTIONS = {
-    "BatchMode": "yes",  # never stops at a prompt that nobody sees
-    "StrictHostKeyChecking": "yes",  # the strictest there is: unknown and changed keys are refused
-    "ServerAliveInterval": "5",  # a line that is cut without a word is noticed
+    "BatchMode": "yes",  # never waits at a prompt that nobody sees
+    "StrictHostKeyChecking": "yes",  # unknown and changed keys are refused
+    "ServerAliveInterval": "5",  # a line that is cut silently is noticed
     "ServerAliveCountMax": "3",
     "ConnectionAttempts": "1",
-    "LogLevel": "ERROR",  # no banners among an agent's last words, and errors even where the user wants none
-    # What a user may have configured for terminals and cannot be meant for this:
+    "LogLevel": "ERROR",  # no banners among the agent's last lines, but always errors
+    # Settings that a user may have made for terminals, which must not apply here:
     "ClearAllForwardings": "yes",
     "ForwardX11": "no",
     "RequestTTY": "no",
@@ -45,21 +46,21 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class SshHost:
-    """Starts the agent behind ssh. All of one process's sessions with a host share one connection.
+    """Starts the agent through ssh. All sessions of one process with a host share one connection.
 
     Attributes:
         destination: ``user@host``, or a name from ssh's configuration.
         label: What it is called; by default the destination.
         python: The interpreter there: Python 3.9 or newer with numpy and a runtime. ``~/`` is the home folder there.
         pythons: Other interpreters, by the name of the runtime that each is for.
-        port: None for what ssh's configuration says.
-        identity: The private key's file; None for what ssh's configuration and agent offer.
+        port: The port; None for the one in ssh's configuration.
+        identity: The private key's file; None for the keys of ssh's configuration and agent.
         config: Another configuration file for ssh.
-        connect_timeout: Seconds for the connection to stand.
-        cache: Whether the device keeps artifacts, so that each is sent once.
+        connect_timeout: Seconds for connecting.
+        cache: Whether the device stores artifacts, so that each is sent only once.
 
     Raises:
-        UsageError: A destination that ssh would read as something else, or an interpreter that shells would.
+        UsageError: ssh would misread the destination, or a shell the interpreter.
     """
 
     destination: str
@@ -73,7 +74,7 @@ class SshHost:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        """Check what is handed to ssh and to the shell there."""
+        """Check what is passed to ssh and to the device's shell."""
         _check_destination(self.destination)
         if self.port is not None and not 1 <= self.port <= 65535:
             raise UsageError(f"port {self.port} of {self.destination} is not from 1 to 65535")
@@ -89,7 +90,7 @@ class SshHost:
         """Return the host for ``ssh://user@host:port``; user and port may be left out.
 
         Raises:
-            UsageError: It is no such URL.
+            UsageError: The URL is not of this form.
         """
         wrong = UsageError(f"{url!r} is no address of an ssh host", hint="as in ssh://pi@raspberrypi.local:22")
         try:
@@ -117,7 +118,7 @@ class SshHost:
 
     @property
     def environments(self) -> tuple[str, ...]:
-        """The default one, and one for each of ``pythons``."""
+        """The default environment, and one for each of ``pythons``."""
         return (DEFAULT_ENVIRONMENT, *self.pythons)
 
     def start(self, environment: str = DEFAULT_ENVIRONMENT, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Connection:
@@ -128,7 +129,7 @@ class SshHost:
             time_limit: Seconds for each call that does not state its own, and for the agent's start.
 
         Raises:
-            LostError: The line was cut while it started.
+            LostError: The line was cut while the agent started.
             TargetError: The device cannot be reached, does not let us in, or cannot run the agent.
         """
         check_environment(self, environment)
@@ -140,11 +141,11 @@ class SshHost:
 
     def _start(self, python: str, time_limit: float) -> Connection:
         line = _SshLine(self, python, time_limit)
-        command = [*self._ssh(), "-o", f"ControlPath={self._connected()}", "-o", "ControlMaster=no"]
+        command = [*self._ssh(), "-o", f"ControlPath={self._control_path()}", "-o", "ControlMaster=no"]
         return Connection(
             [*command, "--", self.destination, line.command],
             name=self.name,
-            python=f"{self.by_hand} {shlex.quote(python)}",  # so that a ~ is read there, and not here
+            python=f"{self.by_hand} {shlex.quote(python)}",  # quoted: the device's shell expands a ~
             environment={"LC_ALL": "C"},
             time_limit=time_limit,
             line=line,
@@ -153,7 +154,7 @@ class SshHost:
 
     @property
     def by_hand(self) -> str:
-        """How a person would log in."""
+        """The command with which a person would log in."""
         return f"ssh {self.destination}" if self.port is None else f"ssh -p {self.port} {self.destination}"
 
     def _ssh(self) -> list[str]:
@@ -165,7 +166,7 @@ class SshHost:
             options["IdentitiesOnly"] = "yes"
         return command + [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
 
-    def _connected(self) -> str:
+    def _control_path(self) -> str:
         master = master_of(self._ssh(), self.destination)
         try:
             master.connect(self.connect_timeout + _LOGIN)
@@ -182,23 +183,23 @@ class SshHost:
             message = f"{self.name}: no login within {self.connect_timeout + _LOGIN:g} s"
             return TargetError(message, where=self.destination, hint=f"try `{self.by_hand}`")
         known = failure(self.name, self.destination, self.port, words)
-        words = replies.printable(words)
+        words = printable(words)
         return known or TargetError(
             f"{self.name}: ssh cannot connect", where=self.destination, why=words, hint=f"try `{self.by_hand}`"
         )
 
 
 class _SshLine:
-    """What lies between ssh and the agent: a shell that may print first, and the supervisor."""
+    """What lies between ssh and the agent: a shell, which may print first, and the supervisor."""
 
     def __init__(self, host: SshHost, python: str, time_limit: float) -> None:
         self._host, self._python, self._time_limit = host, python, time_limit
         self._marker = f"edgecnn{secrets.token_hex(16)}"
-        self._source = inspect.getsource(agent).encode()
+        self._source = agent_source().encode()
         self.command = bootstrap.remote_command(python, self._marker, len(self._source), dict(ENVIRONMENT))
 
     def begin(self, child: Child) -> None:
-        """Wait for the interpreter, past all that start-up files print, and send it the agent."""
+        """Wait for the interpreter, skip what start-up files print, and send the agent."""
         child.limit(self._time_limit)
         heard = b""
         try:
@@ -210,16 +211,16 @@ class _SshLine:
                 if len(heard) > _NOISE:
                     raise self._error("its start-up files print without end", heard, "see ~/.bashrc there")
             version = started[1]
-            if version < bootstrap.OLDEST:
+            if version < OLDEST_AGENT_PYTHON:
                 raise self._too_old(version)
             child.write(self._source)
         except TimeoutError as error:
             raise self._error(f"{self._python} did not start within {self._time_limit:g} s", heard) from error
         except BrokenPipeError:
-            pass  # how it ended is told by whoever reads next
+            pass  # the program has ended; the next read reports how
 
     def ending(self, child: Child) -> Ending:
-        """Return how it ended: as the supervisor reports it, else it was the line."""
+        """Return how the agent ended, as the supervisor reports it; without a report the line was cut."""
         child.autopsy()
         words, report = bootstrap.split_report(child.last_words(), self._marker)
         if report is None:
@@ -246,13 +247,13 @@ class _SshLine:
         return self._error(f"the agent did not start: the login {ended}", heard, hint, words)
 
     def _too_old(self, version: tuple[int, int, int]) -> TargetError:
-        oldest = ".".join(map(str, bootstrap.OLDEST))
+        oldest = ".".join(map(str, OLDEST_AGENT_PYTHON))
         message = f"{self._python} is Python {'.'.join(map(str, version))}; the agent needs {oldest} or newer"
         return self._error(message, b"", "name a newer interpreter (python in targets.toml)")
 
     def _error(self, message: str, heard: bytes, hint: str = "", words: str = "") -> TargetError:
         said = "\n".join(part for part in (heard[:2000].decode("utf-8", "replace"), words) if part.strip())
-        why = f"it said\n{replies.printable(said).strip()}" if said.strip() else ""
+        why = f"it said\n{printable(said).strip()}" if said.strip() else ""
         return TargetError(f"{self._host.name}: {message}", where=self._place, why=why, hint=hint)
 
     @property
@@ -261,7 +262,7 @@ class _SshLine:
 
 
 def _check_destination(destination: str) -> None:
-    """Refuse what ssh could read as an option, or a proxy command's shell as more than a name."""
+    """Refuse a destination that ssh could read as an option, or the shell of a proxy command as more than a name."""
     user, _, host = destination.rpartition("@")
     if not re.fullmatch(r"[^\s\x00-\x1f\x7f'\"`$\\;&|<>(){}*?!#~/,]+", destination) or not host:
         raise UsageError(f"{destination!r} is no destination for ssh", hint="as in pi@raspberrypi.local")

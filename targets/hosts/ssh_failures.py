@@ -1,4 +1,4 @@
-"""What OpenSSH's client says when it fails, in words that say what to do. One visible table."""
+"""Errors for the failures of OpenSSH's client, with hints what to do, in one table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts import replies
+from edgecnn.targets.hosts.reply_fields import printable
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row: what ssh says (in the C locale), and what that means. ``{ssh}`` is the command to try by hand."""
+    """A row: a pattern for ssh's message in the C locale, and the error. ``{ssh}`` is the command to try by hand."""
 
     pattern: str
     message: str
@@ -23,7 +23,7 @@ FAILURES = (
     Failure(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|host key for .* has changed",
         "it shows another host key than the known one",
-        "if the device was set up anew, `ssh-keygen -R {known}` and then `{ssh}` once by hand, comparing fingerprints;"
+        "if the device was reinstalled, `ssh-keygen -R {known}` and then `{ssh}` once by hand, comparing fingerprints;"
         " if it was not, somebody may be in between: do not connect",
     ),
     Failure(
@@ -63,7 +63,7 @@ FAILURES = (
         r"Bad owner or permissions on|Bad configuration option|[Bb]ad configuration options|Can't open user config file"
         r"|no argument after keyword|missing argument|unsupported option",
         "ssh cannot use its own configuration",
-        "mend the file and line that the last words name",
+        "correct the file and line that the last words name",
     ),
     Failure(
         r"no matching (host key|key exchange|cipher|MAC)",
@@ -79,12 +79,12 @@ FAILURES = (
 
 
 def failure(name: str, destination: str, port: int | None, words: str) -> TargetError | None:
-    """Return the error for what ssh said, or None where no row knows it.
+    """Return the error for what ssh said, or None if no row matches.
 
     Args:
         name: What errors call the host.
-        destination: As ssh takes it.
-        port: None for what ssh's configuration says.
+        destination: The destination as ssh accepts it.
+        port: The port; None for the one in ssh's configuration.
         words: What ssh said.
     """
     for row in FAILURES:
@@ -93,7 +93,5 @@ def failure(name: str, destination: str, port: int | None, words: str) -> Target
             ssh = f"ssh {destination}" if port is None else f"ssh -p {port} {destination}"
             known = host if port in (None, 22) else f"'[{host}]:{port}'"
             hint = row.hint.format(ssh=ssh, destination=destination, known=known)
-            return TargetError(
-                f"{name}: {row.message}", where=destination, hint=hint, detail=replies.printable(words).strip()
-            )
+            return TargetError(f"{name}: {row.message}", where=destination, hint=hint, detail=printable(words).strip())
     return None

@@ -1,8 +1,8 @@
-"""One connection to each host that all sessions share, made by OpenSSH's own multiplexing.
+"""One connection per host, shared by all sessions: OpenSSH's own multiplexing.
 
-The connection is a process of ssh's (its "master") behind a socket in a folder that only this user can enter. It ends
-when this process ends, and by itself when no session has used it for some seconds: so that not even this process being
-killed leaves it behind.
+The connection is a process of ssh (its "master") that listens on a socket in a folder that only this user can enter. It
+ends when this process ends, and also when no session has used it for some seconds, so that it does not remain when this
+process is killed.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LINGER = 15  # seconds that a connection without sessions stays
-_LONGEST_PATH = 65  # characters; a socket's path may have 107: the folder's own name and ssh's suffix come to it
-_KEPT = 2**14  # bytes of ssh's words
+LINGER = 15  # seconds for which a connection without sessions stays open
+_LONGEST_PATH = 65  # characters; a socket's path may have 107, with the folder's name and ssh's suffix
+_LONGEST_MESSAGE = 2**14  # bytes of ssh's error message
 _QUIET: Mapping[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
 
 _guard = threading.Lock()
 _masters: dict[tuple[str, ...], Master] = {}
-_folders: dict[int, Path] = {}  # by process: a fork has its own
+_folders: dict[int, Path] = {}  # by process id: a fork has its own
 
 
 class MasterError(Exception):
-    """ssh could not connect; the text is what it said, empty where it said nothing in time."""
+    """ssh could not connect; the text is its error message, or empty if it did not answer in time."""
 
 
 class Master:
-    """The connection to one host; made by `master_of`. Safe for use by many threads at once.
+    """The connection to one host; made by `master_of`. Several threads may use it at once.
 
     Args:
         ssh: The program and its options.
-        destination: As ssh takes it.
-        socket: Where sessions find the connection.
+        destination: The destination as ssh accepts it.
+        socket: The path at which sessions find the connection.
     """
 
     def __init__(self, ssh: Sequence[str], destination: str, socket: Path) -> None:
@@ -49,25 +49,26 @@ class Master:
         self._lock = threading.Lock()
 
     def connect(self, seconds: float) -> None:
-        """Connect, where there is no connection that works.
+        """Connect, unless there is a connection that works.
 
         Raises:
             MasterError: ssh could not connect.
-            OSError: There is no ssh.
+            OSError: ssh is not installed.
         """
         with self._lock:
             if self.socket.exists():
-                if self._told("check"):
+                if self._control("check"):
                     return
                 self.socket.unlink(missing_ok=True)  # of a connection that was cut
             self._start(seconds)
 
     def end(self) -> None:
-        """End the connection and with it all sessions. Doing it twice does no harm."""
+        """End the connection and with it all sessions. This has no effect the second time."""
         if self.socket.exists():
-            self._told("exit")
+            self._control("exit")
 
-    def _told(self, what: str) -> bool:
+    def _control(self, what: str) -> bool:
+        """Send a control command to the master; return whether it succeeded."""
         command = [*self._ssh, "-O", what, "--", self._destination]
         try:
             done = subprocess.run(command, **_QUIET, stderr=subprocess.DEVNULL, check=False, timeout=5)
@@ -76,7 +77,8 @@ class Master:
         return done.returncode == 0
 
     def _start(self, seconds: float) -> None:
-        # -f: ssh returns once it is connected and goes on behind. Its words go to a file, since a pipe would stay open.
+        # -f: ssh returns once it is connected and continues in the background. Its messages go to a file, since a pipe
+        # would stay open.
         options = ["-M", "-N", "-f", "-o", f"ControlPersist={LINGER}"]
         command = [*self._ssh, *options, "--", self._destination]
         with tempfile.TemporaryFile() as words:
@@ -92,22 +94,24 @@ class Master:
             if code:
                 _kill_group(process)
                 words.seek(0)
-                raise MasterError(words.read(_KEPT).decode("utf-8", "replace").strip() or f"exit code {code}")
+                raise MasterError(
+                    words.read(_LONGEST_MESSAGE).decode("utf-8", "replace").strip() or f"exit code {code}"
+                )
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill whatever proxy command ssh has started; it hangs up on it itself, but that may be ignored (nohup)."""
+    """Kill a proxy command that ssh has started: ssh sends it a hang-up signal, which it may ignore (nohup)."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:
-    """Return ssh's variables: those of this process, and English messages."""
+    """Return the environment variables for ssh: those of this process, with English messages."""
     return {**os.environ, "LC_ALL": "C"}
 
 
 def master_of(ssh: Sequence[str], destination: str) -> Master:
-    """Return the connection for these options and this destination, the same one every time."""
+    """Return the one connection for these options and this destination."""
     with _guard:
         folder = _folder()
         key = (str(os.getpid()), *ssh, destination)

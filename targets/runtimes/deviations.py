@@ -53,7 +53,7 @@ def deviation_of(
 
     Args:
         runtime: Its name.
-        machine: As `edgecnn.targets.hosts.replies.AgentInfo.wheel_machine` has it.
+        machine: As `edgecnn.targets.hosts.machine_info.AgentInfo.wheel_machine` has it.
         options: All in force.
         operators: The file's, as the format spells them.
     """

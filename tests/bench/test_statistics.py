@@ -23,7 +23,7 @@ from edgecnn.bench.validity import (
     two_modes,
 )
 from edgecnn.bench.warmup import BenchSettings, is_precise, is_steady
-from edgecnn.targets.hosts.replies import THROTTLED
+from edgecnn.targets.hosts.machine_info import THROTTLED
 
 SHORT = BenchSettings(processes=5, seconds=1.0, warmup=0.2, samples=600, slice_seconds=0.005)
 

@@ -19,9 +19,9 @@ from edgecnn.parity import sample_sets
 from edgecnn.parity.check import check_inputs
 from edgecnn.parity.disk_arrays import DiskArrays
 from edgecnn.parity.runner import Runner
-from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.process import Child
-from edgecnn.targets.hosts.reconnect import SteadySession
+from edgecnn.targets.hosts.reconnect import ReconnectingSession
 
 SIZE = 16
 
@@ -282,13 +282,13 @@ class Cut:
 @pytest.mark.parametrize("after", [0, 1, 4, 5])
 def test_a_line_that_is_cut_loses_and_repeats_no_answer(after: int) -> None:
     cut = Cut(after)
-    session = SteadySession(cut.start)
+    session = ReconnectingSession(cut.start)
     assert [a[0] for a in session.infer_each([i] for i in range(6))] == [0, 10, 20, 30, 40, 50]
     assert cut.seen == [0, 1, 2, 3, 4, 5]
     assert "started over" in session.notes[0]
 
 
 def test_a_line_that_is_cut_twice_is_given_up() -> None:
-    session = SteadySession(Cut(2, times=2).start)
+    session = ReconnectingSession(Cut(2, times=2).start)
     with pytest.raises(LostError, match="twice"):
         list(session.infer_each([i] for i in range(6)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from support.agent_file import agent_file
 
-from edgecnn.targets.agent import agent
-
-AGENT = str(Path(agent.__file__).resolve())
+AGENT = str(agent_file())
 HANG = "import time; time.sleep(1000)"
 PREAMBLE = f"""
 import importlib.util, json, os, signal, subprocess, sys, time

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecnn.bench.sampling import Start
-from edgecnn.targets.hosts.connection import LostError
-from edgecnn.targets.hosts.timing import BoundInfo, Slice
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.timing import BoundInfo, TimingSlice
 
 
 class FakeClock:
@@ -68,7 +68,7 @@ class FakeRunning:
         wall = int(samples.sum())
         self.clock.now += wall / 1e9
         cpu, khz = int(wall * m.cpu_share), m.khz(since)
-        return Slice(samples=samples.astype(np.int64), wall_ns=wall, cpu_ns=cpu, khz=khz, peak_kb=1500)
+        return TimingSlice(samples=samples.astype(np.int64), wall_ns=wall, cpu_ns=cpu, khz=khz, peak_kb=1500)
 
     def close(self):
         self.closed = True

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets import target as targets
-from edgecnn.targets.agent.agent import PROTOCOL
+from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.host import Found, Survey
-from edgecnn.targets.hosts.replies import AgentInfo
+from edgecnn.targets.hosts.machine_info import AgentInfo
 from edgecnn.targets.names import HOST_NAME, TargetName, parse_target
 from edgecnn.targets.runtimes import RUNTIMES
 

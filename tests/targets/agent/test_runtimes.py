@@ -11,7 +11,8 @@ from support.artifacts import GOOD, MODELS, NAMES, dequantize_model, onnx_model,
 from support.processes import running
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
+from edgecnn.targets.agent.runtime_table import RUNTIME_TABLE
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.hosts.replies import Quantization
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
@@ -37,7 +38,7 @@ OPTION_SETS = [
 
 def test_hello(local):
     info = local.hello()
-    assert info.protocol == agent.PROTOCOL
+    assert info.protocol == messages.PROTOCOL
     assert info.python == sys.version.split()[0]
     assert info.numpy == np.__version__
     assert info.machine == os.uname().machine
@@ -159,8 +160,8 @@ def test_closed_sessions(local):
 
 
 def test_tables_agree():
-    """The agent is one file that imports nothing, so the host's table repeats a part of its table."""
-    theirs = {name: (row.module, row.distribution, row.options) for name, row in agent.RUNTIMES.items()}
+    """The agent imports nothing of the host, so the host's table repeats a part of its table."""
+    theirs = {name: (row.module, row.distribution, row.options) for name, row in RUNTIME_TABLE.items()}
     assert theirs == {
         name: (row.module, row.distribution, {key: option.default for key, option in row.options.items()})
         for name, row in RUNTIMES.items()

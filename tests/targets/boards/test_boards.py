@@ -10,7 +10,7 @@ from edgecnn.errors import UsageError
 from edgecnn.targets.boards import HERE, load_board, load_boards, read_board
 from edgecnn.targets.emulation.prefix import cpuinfo, machine_files, midr
 from edgecnn.targets.emulation.programs import QEMU
-from edgecnn.targets.emulation.userland import ARCHITECTURES, Source, debian_source
+from edgecnn.targets.emulation.userland import ARCHITECTURES, AptSource, debian_source
 from edgecnn.targets.emulation.wheels import pinned_wheels, requirements_of
 from edgecnn.targets.runtimes import RUNTIMES
 
@@ -151,7 +151,7 @@ URIs: http://ftp.example.org/debian-security
 Suites: trixie-security
 Components: main
 """
-DEFAULT = Source()
+DEFAULT = AptSource()
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ DEFAULT = Source()
     [
         ({}, DEFAULT),
         ({"sources.list.d/debian.sources": DEB822},
-         Source("http://ftp.example.org/debian", "/etc/apt/keyrings/debian.gpg")),
+         AptSource("http://ftp.example.org/debian", "/etc/apt/keyrings/debian.gpg")),
         ({"sources.list.d/debian.sources": DEB822.replace("Types: deb deb-src", "Enabled: no\nTypes: deb")}, DEFAULT),
-        ({"sources.list": "deb http://a.example/debian bookworm main\n"}, Source("http://a.example/debian")),
+        ({"sources.list": "deb http://a.example/debian bookworm main\n"}, AptSource("http://a.example/debian")),
         ({"sources.list": "deb [arch=amd64 signed-by=/k.gpg trusted=yes] http://a.example/debian/ bookworm main # x"},
-         Source("http://a.example/debian/", "/k.gpg")),
+         AptSource("http://a.example/debian/", "/k.gpg")),
         ({"sources.list": "# deb http://a.example/debian bookworm main\ndeb-src http://b.example/debian bookworm main"},
          DEFAULT),
         ({"sources.list.d/other.list": "deb https://packages.example.com/apt stable main"}, DEFAULT),
@@ -171,7 +171,7 @@ DEFAULT = Source()
     ],
     ids=["none", "deb822", "disabled", "one line", "options", "commented", "other packages", "security alone"],
 )  # fmt: skip
-def test_the_machines_own_mirror(tmp_path: Path, files: dict[str, str], expected: Source) -> None:
+def test_the_machines_own_mirror(tmp_path: Path, files: dict[str, str], expected: AptSource) -> None:
     (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
     (tmp_path / "os-release").write_text('NAME="Debian GNU/Linux"\nID=debian\n')
     for name, text in files.items():
@@ -184,4 +184,4 @@ def test_other_systems_use_debians_mirror(tmp_path: Path) -> None:
     (tmp_path / "apt").mkdir()
     (tmp_path / "os-release").write_text("ID=ubuntu\nID_LIKE=debian\n")
     (tmp_path / "apt" / "sources.list").write_text("deb http://a.example/debian bookworm main\n")
-    assert debian_source(tmp_path) == Source()
+    assert debian_source(tmp_path) == AptSource()

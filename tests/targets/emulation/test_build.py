@@ -227,7 +227,7 @@ def test_an_interrupt_ends_the_program(tmp_path: Path) -> None:
 @qemu
 def test_a_mirror_that_does_not_answer(monkeypatch, tmp_path: Path) -> None:
     """apt's own words, and nothing left behind."""
-    monkeypatch.setattr(userland, "debian_source", lambda: userland.Source("http://127.0.0.1:9/debian"))
+    monkeypatch.setattr(userland, "debian_source", lambda: userland.AptSource("http://127.0.0.1:9/debian"))
     with pytest.raises(TargetError, match="the aarch64 userland: apt-get failed") as caught:
         build_board(load_board("pi4"), cache=tmp_path)
     assert "127.0.0.1" in caught.value.why

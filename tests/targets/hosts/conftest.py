@@ -79,15 +79,15 @@ def fake(script):
 class Fake:
     version = "1"
     arena_bytes = None
-    inputs = [agent.Tensor("x", [None], "float32", None)]
-    outputs = [agent.Tensor("y", [None], "float32", None)]
+    inputs = [agent.SessionTensor("x", [None], "float32", None)]
+    outputs = [agent.SessionTensor("y", [None], "float32", None)]
     def __init__(self, module, artifact, options):
         self.artifact = artifact
     def infer(self, arrays):
         y = arrays[0]
 {body}
         return [y]
-agent.RUNTIMES["fake"] = agent.Runtime("json", "json", {{}}, Fake)
+agent.RUNTIME_TABLE["fake"] = agent.RuntimeRow("json", "json", {{}}, Fake)
 sys.exit(agent.main())
 """,
             **kwargs,

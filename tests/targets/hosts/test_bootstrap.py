@@ -13,7 +13,7 @@ from support.sshd import needs_sshd, sshd
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts import bootstrap
-from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.channel import LostError
 
 pytestmark = needs_sshd
 

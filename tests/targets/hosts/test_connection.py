@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support.agent_programs import AGENT, HANG, PREAMBLE
+from support.agent_programs import HANG, PREAMBLE
 from support.artifacts import MODELS
 from support.processes import running, wait_until_gone
 
@@ -113,7 +112,7 @@ class Spy:
         agent.importlib.import_module(module)
         import {RUNTIMES[runtime].module}{".interpreter" if runtime == "litert" else ""}
         self.version = json.dumps([sorted(sys.modules), dict(os.environ), sys.path])
-agent.RUNTIMES["spy"] = agent.Runtime("{RUNTIMES[runtime].module}", "x", {{}}, Spy)
+agent.RUNTIME_TABLE["spy"] = agent.RuntimeRow("{RUNTIMES[runtime].module}", "x", {{}}, Spy)
 agent.main()
 """
     import json
@@ -127,14 +126,15 @@ agent.main()
     assert environment.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
 
 
-def test_files_of_the_current_folder_shadow_nothing(tmp_path, monkeypatch, started):
+@pytest.mark.parametrize("safe_path", ["", "1"], ids=["", "PYTHONSAFEPATH"])
+def test_files_of_the_current_folder_shadow_nothing(tmp_path, monkeypatch, started, safe_path):
     for name in ("json", "numpy", "onnxruntime"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)  # what it names is the user's own choice
+    monkeypatch.setenv("PYTHONSAFEPATH", safe_path)
     with LocalHost().start() as connection:
         assert connection.hello().numpy == np.__version__
-    assert {path.name for path in Path(AGENT).parent.iterdir()} <= {"__init__.py", "agent.py", "__pycache__"}
 
 
 NO_AGENTS = {

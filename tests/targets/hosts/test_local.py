@@ -10,7 +10,7 @@ from support.agent_programs import HANG
 from support.processes import running, wait_until_gone
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.local import LocalHost
 
 
@@ -97,7 +97,7 @@ except KeyboardInterrupt:
 
 
 def test_an_idle_agent_ends_when_its_host_is_killed(host):
-    program, pid = host(AGENT_HOST, "connection._child.read(1)\n" + HANG)
+    program, pid = host(AGENT_HOST, "connection._channel.child.read(1)\n" + HANG)
     program.kill()
     wait_until_gone(pid)
 
@@ -111,5 +111,5 @@ os.wait()
 print(connection.hello().protocol, flush=True)
 """
     program, pid = host(AGENT_HOST, then)
-    assert program.communicate(timeout=60)[0].strip() == str(agent.PROTOCOL)
+    assert program.communicate(timeout=60)[0].strip() == str(messages.PROTOCOL)
     assert not running(pid)

@@ -12,8 +12,8 @@ from support.sshd import needs_sshd, sshd
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts import ssh_master
-from edgecnn.targets.hosts.connection import LostError
-from edgecnn.targets.hosts.reconnect import open_steady
+from edgecnn.targets.hosts.channel import LostError
+from edgecnn.targets.hosts.reconnect import open_reconnecting
 
 pytestmark = needs_sshd
 
@@ -64,7 +64,7 @@ def cutter(device, tmp_path):
 
 def test_a_line_cut_once_is_mended(device, note, cutter):
     code = artifact(note, cutter(1))
-    with open_steady(device.host(), "", "tflite-runtime", code, "net", threads=1) as session:
+    with open_reconnecting(device.host(), "", "tflite-runtime", code, "net", threads=1) as session:
         assert session.notes == ()
         assert session.infer([X]) == [X]
         assert session.infer({"x": X}) == [X]
@@ -76,7 +76,10 @@ def test_a_line_cut_once_is_mended(device, note, cutter):
 
 def test_a_line_cut_twice_is_reported(device, note, cutter):
     code = artifact(note, cutter(2))
-    with pytest.raises(LostError) as caught, open_steady(device.host(), "", "tflite-runtime", code, "net") as session:
+    with (
+        pytest.raises(LostError) as caught,
+        open_reconnecting(device.host(), "", "tflite-runtime", code, "net") as session,
+    ):
         session.infer([X])
     assert caught.value.message == "net on tflite-runtime: the line to kitchen was cut, twice"
 
@@ -84,7 +87,7 @@ def test_a_line_cut_twice_is_reported(device, note, cutter):
 def test_crashes_are_not_repeated(device, note, tmp_path):
     log = tmp_path / "log"
     code = artifact(note, f"open({str(log)!r}, 'a').write('once'); os.abort()")
-    steady = open_steady(device.host(), "", "tflite-runtime", code, "net")
+    steady = open_reconnecting(device.host(), "", "tflite-runtime", code, "net")
     with steady as session, pytest.raises(TargetError, match="SIGABRT"):
         session.infer([X])
     assert log.read_text() == "once"

@@ -13,7 +13,7 @@ from support.ssh_device import X
 from support.sshd import needs_sshd, sshd
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.host import survey
 from edgecnn.targets.hosts.ssh import SshHost
 
@@ -23,7 +23,7 @@ pytestmark = needs_sshd
 def test_everything_a_connection_can_do(device):
     with device.host().start() as connection:
         info = connection.hello()
-        assert (info.protocol, info.bits) == (agent.PROTOCOL, 64)
+        assert (info.protocol, info.bits) == (messages.PROTOCOL, 64)
         assert {"onnxruntime", "litert", "tflite-runtime"} <= set(info.runtimes)
         probed = connection.probe()
         assert probed.cores == os.cpu_count()

@@ -22,7 +22,7 @@ import edgecnn
 from edgecnn.errors import TargetError
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import build_board
-from edgecnn.targets.hosts.reconnect import open_steady
+from edgecnn.targets.hosts.reconnect import open_reconnecting
 
 SLOW = 300.0  # seconds: emulated, and on a busy machine
 SHELL = ("dash", "coreutils")
@@ -110,7 +110,7 @@ def test_commands_end_to_end(probed, bundle, run_in) -> None:
 def test_a_line_that_is_cut_is_mended(device, bundle) -> None:
     data = bundle.artifact("tflite", "int8").path.read_bytes()
     host = kitchen(device)
-    with open_steady(host, "", "litert", data, "net.int8.tflite", time_limit=SLOW) as session:
+    with open_reconnecting(host, "", "litert", data, "net.int8.tflite", time_limit=SLOW) as session:
         x = np.zeros((1, *session.inputs[0].shape[1:]), session.inputs[0].dtype)
         before = session.infer([x])
         device.cut()

@@ -11,7 +11,7 @@ import pytest
 from support.ssh_device import X
 from support.sshd import needs_sshd, sshd
 
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 
 pytestmark = needs_sshd
 
@@ -20,14 +20,14 @@ pytestmark = needs_sshd
 def sent(monkeypatch):
     """Sizes of the artifacts that were sent, not only named."""
     sizes = []
-    original = agent.encode_message
+    original = messages.encode_message
 
     def recording(kind, fields, arrays=()):
         if kind == "open" and len(arrays):
             sizes.append(arrays[0].nbytes)
         return original(kind, fields, arrays)
 
-    monkeypatch.setattr(agent, "encode_message", recording)
+    monkeypatch.setattr(messages, "encode_message", recording)
     return sizes
 
 

@@ -14,7 +14,7 @@ from support.ssh_device import X, artifact, noted
 from support.sshd import needs_sshd
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.connection import LostError
+from edgecnn.targets.hosts.channel import LostError
 
 pytestmark = needs_sshd
 
