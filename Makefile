@@ -30,10 +30,10 @@ types: $(VENV)/.installed
 # and needs numpy 1; TFLite Micro is published as pre-releases only.
 runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
 
-.venv-%/.installed: $(VENV)/.installed targets/environments.py
+.venv-%/.installed: $(VENV)/.installed $(wildcard targets/runtimes/*.py)
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet \
-		$$($(BIN)/python -c 'from edgecnn.targets.environments import RECIPES; print(*RECIPES["$*"].requirements)')
+		$$($(BIN)/python -c 'from edgecnn.targets.environments import ENVIRONMENT_SPECS as specs; print(*specs["$*"].requirements)')
 	@touch $@
 
 # The emulated boards that the tests run on, where EDGECNN_CACHE says or in the user's cache folder. Needs qemu-user.

@@ -9,7 +9,6 @@ difference of two neighbouring cuts, measured in turns.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,23 +19,14 @@ from edgecnn.bench.records import OperatorShare, Profile
 from edgecnn.bench.subject import Job
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.runtimes.descriptor import Profiler
 
 CALLS = 200
 _WARMUP_CALLS = 20
 _ROUNDS = 15
 _SLICE = 0.004  # seconds
-_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")  # to names, by ONNX Runtime's passes
-_FUSED = "fused "  # before names, by the same
 _NO_MODULE = "(added by the runtime)"
-_ONNX_FLOAT = frozenset(
-    (
-        *("Add", "AveragePool", "Clip", "Conv", "ConvTranspose", "Div", "FusedConv", "Gelu", "Gemm"),
-        *("GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "PRelu", "ReduceMean", "Relu"),
-        *("Sigmoid", "Softmax", "Sub", "Tanh"),
-    )
-)
-"""What has a counterpart for integers (QLinearConv, ...) or is part of one."""
-_ONNX_METHOD = "ONNX Runtime's profiler: whole us, and some us of its own in each operator"
 _CUT_METHOD = "the artifact cut after each operator; the first row has the interpreter's own time in it"
 
 
@@ -46,9 +36,8 @@ def profile_job(job: Job) -> Profile:
     Raises:
         TargetError: It cannot be opened, or does not run.
     """
-    if job.target.runtime == "onnxruntime":
-        return _onnx_profile(job)
-    return _tflite_profile(job)
+    profiler = RUNTIMES[job.target.runtime].profiler
+    return _cut_profile(job) if profiler is None else _own_profile(job, profiler)
 
 
 def module_of(name: str, known: Collection[str]) -> str:
@@ -66,7 +55,8 @@ def module_of(name: str, known: Collection[str]) -> str:
     return name
 
 
-def _onnx_profile(job: Job) -> Profile:
+def _own_profile(job: Job, profiler: Profiler) -> Profile:
+    """Where the time goes by the runtime's own profiler."""
     import onnx
 
     model = onnx.load_from_string(job.artifact.read())
@@ -80,9 +70,10 @@ def _onnx_profile(job: Job) -> Profile:
     integers = job.artifact.precision == "int8"
     rows = []
     for o in found:
-        floats = integers and o.operator in _ONNX_FLOAT and not _is_intended(_plain(o.name), intended)
-        rows.append((o, _onnx_module(o.name, names), floats))
-    return _shares(_ONNX_METHOD, rows)
+        name = profiler.plain_name(o.name)
+        floats = integers and o.operator in profiler.float_operators and not _is_intended(name, intended)
+        rows.append((o, module_of(name, names) if name in names else _NO_MODULE, floats))
+    return _shares(profiler.method, rows)
 
 
 def _intended(model: Any) -> Mapping[str, Sequence[str]]:
@@ -97,16 +88,8 @@ def _is_intended(name: str, intended: Mapping[str, Sequence[str]]) -> bool:
     return name in intended["tensors"] or any(name.startswith(f"{layer}.") for layer in intended["layers"])
 
 
-def _plain(name: str) -> str:
-    return _ADDED.sub("", name.removeprefix(_FUSED))
-
-
-def _onnx_module(name: str, names: set[str]) -> str:
-    plain = _plain(name)
-    return module_of(plain, names) if plain in names else _NO_MODULE
-
-
-def _tflite_profile(job: Job) -> Profile:
+def _cut_profile(job: Job) -> Profile:
+    """Where the time goes by what each further operator of a TFLite file adds."""
     cuts = tflite_cuts(job.artifact.read())
     target = job.target
     with target.host.start(target.environment, time_limit=target.time_limit) as connection:

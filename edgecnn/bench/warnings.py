@@ -9,6 +9,7 @@ import msgspec
 
 from edgecnn.bench.records import HostFacts, Profile, Record, Result
 from edgecnn.bench.statistics import Interval, paired_ratio, ratio
+from edgecnn.targets.runtimes import RUNTIMES
 
 LOAD = 0.5
 """Processes that ran or waited for each core, before the measurement, that are worth a word."""
@@ -115,7 +116,8 @@ def _slower(int8: Result, fp32: Result) -> Warned:
     worst = _worst(int8.profile, fp32.profile)
     if worst is not None:
         text += f", most of it in {worst[0]} ({worst[1] / 1000:+,.1f} us)"
-    other = "litert (the .tflite of the same bundle)" if int8.format == "onnx" else "onnxruntime (the .onnx)"
+    others = [r for r in RUNTIMES.values() if r.installation == "dependency" and int8.format not in r.formats]
+    other = f"{others[0].name} (the .{others[0].formats[0]} of the same bundle)"
     hint = f"{other}; or a recipe that leaves that layer in float; or fp32 on this target"
     return Warned(subject=int8.label, text=text, hint=hint)
 

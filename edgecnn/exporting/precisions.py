@@ -17,7 +17,8 @@ from edgecnn.errors import QuantizationError, UsageError
 from edgecnn.export.formats import check_offered
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
-from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
+from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
 
 if TYPE_CHECKING:
     from edgecnn.program.int16 import QuantizedGraph16

@@ -15,7 +15,8 @@ from edgecnn.locate.location import Cause
 from edgecnn.locate.probe_session import Suspect
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
-from edgecnn.parity.saturation import adds_in_int16, explained, saturates
+from edgecnn.parity.saturation import can_saturate, explained, saturates
+from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.types import Array
 
 HYBRID = ("int8-dynamic",)
@@ -23,7 +24,6 @@ HYBRID = ("int8-dynamic",)
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
 """Share of a value's elements beyond its range from which on the range is named."""
-_FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
@@ -56,14 +56,14 @@ def _importance(discrepancy: Discrepancy) -> int:
 
 
 def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | None:
-    """ONNX Runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
+    """The runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
     quantization = suspect.artifact.spec.quantization
-    if quantization is None or not adds_in_int16(suspect.target):
+    if quantization is None or not can_saturate(suspect.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
     if not layers or not saturates(suspect.features()):
         return None
-    text, _, remedy = explained(layers).partition("; ")
+    text, _, remedy = explained(layers, suspect.target.runtime).partition("; ")
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
 
 
@@ -97,10 +97,12 @@ def _is_what(found: Array, given: Array, place: Place) -> bool:
 
 
 def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cause | None:
-    """Operators of an int8 file that ONNX Runtime computes in float, those that are to be so left out."""
+    """Operators of an int8 file that a runtime computes in float, except those that the file means to be float."""
     from edgecnn.locate.edit_onnx import exact_float_tensors
 
-    if suspect.target.runtime != "onnxruntime" or suspect.artifact.precision != "int8":
+    runtime = RUNTIMES[suspect.target.runtime]
+    profiler = runtime.profiler
+    if profiler is None or not profiler.float_layers or suspect.artifact.precision != "int8":
         return None
     ran = suspect.kernels(data, "as it is", inputs)
     layers, tensors = exact_float_tensors(data)
@@ -108,15 +110,14 @@ def float_kernels(suspect: Suspect, data: bytes, inputs: Sequence[Array]) -> Cau
     names = [
         name
         for kind, name in ran or ()
-        if kind in _FLOAT_KERNELS and name not in tensors and name not in skipped
+        if kind in profiler.float_layers and name not in tensors and name not in skipped
         if not any(name == layer or name.startswith(f"{layer}.") for layer in (*layers, *skipped))
         if not name.endswith(".steps")  # an input on its way to its integers
     ]
     if not names:
         return None
-    level = suspect.target.options.get("graph_optimization", "all")
-    text = f"ONNX Runtime computes {_some(names)} in float kernels, not in integers (graph_optimization is {level})"
-    return Cause(fault="runtime", text=text, remedy="graph_optimization=all, or a newer ONNX Runtime")
+    text = f"{runtime.title} computes {_some(names)} in float kernels, not in integers"
+    return Cause(fault="runtime", text=text, remedy=profiler.float_remedy)
 
 
 def clipped_cause(expected: Expected) -> Cause | None:

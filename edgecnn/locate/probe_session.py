@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
@@ -12,16 +11,13 @@ import numpy as np
 from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.connection import Connection, LostError
-from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes import RUNTIMES, OptionValue
 from edgecnn.targets.target import Target
 from edgecnn.types import Array
 
 T = TypeVar("T")
 Kernel = tuple[str, str]
 """An operator's kind as the runtime ran it, and its name in the file."""
-_ADDED = re.compile(r"(_nchwc|_token_\d+|_quant)+$")
-_MOVES = frozenset(("ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear", "Identity", "Transpose"))
-"""Operators that ONNX Runtime adds to hand a value out, and that compute nothing new."""
 
 
 class Suspect:
@@ -74,12 +70,13 @@ class Suspect:
         return self._asked(ask)
 
     def kernels(self, data: bytes, what: str, inputs: Sequence[Array]) -> Counter[Kernel] | None:
-        """The operators that ONNX Runtime really ran, those that only move values left out; None of other runtimes.
+        """The operators that the runtime really ran, without its copies; None if it has no profiler of its own.
 
         Raises:
             TargetError: if it does not open or run there.
         """
-        if self.target.runtime != "onnxruntime":
+        profiler = RUNTIMES[self.target.runtime].profiler
+        if profiler is None:
             return None
 
         def ask(connection: Connection) -> Counter[Kernel]:
@@ -88,7 +85,7 @@ class Suspect:
             with connection.open(self.target.runtime, data, label, time_limit=None, profile=True, **options) as session:
                 session.bind([np.ascontiguousarray(a[:1]) for a in inputs])
                 ran = session.profile(1)
-            return Counter((o.operator, plain_name(o.name)) for o in ran if o.operator not in _MOVES)
+            return Counter((o.operator, profiler.plain_name(o.name)) for o in ran if o.operator not in profiler.copies)
 
         return self._asked(ask)
 
@@ -118,8 +115,3 @@ class Suspect:
             host = self.target.host
             self._connection = host.start(self.target.environment, time_limit=self.target.time_limit)
         return self._connection
-
-
-def plain_name(name: str) -> str:
-    """An operator's name in the file, without what ONNX Runtime's passes add to it."""
-    return _ADDED.sub("", name.removeprefix("fused "))

@@ -12,8 +12,8 @@ from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
 from edgecnn.locate.reexport import Twin
 from edgecnn.parity.exactness import node_is_exact
-from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, Rounding, rounding_of
-from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes import RUNTIMES, OptionValue
+from edgecnn.targets.runtimes.rounding import HALF_EVEN, XNNPACK, RoundingRule
 
 REAL_LIMIT = 1e-5
 """Largest error of one float operator, as a share of its value's range: the limit of a whole fp32 artifact."""
@@ -39,23 +39,12 @@ SUMS = (ops.Add, ops.Sub)
 LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 
 
-def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) -> Rounding:
-    """The rule that a runtime computes a precision by.
-
-    - int16x8: XNNPACK leaves it to TFLite's kernels. LiteRT's linear layers keep 31 bits of a multiplier, those of
-      tflite-runtime and TFLite Micro 15; sums are exact in reference kernels.
-    - int8-dynamic: XNNPACK's rule, or that of TFLite's kernels where it is switched off.
-    - all others: `edgecnn.parity.rounding.rounding_of`.
-    """
-    if precision == "int16x8":
-        exact = runtime == "tflite-micro" or bool(options.get("reference_kernels", False))
-        return Rounding(rule="rescale31" if runtime == "litert" else "rescale15", exact=exact)
-    if precision == "int8-dynamic":
-        return Rounding(rule="xnnpack" if options.get("xnnpack", True) else "tflite", exact=False)
-    return rounding_of(runtime, options)
+def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) -> RoundingRule:
+    """Return the rule that a runtime computes a precision by; its descriptor says which."""
+    return RUNTIMES[runtime].rounding(precision, options)
 
 
-def tolerance(twin: Twin, value: ValueName, rounding: Rounding) -> Tolerance:
+def tolerance(twin: Twin, value: ValueName, rounding: RoundingRule) -> Tolerance:
     """What the operator that gives a value may be off by where it reads golden values."""
     node = twin.graph.producers.get(value)
     if twin.int16 is not None:
@@ -69,7 +58,7 @@ def tolerance(twin: Twin, value: ValueName, rounding: Rounding) -> Tolerance:
     return EXACT if node_is_exact(twin.quantized, node) else STEP
 
 
-def _of_int16(node: Node, rounding: Rounding) -> Tolerance:
+def _of_int16(node: Node, rounding: RoundingRule) -> Tolerance:
     if isinstance(node.op, MOVED) or (isinstance(node.op, SUMS) and rounding.exact):
         return EXACT
     return TABLE if isinstance(node.op, LOOKED_UP) else STEP
@@ -81,7 +70,7 @@ def breaks(gap: Gap, allowed: Tolerance) -> bool:
     return not (gap.largest <= limit.largest and gap.mean <= limit.mean)
 
 
-def is_exact(twin: Twin, rounding: Rounding) -> bool:
+def is_exact(twin: Twin, rounding: RoundingRule) -> bool:
     """Whether every integer of the whole is to be exactly the golden one."""
     if twin.quantized is None and twin.int16 is None:
         return False

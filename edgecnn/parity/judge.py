@@ -13,10 +13,10 @@ from edgecnn.parity.answers import WorstSample
 from edgecnn.parity.evidence import Evidence, drop_evidence, evidence_of
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.rounding import Rounding
 from edgecnn.parity.statistics import mcnemar, samples_for, wilson
 from edgecnn.parity.verdict import Outcome, Verdict
 from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes.rounding import RoundingRule
 
 NO_LIMITS = Limits()
 FILE = "file_differences"
@@ -30,7 +30,7 @@ class Place:
     runtime: str
     version: str
     options: Mapping[str, OptionValue]
-    rounding: Rounding
+    rounding: RoundingRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,9 @@ def _decisive(rulings: Sequence[Ruling], *, shown: str) -> Ruling:
     return next((r for r in rulings if r.metric == shown), rulings[0])
 
 
-def _rulings(artifact: Artifact, rounding: Rounding, found: Measured, limits: Limits, *, on_data: bool) -> list[Ruling]:
+def _rulings(
+    artifact: Artifact, rounding: RoundingRule, found: Measured, limits: Limits, *, on_data: bool
+) -> list[Ruling]:
     """The defaults, then what else was demanded and could be measured."""
     measured = _plain(found)
     rulings = []
@@ -180,7 +182,7 @@ def _rulings(artifact: Artifact, rounding: Rounding, found: Measured, limits: Li
     return rulings
 
 
-def _defaults(artifact: Artifact, rounding: Rounding, found: Measured) -> dict[str, float]:
+def _defaults(artifact: Artifact, rounding: RoundingRule, found: Measured) -> dict[str, float]:
     """The metrics that decide where nothing else is said, and their limits; the last is shown where all pass."""
     if artifact.precision == "fp32":
         return {"relative_error": defaults.FP32_LIMIT}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
+from edgecnn.bench.budget import ITEMS, WHERE_MEASURED, OverBudget, ProjectBudget
 from edgecnn.bench.compare import MAX_INSTRUCTIONS, MAX_SLOWDOWN, Change, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
@@ -154,11 +154,10 @@ def _cost(plan: ModelPlan, budget: ProjectBudget, artifact: str, target: str, va
 def _idle(plan: ModelPlan, budget: ProjectBudget, *, fits: bool) -> Outcome:
     """A budget that nothing was held to: it would stay green for ever."""
     why = f"nothing that was measured has {budget.item}" if fits else f"no target is called like {budget.targets}"
-    hint = "instructions_m is for emulated boards, latencies are for all others, arena_kb is for tflite-micro"
     error = UsageError(
         f'the budget {budget.item} of "{budget.targets}" holds nothing',
         why=why,
-        hint=hint if fits else "the name of a target among targets, or leave the budget out",
+        hint=WHERE_MEASURED if fits else "the name of a target among targets, or leave the budget out",
     )
     return error_outcome(error, plan.name, "bench", target=budget.targets)
 

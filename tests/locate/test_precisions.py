@@ -33,9 +33,9 @@ from edgecnn.locate.reexport import make_twin
 from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
 from edgecnn.parity.check import check_bundle
-from edgecnn.parity.rounding import Rounding
 from edgecnn.quantize.int16 import quantize_int16
 from edgecnn.quantize.observe import observe
+from edgecnn.targets.runtimes.rounding import RoundingRule
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}
 PLAIN = {"xnnpack": False}
@@ -121,7 +121,7 @@ def test_a_failed_verdict_of_int16x8_names_the_layer(bundle, agent, tmp_path: Pa
 )
 def test_another_rule_is_recognised(precision, wrong, right, bundle, agent, monkeypatch) -> None:
     """The runtime is taken for one of another rule: that shows where the rules differ, and it is said whose it has."""
-    monkeypatch.setattr("edgecnn.locate.locate.rule_of", lambda *_: Rounding(rule=wrong, exact=True))
+    monkeypatch.setattr("edgecnn.locate.locate.rule_of", lambda *_: RoundingRule(rule=wrong, exact=True))
     found = located(bundle, agent, precision)
     assert found.fault == "runtime"
     assert f"by the rule {right}, where litert is known for {wrong}" in found.cause

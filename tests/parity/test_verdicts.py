@@ -22,9 +22,9 @@ from edgecnn.parity.baseline_samples import Kept
 from edgecnn.parity.judge import Place, judge
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.rounding import HALF_EVEN
 from edgecnn.parity.scenes import SceneScores
 from edgecnn.parity.verdict import CheckReport
+from edgecnn.targets.runtimes.rounding import HALF_EVEN
 from edgecnn.training.tasks import task_of
 
 PLACE = Place(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
