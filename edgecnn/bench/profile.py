@@ -37,7 +37,9 @@ def profile_job(job: Job) -> Profile:
         TargetError: It cannot be opened, or does not run.
     """
     profiler = RUNTIMES[job.target.runtime].profiler
-    return _cut_profile(job) if profiler is None else _own_profile(job, profiler)
+    if profiler is None or job.artifact.format not in profiler.formats:
+        return _cut_profile(job)
+    return _own_profile(job, profiler)
 
 
 def module_of(name: str, known: Collection[str]) -> str:

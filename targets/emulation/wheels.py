@@ -13,7 +13,7 @@ from edgecnn.targets.emulation.programs import run_program
 PINS = Path(__file__).with_name("wheels.txt")
 """pip's own format: every wheel that a board may name, with its hashes."""
 
-_PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+_PLATFORMS = ("manylinux_2_35", "manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _TIME_LIMIT = 900.0
 # The user's settings of where to install, and of other versions, are for other work than this; those of indexes hold.
 _ENVIRONMENT: Mapping[str, str | None] = {

@@ -8,13 +8,14 @@ from types import MappingProxyType
 from edgecnn.targets.runtimes.descriptor import Option, OptionValue, Runtime
 from edgecnn.targets.runtimes.litert import LITERT
 from edgecnn.targets.runtimes.onnxruntime import ONNXRUNTIME
+from edgecnn.targets.runtimes.openvino import OPENVINO
 from edgecnn.targets.runtimes.tflite_micro import TFLITE_MICRO
 from edgecnn.targets.runtimes.tflite_runtime import TFLITE_RUNTIME
 
 __all__ = ["RUNTIMES", "Option", "OptionValue", "Runtime", "runtimes_for"]
 
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
-    {row.name: row for row in (ONNXRUNTIME, LITERT, TFLITE_RUNTIME, TFLITE_MICRO)}
+    {row.name: row for row in (ONNXRUNTIME, LITERT, TFLITE_RUNTIME, TFLITE_MICRO, OPENVINO)}
 )
 """All runtimes, by the names that the user writes."""
 

@@ -88,6 +88,7 @@ class Profiler:
     """A runtime's own profiler, and how its report reads.
 
     Attributes:
+        formats: The formats in whose files it calls operators by the file's names.
         method: What it measures and how exactly, for the reader of a profile.
         prefix: What the runtime puts in front of the names of operators that it has fused.
         suffix: What the runtime's passes append to the names of operators; matches at the end of a name.
@@ -97,6 +98,7 @@ class Profiler:
         float_remedy: What to try where the runtime computes an int8 layer in float.
     """
 
+    formats: tuple[str, ...]
     method: str
     prefix: str
     suffix: re.Pattern[str]
@@ -167,7 +169,7 @@ class Runtime:
         deviations: Its float kernels that are less exact than rounding explains.
         fixed_batch: Whether it runs a file only with the batch size that the file states.
         arena: Whether it tells how much memory its tensors take.
-        profiler: Its own profiler; None if there is none that Python reaches. Files are cut after each operator then.
+        profiler: Its own profiler; None if there is none that Python reaches. A TFLite file is cut after each operator then.
         missing_operator: How it says that it does not offer an operator: patterns with the group ``kind``, and
             ``version``, ``name`` (of the node) or ``number`` (of the node, where a kernel refuses a type).
     """

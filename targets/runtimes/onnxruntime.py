@@ -51,6 +51,7 @@ ONNXRUNTIME = Runtime(
     fixed_batch=False,
     arena=False,
     profiler=Profiler(
+        formats=("onnx",),
         method="ONNX Runtime's profiler: whole us, and some us of its own in each operator",
         prefix="fused ",
         suffix=re.compile(r"(_nchwc|_token_\d+|_quant)+$"),
