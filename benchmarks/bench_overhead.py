@@ -19,7 +19,8 @@ import numpy as np
 import edgecnn
 from edgecnn.bench.statistics import median_interval
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent.call_timing import time_calls
+from edgecnn.targets.agent.runtime_table import RUNTIME_TABLE
 
 CALLS = 50
 LIMIT, LIMIT_NS = 0.02, 1000
@@ -65,16 +66,16 @@ def compare(artifact, inputs, rounds):
     """Medians of rounds: the agent's, the bare loop's."""
     data = artifact.read()
     runtime = {"onnx": "onnxruntime", "tflite": "litert"}[artifact.format]
-    row = agent.RUNTIMES[runtime]
+    row = RUNTIME_TABLE[runtime]
     session = row.open(row.module, data, {**row.options, "profile": False})
     ours = session.bind(inputs).run
     bare = (onnx_call if artifact.format == "onnx" else tflite_call)(data, inputs)
     for _ in range(3):
-        agent.time_calls(ours, CALLS, 10.0)
+        time_calls(ours, CALLS, 10.0)
         bare_loop(bare)
     found = []
     for i in range(rounds):
-        pair = [lambda: float(np.median(agent.time_calls(ours, CALLS, 10.0).samples)), lambda: bare_loop(bare)]
+        pair = [lambda: float(np.median(time_calls(ours, CALLS, 10.0).samples)), lambda: bare_loop(bare)]
         order = (0, 1) if i % 2 == 0 else (1, 0)
         values = dict(zip(order, [pair[k]() for k in order], strict=True))
         found.append((values[0], values[1]))

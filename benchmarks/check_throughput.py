@@ -26,7 +26,7 @@ from edgecnn.bench.statistics import median_interval
 from edgecnn.data.sources import load_dataset
 from edgecnn.parity.runner import Runner, stored_inputs
 from edgecnn.parity.sample_sets import data_trial
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent.runtime_table import RUNTIME_TABLE
 from edgecnn.targets.target import installed_targets
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128, 256)
@@ -36,7 +36,7 @@ LIMIT = 0.9
 def bare_loop(artifact, inputs, batch):
     """Seconds for all inputs, straight through the runtime's own call."""
     runtime = {"onnx": "onnxruntime", "tflite": "litert"}[artifact.format]
-    row = agent.RUNTIMES[runtime]
+    row = RUNTIME_TABLE[runtime]
     session = row.open(row.module, artifact.read(), {**row.options, "threads": 1, "profile": False})
     session.infer([inputs[:batch]])
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from edgecnn.errors import EdgecnnError, TargetError, UsageError, near
-from edgecnn.targets.agent.agent import PROTOCOL
+from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
 from edgecnn.targets.hosts.host import Found as Runs

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import BundleError, EdgecnnError
-from edgecnn.targets.agent.agent import MAX_PAYLOAD
+from edgecnn.targets.agent.messages import MAX_PAYLOAD
 
 MAX_BYTES = MAX_PAYLOAD
 """The largest file that is read: what an agent takes at once, 1 GiB."""

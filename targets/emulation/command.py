@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent.single_file import agent_source
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.prefix import site_path
 from edgecnn.targets.emulation.programs import QEMU
@@ -96,8 +96,8 @@ def python_command(
 
 
 def place_agent(prefix: Path) -> str:
-    """Copy the agent to the board, under the digest of its text; return its path there."""
-    text = Path(agent.__file__).read_bytes()
+    """Write the agent to the board, in a file that is named by its digest; return the file's path there."""
+    text = agent_source().encode()
     path = prefix / "edgecnn" / f"agent-{hashlib.sha256(text).hexdigest()[:16]}.py"
     if not path.exists():
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".agent-")

@@ -1,10 +1,10 @@
-"""The few lines that start the agent at the far end of a line: the only thing that the remote command holds.
+"""The few lines of Python that start the agent. They read its source from stdin, so that no file is needed.
 
-They take the agent's source from stdin and leave a supervisor behind. The supervisor reads and imports next to nothing,
-so that it outlives whatever a runtime does to the agent: it tells how the agent ended, which ssh itself would not, and
-kills it once nobody listens any more, which an agent that hangs in native code, or is stopped, cannot do by itself.
+On this machine that is all they do. At the far end of ssh they also leave a supervisor, which reads and imports almost
+nothing, so that it outlives whatever a runtime does to the agent. It reports how the agent ended, which ssh itself does
+not, and it kills the agent once nobody listens any more: an agent that hangs in native code, or is stopped, cannot.
 
-What they say goes through a random marker, since a login shell's start-up files may print before them, and a runtime at
+Their own words begin with a random marker, since a login shell's start-up files may print before them, and a runtime at
 any time:
 
     stdout  MARKER 3.11.2        once the interpreter runs
@@ -17,30 +17,42 @@ import base64
 import re
 from dataclasses import dataclass
 
-OLDEST = (3, 9)
-"""The oldest Python that the agent runs under."""
-
-# Python 2 must be able to read this, up to the line that ends it.
-BOOTSTRAP = """
+# Python 2 must be able to parse these, up to the line that ends it.
+_FUNCTIONS = """
 import os, sys
+def read_agent(size):
+    source = b""
+    while len(source) < size:
+        part = os.read(0, size - len(source))
+        if not part:
+            sys.exit(0)
+        source += part
+    return source
+def run_agent(source):
+    import linecache
+    linecache.cache["<agent>"] = (len(source), None, source.decode().splitlines(True), "<agent>")
+    sys.argv[:] = ["<agent>"]
+    exec(compile(source, "<agent>", "exec"), globals())
+    sys.exit(0)
+"""
+
+# With -c, sys.path begins with the current folder, whose files could shadow modules.
+LOCAL_BOOTSTRAP = f"""{_FUNCTIONS}
+if not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]
+run_agent(read_agent(int(sys.argv[1])))
+"""
+
+BOOTSTRAP = f"""{_FUNCTIONS}
 marker, size = sys.argv[1], int(sys.argv[2])
 os.write(1, ("\\n%s %d.%d.%d\\n" % ((marker,) + tuple(sys.version_info[:3]))).encode())
 if sys.version_info < (3, 9):
     sys.exit(0)
-source = b""
-while len(source) < size:
-    part = os.read(0, size - len(source))
-    if not part:
-        sys.exit(0)
-    source += part
+source = read_agent(size)
 child = os.fork()
 if child == 0:
     os.setpgid(0, 0)
-    import linecache
-    linecache.cache["<agent>"] = (size, None, source.decode().splitlines(True), "<agent>")
-    sys.argv[:] = ["<agent>"]
-    exec(compile(source, "<agent>", "exec"), globals())
-    sys.exit(0)
+    run_agent(source)
 import select, signal, threading, time
 def kill():
     try:

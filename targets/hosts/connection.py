@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts import replies
 from edgecnn.targets.hosts.process import Child
 from edgecnn.targets.hosts.session import Session
@@ -214,7 +214,7 @@ class Connection:
         self,
         subject: str,
         kind: str,
-        parse: Callable[[agent.Message], T],
+        parse: Callable[[messages.Message], T],
         fields: Mapping[str, Any],
         arrays: Sequence[NDArray[Any]] = (),
         *,
@@ -242,7 +242,7 @@ class Connection:
         self,
         subject: str,
         kind: str,
-        parse: Callable[[agent.Message], T],
+        parse: Callable[[messages.Message], T],
         requests: Iterable[tuple[Mapping[str, Any], Sequence[NDArray[Any]]]],
         *,
         time_limit: float | None = None,
@@ -280,7 +280,7 @@ class Connection:
                 self._failure = self._failure or f"{subject}: given up"
                 self._child.kill()
 
-    def _answer(self, subject: str, kind: str, parse: Callable[[agent.Message], T], seconds: float) -> T:
+    def _answer(self, subject: str, kind: str, parse: Callable[[messages.Message], T], seconds: float) -> T:
         answer = self._parsed(subject, kind, parse, self._receive(subject, seconds))
         if isinstance(answer, replies.Refused):
             raise self._refusal(subject, "", answer)
@@ -290,7 +290,7 @@ class Connection:
         self,
         subject: str,
         kind: str,
-        parse: Callable[[agent.Message], T],
+        parse: Callable[[messages.Message], T],
         fields: Mapping[str, Any],
         arrays: Sequence[NDArray[Any]],
         time_limit: float | None,
@@ -300,11 +300,11 @@ class Connection:
         return self._parsed(subject, kind, parse, self._receive(subject, seconds, anew=False))
 
     def _parsed(
-        self, subject: str, kind: str, parse: Callable[[agent.Message], T], reply: agent.Message
+        self, subject: str, kind: str, parse: Callable[[messages.Message], T], reply: messages.Message
     ) -> T | replies.Refused:
         try:
             return parse(reply) if reply.kind == kind else replies.parse_refused(reply)
-        except agent.ProtocolError as error:
+        except messages.ProtocolError as error:
             self._malformed(subject, error)
 
     def _send_request(
@@ -313,17 +313,17 @@ class Connection:
         if not self.alive:
             raise TargetError(f"{subject}: the connection to {self.name} is closed", why=self._failure)
         try:
-            request = agent.encode_message(kind, {**fields, "limit": min(seconds, agent.MAX_LIMIT)}, arrays)
-        except agent.ProtocolError as error:
+            request = messages.encode_message(kind, {**fields, "limit": min(seconds, messages.MAX_LIMIT)}, arrays)
+        except messages.ProtocolError as error:
             raise TargetError(f"{subject}: the request cannot be sent", why=str(error)) from error
         self._child.limit(seconds)
         self._on_the_line(subject, lambda: self._send(request), seconds)
 
-    def _receive(self, subject: str, seconds: float, *, anew: bool = True) -> agent.Message:
+    def _receive(self, subject: str, seconds: float, *, anew: bool = True) -> messages.Message:
         """The next message within so many seconds: from now on, or from when the request was sent."""
         if anew:
             self._child.limit(seconds)
-        reply = self._on_the_line(subject, lambda: agent.read_message(self._child), seconds)
+        reply = self._on_the_line(subject, lambda: messages.read_message(self._child), seconds)
         if reply is None:
             self._ended(subject, "")
         return reply
@@ -337,11 +337,11 @@ class Connection:
             self._fail(
                 f"{subject}: no answer within {seconds:g} s", hint="a longer time limit, or fewer inputs at once"
             )
-        except agent.CutShortError as error:
+        except messages.CutShortError as error:
             self._ended(subject, str(error))
-        except agent.VersionError as error:
+        except messages.VersionError as error:
             self._other_version(subject, error)
-        except agent.ProtocolError as error:
+        except messages.ProtocolError as error:
             self._malformed(subject, error)
         except BaseException:  # an interrupt in the middle of a message: the line cannot be used again
             self._child.kill()
@@ -365,13 +365,15 @@ class Connection:
             return ""
         return wheels.advice(runtime, here.wheel_machine, here.python, pip=f"{self._python} -m pip")
 
-    def _other_version(self, subject: str, error: agent.VersionError) -> NoReturn:
+    def _other_version(self, subject: str, error: messages.VersionError) -> NoReturn:
         self._child.kill()
-        age, cure = ("newer", "update edgecnn here") if error.theirs > agent.PROTOCOL else ("older", "update it there")
+        age, cure = (
+            ("newer", "update edgecnn here") if error.theirs > messages.PROTOCOL else ("older", "update it there")
+        )
         message = f"{subject}: the agent on {self.name} speaks protocol {error.theirs}"
-        self._fail(message, why=f"it is {age} than this edgecnn, which speaks protocol {agent.PROTOCOL}", hint=cure)
+        self._fail(message, why=f"it is {age} than this edgecnn, which speaks protocol {messages.PROTOCOL}", hint=cure)
 
-    def _malformed(self, subject: str, error: agent.ProtocolError) -> NoReturn:
+    def _malformed(self, subject: str, error: messages.ProtocolError) -> NoReturn:
         follows = self._child.read_now()[:200] if self.alive else b""
         self._child.kill()
         why = f"{error}; what follows is {follows!r}" if follows else str(error)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent.agent import NO_THREADS
+from edgecnn.targets.agent.main import NO_THREADS
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.build import board_folder, is_built
 from edgecnn.targets.emulation.cache import cache_folder

@@ -7,12 +7,14 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
-from edgecnn.targets.agent import agent
-from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
+from edgecnn.errors import TargetError
+from edgecnn.targets.agent.single_file import agent_source
+from edgecnn.targets.hosts.bootstrap import LOCAL_BOOTSTRAP
+from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
+from edgecnn.targets.hosts.process import Child
 
 MEMORY = 2**33
 """Bytes of data that an agent on this machine can have, 8 GiB: some four times what the largest artifact needs."""
@@ -59,13 +61,37 @@ class LocalHost:
         """
         check_environment(self, environment)
         python = self.pythons.get(environment, self.python)
-        # By file, so that sys.path[0] is the agent's folder, which holds nothing else, and not the current one, whose
-        # files could shadow modules. Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages,
-        # by which the user's own python finds numpy and the runtimes.
-        command = [python, str(Path(agent.__file__).resolve())]
-        connection = Connection(command, name=self.name, python=python, time_limit=time_limit)
+        source = agent_source().encode()
+        # Not with -I: it would ignore PYTHONHASHSEED, and PYTHONPATH and user packages, by which the user's own Python
+        # finds numpy and the runtimes.
+        command = [python, "-c", LOCAL_BOOTSTRAP, str(len(source))]
+        line = _AgentOnStdin(self.name, source, time_limit)
+        connection = Connection(command, name=self.name, python=python, time_limit=time_limit, line=line)
         _limit_memory(connection.pid)
         return connection
+
+
+@dataclass(frozen=True, slots=True)
+class _AgentOnStdin:
+    """Sends the agent to an interpreter that waits for it on stdin."""
+
+    name: str
+    source: bytes
+    time_limit: float
+
+    def begin(self, child: Child) -> None:
+        """Send the agent."""
+        child.limit(self.time_limit)
+        try:
+            child.write(self.source)
+        except TimeoutError as error:
+            raise TargetError(f"{self.name}: Python did not start within {self.time_limit:g} s") from error
+        except BrokenPipeError:
+            pass  # it has ended; whoever reads next is told how
+
+    def ending(self, child: Child) -> Ending:
+        """Return how the agent ended."""
+        return Ending(what=child.autopsy(), words=child.last_words())
 
 
 def _limit_memory(pid: int) -> None:

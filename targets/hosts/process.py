@@ -28,7 +28,7 @@ _GRACE = 5.0  # seconds for a program whose output has ended to end itself
 class Child:
     """A program in a process group of its own, killed as a whole by `kill`, by garbage collection, or at exit.
 
-    It has what `edgecnn.targets.agent.agent` calls Readable and Writable, so messages go through it directly.
+    It has what `edgecnn.targets.agent.messages` calls Readable and Writable, so messages go through it directly.
 
     Args:
         command: The program and its arguments; no shell reads them.

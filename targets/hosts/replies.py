@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 
 Option = bool | int | str
 
@@ -171,7 +171,7 @@ class Refused:
     traceback: str
 
 
-def parse_hello(message: agent.Message) -> AgentInfo:
+def parse_hello(message: messages.Message) -> AgentInfo:
     """Read the reply to ``hello``.
 
     Raises:
@@ -180,7 +180,7 @@ def parse_hello(message: agent.Message) -> AgentInfo:
     fields = message.fields
     runtimes = _field(fields, "runtimes", dict)
     if not all(version is None or isinstance(version, str) for version in runtimes.values()):
-        raise agent.ProtocolError("a runtime's version is not a string")
+        raise messages.ProtocolError("a runtime's version is not a string")
     texts = {name: printable(_field(fields, name, str)) for name in ("python", "platform", "machine", "numpy")}
     versions = {printable(name): version and printable(version) for name, version in runtimes.items()}
     bits = 64 if "bits" not in fields else _natural(fields, "bits")
@@ -189,7 +189,7 @@ def parse_hello(message: agent.Message) -> AgentInfo:
     )
 
 
-def parse_probe(message: agent.Message) -> ProbeInfo:
+def parse_probe(message: messages.Message) -> ProbeInfo:
     """Read the reply to ``probe``. Texts are cut to `_LONGEST` characters and lists to a size no machine needs.
 
     Raises:
@@ -212,7 +212,7 @@ def parse_probe(message: agent.Message) -> ProbeInfo:
     )
 
 
-def parse_opened(message: agent.Message) -> Opened:
+def parse_opened(message: messages.Message) -> Opened:
     """Read the reply to ``open``.
 
     Raises:
@@ -221,7 +221,7 @@ def parse_opened(message: agent.Message) -> Opened:
     fields = message.fields
     options = _field(fields, "options", dict)
     if not all(isinstance(value, Option) for value in options.values()):
-        raise agent.ProtocolError("an option is not a boolean, an integer or a string")
+        raise messages.ProtocolError("an option is not a boolean, an integer or a string")
     return Opened(
         session=_field(fields, "session", int),
         version=printable(_field(fields, "version", str)),
@@ -235,7 +235,7 @@ def parse_opened(message: agent.Message) -> Opened:
     )
 
 
-def parse_outputs(message: agent.Message, outputs: Sequence[TensorInfo]) -> list[NDArray[Any]]:
+def parse_outputs(message: messages.Message, outputs: Sequence[TensorInfo]) -> list[NDArray[Any]]:
     """Read the reply to ``infer``.
 
     Raises:
@@ -244,22 +244,22 @@ def parse_outputs(message: agent.Message, outputs: Sequence[TensorInfo]) -> list
     got = [array.dtype.name for array in message.arrays]
     expected = [output.dtype for output in outputs]
     if got != expected:
-        raise agent.ProtocolError(f"the outputs are of the types {got}, announced were {expected}")
+        raise messages.ProtocolError(f"the outputs are of the types {got}, announced were {expected}")
     return list(message.arrays)
 
 
-def parse_nothing(_: agent.Message) -> None:
+def parse_nothing(_: messages.Message) -> None:
     """Read a reply that says no more than that the request was served."""
 
 
-def parse_refused(message: agent.Message) -> Refused:
+def parse_refused(message: messages.Message) -> Refused:
     """Read an ``error`` reply.
 
     Raises:
         ProtocolError: It is another reply, or a field is missing or of another type.
     """
     if message.kind != "error":
-        raise agent.ProtocolError(f"a reply to another request came: {message.kind[:40]!r}")
+        raise messages.ProtocolError(f"a reply to another request came: {message.kind[:40]!r}")
     names = ("kind", "message", "traceback")
     return Refused(**{name: printable(_field(message.fields, name, str)) for name in names})
 
@@ -272,7 +272,7 @@ def printable(text: str) -> str:
 def _field(fields: Mapping[str, Any], name: str, expected: type) -> Any:
     value = fields.get(name)
     if type(value) is not expected:  # and not isinstance: True is no session number
-        raise agent.ProtocolError(f"the field {name} is missing or not of type {expected.__name__}")
+        raise messages.ProtocolError(f"the field {name} is missing or not of type {expected.__name__}")
     return value
 
 
@@ -289,13 +289,13 @@ def _line(fields: Mapping[str, Any], name: str) -> str | None:
 def _natural(fields: Mapping[str, Any], name: str) -> int | None:
     value = fields.get(name)
     if value is not None and (type(value) is not int or value < 0):
-        raise agent.ProtocolError(f"the field {name} is not a natural number")
+        raise messages.ProtocolError(f"the field {name} is not a natural number")
     return value
 
 
 def _number(value: Any, name: str) -> int | float:
     if type(value) is not int and type(value) is not float:
-        raise agent.ProtocolError(f"the field {name} is not a number")
+        raise messages.ProtocolError(f"the field {name} is not a number")
     return value
 
 
@@ -306,7 +306,7 @@ def _items(fields: Mapping[str, Any], name: str) -> list[Any]:
 def _texts(fields: Mapping[str, Any], name: str) -> list[str]:
     items = _items(fields, name)
     if not all(isinstance(item, str) for item in items):
-        raise agent.ProtocolError(f"the field {name} is not a list of strings")
+        raise messages.ProtocolError(f"the field {name} is not a list of strings")
     return items[:512]
 
 
@@ -318,7 +318,7 @@ def _numbers(fields: Mapping[str, Any], name: str) -> tuple[float, ...] | None:
 
 def _clock(item: Any) -> Clock:
     if not isinstance(item, dict):
-        raise agent.ProtocolError("a clock's description is not an object")
+        raise messages.ProtocolError("a clock's description is not an object")
     return Clock(
         cores=_line(item, "cores"),
         governor=_line(item, "governor"),
@@ -330,13 +330,13 @@ def _clock(item: Any) -> Clock:
 
 def _tensor(item: Any) -> TensorInfo:
     if not isinstance(item, dict):
-        raise agent.ProtocolError("a tensor's description is not an object")
+        raise messages.ProtocolError("a tensor's description is not an object")
     shape = _field(item, "shape", list)
     if not all(size is None or (type(size) is int and size >= 0) for size in shape):
-        raise agent.ProtocolError("a tensor's shape has a size that is not a natural number")
+        raise messages.ProtocolError("a tensor's shape has a size that is not a natural number")
     dtype = _field(item, "dtype", str)
-    if dtype not in agent.DTYPES:
-        raise agent.ProtocolError("a tensor's type is not one of numpy's that can be sent")
+    if dtype not in messages.DTYPES:
+        raise messages.ProtocolError("a tensor's type is not one of numpy's that can be sent")
     quantization = item.get("quantization")
     return TensorInfo(
         name=_field(item, "name", str),
@@ -348,5 +348,5 @@ def _tensor(item: Any) -> TensorInfo:
 
 def _quantization(item: Any) -> Quantization:
     if not isinstance(item, dict):
-        raise agent.ProtocolError("a tensor's quantization is not an object")
+        raise messages.ProtocolError("a tensor's quantization is not an object")
     return Quantization(scale=_field(item, "scale", float), zero_point=_field(item, "zero_point", int))

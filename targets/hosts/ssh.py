@@ -5,7 +5,6 @@ Nothing is left on the device but artifacts in a cache folder: the agent travels
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import secrets
@@ -17,7 +16,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent.single_file import OLDEST_AGENT_PYTHON, agent_source
 from edgecnn.targets.hosts import bootstrap, replies
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection, Ending, LostError
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
@@ -194,7 +193,7 @@ class _SshLine:
     def __init__(self, host: SshHost, python: str, time_limit: float) -> None:
         self._host, self._python, self._time_limit = host, python, time_limit
         self._marker = f"edgecnn{secrets.token_hex(16)}"
-        self._source = inspect.getsource(agent).encode()
+        self._source = agent_source().encode()
         self.command = bootstrap.remote_command(python, self._marker, len(self._source), dict(ENVIRONMENT))
 
     def begin(self, child: Child) -> None:
@@ -210,7 +209,7 @@ class _SshLine:
                 if len(heard) > _NOISE:
                     raise self._error("its start-up files print without end", heard, "see ~/.bashrc there")
             version = started[1]
-            if version < bootstrap.OLDEST:
+            if version < OLDEST_AGENT_PYTHON:
                 raise self._too_old(version)
             child.write(self._source)
         except TimeoutError as error:
@@ -246,7 +245,7 @@ class _SshLine:
         return self._error(f"the agent did not start: the login {ended}", heard, hint, words)
 
     def _too_old(self, version: tuple[int, int, int]) -> TargetError:
-        oldest = ".".join(map(str, bootstrap.OLDEST))
+        oldest = ".".join(map(str, OLDEST_AGENT_PYTHON))
         message = f"{self._python} is Python {'.'.join(map(str, version))}; the agent needs {oldest} or newer"
         return self._error(message, b"", "name a newer interpreter (python in targets.toml)")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.replies import printable
 
 
@@ -58,7 +58,7 @@ class OperatorTimes:
     samples: NDArray[np.int64]
 
 
-def parse_bound(message: agent.Message) -> BoundInfo:
+def parse_bound(message: messages.Message) -> BoundInfo:
     """Read the reply to ``bind``.
 
     Raises:
@@ -73,17 +73,17 @@ def parse_bound(message: agent.Message) -> BoundInfo:
     )
 
 
-def parse_slice(message: agent.Message) -> Slice:
+def parse_slice(message: messages.Message) -> Slice:
     """Read the reply to ``bench``.
 
     Raises:
         ProtocolError: A field is missing or of another type, or the samples are not times.
     """
     if len(message.arrays) != 1 or message.arrays[0].dtype != np.int64 or message.arrays[0].ndim != 1:
-        raise agent.ProtocolError("the samples are not one row of int64")
+        raise messages.ProtocolError("the samples are not one row of int64")
     samples = message.arrays[0]
     if not samples.size or samples.min() < 0:
-        raise agent.ProtocolError("there are no samples, or some are negative")
+        raise messages.ProtocolError("there are no samples, or some are negative")
     peak = message.fields.get("peak_kb")
     return Slice(
         samples=samples,
@@ -94,7 +94,7 @@ def parse_slice(message: agent.Message) -> Slice:
     )
 
 
-def parse_profile(message: agent.Message) -> list[OperatorTimes]:
+def parse_profile(message: messages.Message) -> list[OperatorTimes]:
     """Read the reply to ``profile``.
 
     Raises:
@@ -102,10 +102,10 @@ def parse_profile(message: agent.Message) -> list[OperatorTimes]:
     """
     operators = message.fields.get("operators")
     if not isinstance(operators, list) or len(message.arrays) != 1 or message.arrays[0].dtype != np.int64:
-        raise agent.ProtocolError("a profile is not a list of operators and one array of int64")
+        raise messages.ProtocolError("a profile is not a list of operators and one array of int64")
     times = message.arrays[0]
     if times.ndim != 2 or times.shape[1] != len(operators) or not times.size:
-        raise agent.ProtocolError(f"{len(operators)} operators were profiled, and times of shape {times.shape} came")
+        raise messages.ProtocolError(f"{len(operators)} operators were profiled, and times of shape {times.shape} came")
     names = [(_text(item, "name"), _text(item, "operator")) for item in operators]
     return [OperatorTimes(name=n, operator=o, samples=times[:, i]) for i, (n, o) in enumerate(names)]
 
@@ -113,12 +113,12 @@ def parse_profile(message: agent.Message) -> list[OperatorTimes]:
 def _natural(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
     if type(value) is not int or value < 0:
-        raise agent.ProtocolError(f"the field {name} is missing or no natural number")
+        raise messages.ProtocolError(f"the field {name} is missing or no natural number")
     return value
 
 
 def _text(item: Any, name: str) -> str:
     value = item.get(name) if isinstance(item, dict) else None
     if not isinstance(value, str):
-        raise agent.ProtocolError(f"an operator has no {name}")
+        raise messages.ProtocolError(f"an operator has no {name}")
     return printable(value[:1000])

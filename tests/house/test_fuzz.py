@@ -9,15 +9,16 @@ import re
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.agent_file import agent_file
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages, requests, serving
+from edgecnn.targets.agent.runtime_session import Tensor
 from edgecnn.targets.hosts import connection, replies
 from edgecnn.targets.hosts.session import Session
 
@@ -45,7 +46,7 @@ ODD = [
 
 
 def message(kind, fields=None, arrays=()):
-    return b"".join(bytes(part) for part in agent.encode_message(kind, fields or {}, arrays))
+    return b"".join(bytes(part) for part in messages.encode_message(kind, fields or {}, arrays))
 
 
 def split(data):
@@ -56,7 +57,7 @@ def split(data):
 
 def framed(header, payload):
     raw = json.dumps(header).encode()
-    return agent.MAGIC + struct.pack("<HHIQ", agent.PROTOCOL, 0, len(raw), len(payload)) + raw + payload
+    return messages.MAGIC + struct.pack("<HHIQ", messages.PROTOCOL, 0, len(raw), len(payload)) + raw + payload
 
 
 def changed_bytes(original, draw):
@@ -97,7 +98,7 @@ def changed_values(original, draw):
 def noise(_, draw):
     """Bytes that have nothing of a message, or only its beginning."""
     raw = bytes(draw(256) for _ in range(draw(64)))
-    return (b"", agent.MAGIC, agent.MAGIC + struct.pack("<HHIQ", agent.PROTOCOL, 0, 20, 0))[draw(3)] + raw
+    return (b"", messages.MAGIC, messages.MAGIC + struct.pack("<HHIQ", messages.PROTOCOL, 0, 20, 0))[draw(3)] + raw
 
 
 CHANGES = (changed_bytes, changed_bytes, changed_values, changed_values, changed_values, noise)
@@ -131,7 +132,7 @@ class Echo:
     """A session that gives back what it is given."""
 
     version, arena_bytes = "1", None
-    inputs = outputs = [agent.Tensor("a", [1, 2, 3], "float32", None), agent.Tensor("b", [None], "bool", None)]  # noqa: RUF012
+    inputs = outputs = [Tensor("a", [1, 2, 3], "float32", None), Tensor("b", [None], "bool", None)]  # noqa: RUF012
 
     def infer(self, arrays):
         return list(arrays)
@@ -140,16 +141,16 @@ class Echo:
 @pytest.fixture
 def plain_agent(monkeypatch, tmp_path):
     """Agents with a session open, which neither run runtimes nor touch this machine's cache."""
-    original = agent.Agent.__init__
+    original = requests.Agent.__init__
 
     def with_a_session(self, **kwargs):
         original(self, **kwargs)
         self._sessions[1] = Echo()
 
-    monkeypatch.setattr(agent.Agent, "__init__", with_a_session)
+    monkeypatch.setattr(requests.Agent, "__init__", with_a_session)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(agent, "probe", lambda: {"cores": 1})
-    monkeypatch.setattr(agent, "_installed_version", lambda name: "1")  # a search through all packages
+    monkeypatch.setattr(requests, "probe", lambda: {"cores": 1})
+    monkeypatch.setattr(requests, "installed_version", lambda name: "1")  # a search through all packages
     return tmp_path
 
 
@@ -158,13 +159,13 @@ def test_the_agent_answers_whatever_it_reads(plain_agent):
 
     @FUZZ
     @given(batches(REQUESTS))
-    def run(messages):
+    def run(batch):
         nonlocal served
-        for data in messages:
+        for data in batch:
             out = io.BytesIO()
-            assert agent.serve(io.BytesIO(data), out) in (0, 2)
+            assert serving.serve(io.BytesIO(data), out) in (0, 2)
             out.seek(0)
-            for answer in iter(lambda: agent.read_message(out), None):  # noqa: B023
+            for answer in iter(lambda: messages.read_message(out), None):  # noqa: B023
                 if answer.kind == "error":
                     assert answer.fields["kind"] in ("protocol", "input", "no-runtime", "need-artifact", "runtime")
             served += 1
@@ -176,16 +177,16 @@ def test_the_agent_answers_whatever_it_reads(plain_agent):
 
 def test_one_agent_goes_on_after_every_request_that_can_be_read(plain_agent):
     """Frames are right here, so that the place of the next request is known."""
-    serving, read = agent.Agent(), 0
+    serving, read = requests.Agent(), 0
 
     @settings(FUZZ, max_examples=COUNT // BATCH // 4)
     @given(batches(REQUESTS))
-    def run(messages):
+    def run(batch):
         nonlocal read
-        for data in messages:
+        for data in batch:
             try:
-                request = agent.read_message(io.BytesIO(data))
-            except agent.ProtocolError:
+                request = messages.read_message(io.BytesIO(data))
+            except messages.ProtocolError:
                 continue
             if request is not None:
                 assert serving.answer(request).kind in (request.kind, "error")
@@ -197,11 +198,11 @@ def test_one_agent_goes_on_after_every_request_that_can_be_read(plain_agent):
 
 def test_an_agent_behind_a_pipe(tmp_path):
     """Bytes that it cannot read end it with an error and code 2, in time."""
-    program = [sys.executable, str(Path(agent.__file__).resolve())]
+    program = [sys.executable, str(agent_file())]
     rng = np.random.default_rng(0)
     for data in (b"Welcome\n", REQUESTS[0][:9], REQUESTS[0][:-1], *(rng.bytes(200) for _ in range(5))):
         done = subprocess.run(program, input=data, capture_output=True, timeout=60, check=False)
-        assert (done.returncode, agent.read_message(io.BytesIO(done.stdout)).kind) == (2, "error")
+        assert (done.returncode, messages.read_message(io.BytesIO(done.stdout)).kind) == (2, "error")
         assert b"Traceback" not in done.stderr
 
 
@@ -285,9 +286,9 @@ def test_the_host_reads_whatever_an_agent_answers(monkeypatch):
 
     @FUZZ
     @given(batches(REPLIES), st.lists(st.sampled_from(REPLIES), max_size=3), st.booleans())
-    def run(messages, valid, session_first):
+    def run(batch, valid, session_first):
         nonlocal read, failed
-        for data in messages:
+        for data in batch:
             monkeypatch.setattr(Scripted, "output", b"".join(valid) + data + data)
             try:
                 every_call(session_first)
@@ -316,17 +317,17 @@ def test_every_parser_reads_every_reply():
 
     @FUZZ
     @given(batches([REPLIES[i] for i in (0, 1, 1, 2, 2, 5)], (changed_values,)))
-    def run(messages):
+    def run(batch):
         nonlocal parsed
-        for data in messages:
+        for data in batch:
             try:
-                reply = agent.read_message(io.BytesIO(data))
-            except agent.ProtocolError:
+                reply = messages.read_message(io.BytesIO(data))
+            except messages.ProtocolError:
                 continue
             for parse in PARSERS.values():
                 try:
                     text = repr(parse(reply))
-                except agent.ProtocolError as error:
+                except messages.ProtocolError as error:
                     text = ""
                     assert len(str(error)) < 1000  # noqa: PT017
                 assert len(text) < 40_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets import target as targets
-from edgecnn.targets.agent.agent import PROTOCOL
+from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.host import Found, Survey

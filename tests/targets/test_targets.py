@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.agent_file import agent_file
 from support.artifacts import (
     GOOD,
     MODELS,
@@ -21,13 +21,14 @@ from support.artifacts import (
 from support.processes import running, wait_until_gone
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
+from edgecnn.targets.agent.runtime_table import RUNTIME_TABLE
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.hosts.replies import Quantization
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 
-AGENT = str(Path(agent.__file__).resolve())
+AGENT = str(agent_file())
 HANG = "import time; time.sleep(1000)"
 X = np.array([1, -2, 3], np.float32)
 
@@ -73,7 +74,7 @@ OPTION_SETS = [
 
 def test_hello(local):
     info = local.hello()
-    assert info.protocol == agent.PROTOCOL
+    assert info.protocol == messages.PROTOCOL
     assert info.python == sys.version.split()[0]
     assert info.numpy == np.__version__
     assert info.machine == os.uname().machine
@@ -195,8 +196,8 @@ def test_closed_sessions(local):
 
 
 def test_tables_agree():
-    """The agent is one file that imports nothing, so the host's table repeats a part of its table."""
-    theirs = {name: (row.module, row.distribution, row.options) for name, row in agent.RUNTIMES.items()}
+    """The agent imports nothing of the host, so the host's table repeats a part of its table."""
+    theirs = {name: (row.module, row.distribution, row.options) for name, row in RUNTIME_TABLE.items()}
     assert theirs == {
         name: (row.module, row.distribution, {key: option.default for key, option in row.options.items()})
         for name, row in RUNTIMES.items()
@@ -250,7 +251,7 @@ class Fake:
         y = arrays[0]
 {body}
         return [y]
-agent.RUNTIMES["fake"] = agent.Runtime("json", "json", {{}}, Fake)
+agent.RUNTIME_TABLE["fake"] = agent.RuntimeRow("json", "json", {{}}, Fake)
 sys.exit(agent.main())
 """,
             **kwargs,
@@ -356,7 +357,7 @@ class Spy:
         agent.importlib.import_module(module)
         import {RUNTIMES[runtime].module}{".interpreter" if runtime == "litert" else ""}
         self.version = json.dumps([sorted(sys.modules), dict(os.environ), sys.path])
-agent.RUNTIMES["spy"] = agent.Runtime("{RUNTIMES[runtime].module}", "x", {{}}, Spy)
+agent.RUNTIME_TABLE["spy"] = agent.RuntimeRow("{RUNTIMES[runtime].module}", "x", {{}}, Spy)
 agent.main()
 """
     import json
@@ -370,14 +371,15 @@ agent.main()
     assert environment.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
 
 
-def test_files_of_the_current_folder_shadow_nothing(tmp_path, monkeypatch, started):
+@pytest.mark.parametrize("safe_path", ["", "1"], ids=["", "PYTHONSAFEPATH"])
+def test_files_of_the_current_folder_shadow_nothing(tmp_path, monkeypatch, started, safe_path):
     for name in ("json", "numpy", "onnxruntime"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)  # what it names is the user's own choice
+    monkeypatch.setenv("PYTHONSAFEPATH", safe_path)
     with LocalHost().start() as connection:
         assert connection.hello().numpy == np.__version__
-    assert {path.name for path in Path(AGENT).parent.iterdir()} <= {"__init__.py", "agent.py", "__pycache__"}
 
 
 NO_AGENTS = {
@@ -570,5 +572,5 @@ os.wait()
 print(connection.hello().protocol, flush=True)
 """
     program, pid = host(AGENT_HOST, then)
-    assert program.communicate(timeout=60)[0].strip() == str(agent.PROTOCOL)
+    assert program.communicate(timeout=60)[0].strip() == str(messages.PROTOCOL)
     assert not running(pid)

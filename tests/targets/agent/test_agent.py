@@ -13,19 +13,20 @@ import time
 from pathlib import Path
 
 import pytest
+from support.agent_file import agent_file
 from support.artifacts import GOOD, MODELS
 from support.paths import ROOT
 from support.processes import wait_until_gone
 
 from edgecnn.errors import TargetError
 from edgecnn.targets import wheels
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import artifact_store, machine, messages
 from edgecnn.targets.hosts import bootstrap, replies
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.runtimes import RUNTIMES
 
-SOURCE = Path(agent.__file__).resolve()
+SOURCE = agent_file()
 
 # --- which Pythons ----------------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ def test_it_needs_neither_torch_nor_edgecnn_nor_a_file():
         "import sys\nfor name in ('torch', 'click', 'onnx', 'edgecnn', 'msgspec'):\n    sys.modules[name] = None\n"
     )
     code = f"{blocked}exec(compile(sys.stdin.read({len(SOURCE.read_text())}), 'agent', 'exec'), globals())"
-    request = b"".join(agent.encode_message("hello", {}))
+    request = b"".join(messages.encode_message("hello", {}))
     program = subprocess.Popen(
         [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
     )
@@ -115,7 +116,7 @@ def hung(hang):
 def test_it_ends_itself_past_a_requests_limit(hang):
     """A host that is cut off cannot end it."""
     with hung(hang) as program:
-        program.stdin.write(b"".join(agent.encode_message("hello", {"limit": 0.1})))
+        program.stdin.write(b"".join(messages.encode_message("hello", {"limit": 0.1})))
         program.stdin.flush()
         assert program.stdout.read() == b""
         assert b"most recent call first" in program.stderr.read()
@@ -127,15 +128,15 @@ def test_odd_limits_do_no_harm(limit):
     with LocalHost().start() as connection:
         fields = {"limit": limit}
         connection._child.limit(60)
-        for part in agent.encode_message("hello", fields):
+        for part in messages.encode_message("hello", fields):
             connection._child.write(part)
-        assert agent.read_message(connection._child).kind == "hello"
+        assert messages.read_message(connection._child).kind == "hello"
 
 
 @pytest.mark.parametrize("closed", ["stdin", "stdout"])
 def test_it_ends_when_nobody_listens(closed):
     with hung("sleeps") as program:
-        program.stdin.write(b"".join(agent.encode_message("hello", {})))
+        program.stdin.write(b"".join(messages.encode_message("hello", {})))
         program.stdin.flush()
         time.sleep(0.5)
         getattr(program, closed).close()
@@ -171,7 +172,7 @@ def test_other_versions_are_told_apart(version, age, cure):
     with Connection([sys.executable, "-c", source], name="here") as connection, pytest.raises(TargetError) as caught:
         connection.hello()
     assert caught.value.message == f"the agent on here: the agent on here speaks protocol {version}"
-    assert caught.value.why.startswith(f"it is {age} than this edgecnn, which speaks protocol {agent.PROTOCOL}")
+    assert caught.value.why.startswith(f"it is {age} than this edgecnn, which speaks protocol {messages.PROTOCOL}")
     assert caught.value.hint == f"update edgecnn {cure}" if cure == "here" else "update it there"
 
 
@@ -192,8 +193,8 @@ def files(monkeypatch, contents):
             folders = {parent for path in contents for parent in Path(path).parents}
             return [folder for folder in folders if folder.match(str(self / pattern))]
 
-    monkeypatch.setattr(agent, "_read_text", read)
-    monkeypatch.setattr(agent, "Path", Folder)
+    monkeypatch.setattr(machine, "_read_text", read)
+    monkeypatch.setattr(machine, "Path", Folder)
 
 
 CPUFREQ = "/sys/devices/system/cpu/cpufreq/policy0"
@@ -212,7 +213,7 @@ PI = {
 
 
 def probed():
-    return replies.parse_probe(agent.Message("probe", agent.probe(), ()))
+    return replies.parse_probe(messages.Message("probe", machine.probe(), ()))
 
 
 def test_a_raspberry_pi(monkeypatch, tmp_path):
@@ -241,8 +242,8 @@ def test_clocks_of_a_kernel_without_policies(monkeypatch):
 
 def test_a_machine_that_tells_nothing(monkeypatch):
     files(monkeypatch, {})
-    monkeypatch.setattr(agent, "_read_text", lambda *parts: 1 / 0)
-    monkeypatch.setattr(agent.subprocess, "run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(machine, "_read_text", lambda *parts: 1 / 0)
+    monkeypatch.setattr(machine.subprocess, "run", lambda *a, **k: 1 / 0)
     monkeypatch.delattr(os, "getloadavg")
     info = probed()
     assert (info.board, info.cpu, info.features, info.memory, info.os, info.clocks) == (None, None, (), None, None, ())
@@ -260,7 +261,7 @@ def test_a_vcgencmd_that_fails(monkeypatch, tmp_path, told):
 
 def test_long_texts_are_cut():
     fields = {"board": "a\nb " * 10_000, "features": ["x" * 1000] * 5000, "clocks": [{}] * 1000, "load": [1] * 1000}
-    info = replies.parse_probe(agent.Message("probe", fields, ()))
+    info = replies.parse_probe(messages.Message("probe", fields, ()))
     assert len(info.board) <= 300
     assert "\n" not in info.board
     assert (len(info.features), len(info.features[0]), len(info.clocks), len(info.load)) == (512, 40, 64, 3)
@@ -272,8 +273,8 @@ def test_long_texts_are_cut():
      {"clocks": [1]}, {"clocks": [{"now": "1"}]}, {"board": 1}, {"throttled": "0x0"}, {"features": "fp"}],
 )  # fmt: skip
 def test_wrong_types_are_refused(fields):
-    with pytest.raises(agent.ProtocolError):
-        replies.parse_probe(agent.Message("probe", fields, ()))
+    with pytest.raises(messages.ProtocolError):
+        replies.parse_probe(messages.Message("probe", fields, ()))
 
 
 # --- what it keeps ----------------------------------------------------------------------------------------------------
@@ -287,16 +288,16 @@ def folder(monkeypatch, tmp_path):
 
 def keep(store, data, **kwargs):
     digest = hashlib.sha256(data).hexdigest()
-    return digest, store.keep(digest, data, **{"disk": True, **kwargs})
+    return digest, store.store(digest, data, **{"disk": True, **kwargs})
 
 
 def test_what_was_used_longest_ago_goes_first(folder):
-    store = agent.Artifacts(disk=25)
+    store = artifact_store.ArtifactStore(disk=25)
     names = []
     for index in range(2):
         names.append(keep(store, bytes([index]) * 10)[0])
         os.utime(folder / names[-1], (index, index))
-    assert agent.Artifacts().find(names[0], disk=True) == bytes(10)  # which counts as used
+    assert artifact_store.ArtifactStore().find(names[0], disk=True) == bytes(10)  # which counts as used
     keep(store, b"x" * 10)
     assert not (folder / names[1]).exists()
     assert len(list(folder.iterdir())) == 2
@@ -304,14 +305,14 @@ def test_what_was_used_longest_ago_goes_first(folder):
 
 
 def test_memory_is_bounded_too(folder):
-    store = agent.Artifacts(memory=25)
+    store = artifact_store.ArtifactStore(memory=25)
     first, second, third = (keep(store, bytes([index]) * 10, disk=False)[0] for index in range(3))
     assert [store.find(name, disk=False) is not None for name in (first, second, third)] == [False, True, True]
     assert not folder.exists()
 
 
 def test_what_a_killed_agent_left_unfinished_goes(folder):
-    store = agent.Artifacts()
+    store = artifact_store.ArtifactStore()
     keep(store, b"1")
     old, new, foreign = folder / ".unfinished-old", folder / ".unfinished-new", folder / "notes.txt"
     for path in (old, new, foreign):
@@ -326,8 +327,8 @@ def test_a_write_that_fails_leaves_nothing(folder, monkeypatch):
     def full(self, target):
         raise OSError(28, "No space left on device")
 
-    store = agent.Artifacts()
-    monkeypatch.setattr(agent.Path, "replace", full)
+    store = artifact_store.ArtifactStore()
+    monkeypatch.setattr(artifact_store.Path, "replace", full)
     digest, why = keep(store, b"1")
     assert why == f"No space left on device: {folder}"
     assert list(folder.iterdir()) == []
@@ -339,15 +340,15 @@ def test_no_home_folder(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(agent.Path, "expanduser", homeless)
-    digest, why = keep(agent.Artifacts(), b"1")
+    monkeypatch.setattr(artifact_store.Path, "expanduser", homeless)
+    digest, why = keep(artifact_store.ArtifactStore(), b"1")
     assert why == "Could not determine home directory."
-    assert agent.Artifacts().find(digest, disk=True) is None
+    assert artifact_store.ArtifactStore().find(digest, disk=True) is None
 
 
 def test_a_relative_cache_home_is_no_folder(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert agent.cache_folder() == Path("~/.cache/edgecnn-agent").expanduser()
+    assert artifact_store.artifact_folder() == Path("~/.cache/edgecnn-agent").expanduser()
 
 
 # --- which wheels -----------------------------------------------------------------------------------------------------
@@ -399,5 +400,5 @@ def test_every_runtime_has_wheels_in_order():
 )
 def test_32_bit_programs_on_a_64_bit_kernel(machine, bits, wheel):
     fields = {"protocol": 1, "python": "3", "platform": "L", "machine": machine, "numpy": "2", "runtimes": {}}
-    info = replies.parse_hello(agent.Message("hello", {**fields, "bits": bits}, ()))
+    info = replies.parse_hello(messages.Message("hello", {**fields, "bits": bits}, ()))
     assert info.wheel_machine == wheel

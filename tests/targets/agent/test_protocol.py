@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import io
 import json
 import struct
@@ -16,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.exporters import SEARCH
 
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages, serving
+from edgecnn.targets.agent.refusal_error import RefusalError
+from edgecnn.targets.agent.runtime_session import infer_in_batches
 from edgecnn.targets.hosts import replies
 
 MANY = settings(max_examples=5000 if SEARCH else 500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -29,7 +29,7 @@ values = st.recursive(
     max_leaves=5,
 )
 field_sets = st.dictionaries(st.text(max_size=8), values, max_size=3)
-dtypes = st.sampled_from(sorted(agent.DTYPES))
+dtypes = st.sampled_from(sorted(messages.DTYPES))
 shapes = hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
 arrays = st.tuples(dtypes, shapes, st.sampled_from("<>=")).flatmap(
     lambda drawn: hnp.arrays(np.dtype(drawn[0]).newbyteorder(drawn[2]), drawn[1])
@@ -38,11 +38,13 @@ arrays = st.tuples(dtypes, shapes, st.sampled_from("<>=")).flatmap(
 
 def message(kind="infer", fields=None, arrays=()):
     stream = io.BytesIO()
-    agent.write_message(stream, kind, fields or {}, arrays)
+    messages.write_message(stream, kind, fields or {}, arrays)
     return stream.getvalue()
 
 
-def framed(header, payload=b"", *, magic=b"ECNN", version=agent.PROTOCOL, reserved=0, header_length=None, length=None):
+def framed(
+    header, payload=b"", *, magic=b"ECNN", version=messages.PROTOCOL, reserved=0, header_length=None, length=None
+):
     """A message from parts that may be wrong; `header` is bytes, or a value to be written as JSON."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     sizes = (len(raw) if header_length is None else header_length, len(payload) if length is None else length)
@@ -58,7 +60,7 @@ def spec(dtype, *shape):
 
 
 def read(data):
-    return agent.read_message(io.BytesIO(data))
+    return messages.read_message(io.BytesIO(data))
 
 
 class Drip(io.BytesIO):
@@ -72,16 +74,16 @@ class Drip(io.BytesIO):
 @given(st.text(max_size=10), field_sets, st.lists(arrays, max_size=4))
 def test_round_trip(kind, fields, sent):
     stream = Drip(message(kind, fields, sent))
-    received = agent.read_message(stream)
+    received = messages.read_message(stream)
     assert (received.kind, received.fields) == (kind, fields)
-    assert agent.read_message(stream) is None
+    assert messages.read_message(stream) is None
     for before, after in zip(sent, received.arrays, strict=True):
         assert (after.dtype, after.shape) == (before.dtype.newbyteorder("="), before.shape)
         np.testing.assert_array_equal(after, before)
         assert after.flags.writeable
 
 
-@pytest.mark.parametrize("dtype", sorted(agent.DTYPES))
+@pytest.mark.parametrize("dtype", sorted(messages.DTYPES))
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (2, 3)])
 def test_every_type_keeps_its_bits(dtype, shape):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -101,12 +103,12 @@ def test_memory_order_does_not_matter(order):
 
 def test_messages_follow_each_other():
     stream = io.BytesIO(message("hello") + message("infer", {"session": 1}, [np.zeros(3)]) + message("close"))
-    assert [agent.read_message(stream).kind for _ in range(3)] == ["hello", "infer", "close"]
-    assert agent.read_message(stream) is None
+    assert [messages.read_message(stream).kind for _ in range(3)] == ["hello", "infer", "close"]
+    assert messages.read_message(stream) is None
 
 
 GOOD = {"kind": "infer", "fields": {}, "arrays": []}
-HUGE = agent.MAX_PAYLOAD
+HUGE = messages.MAX_PAYLOAD
 MALFORMED = {
     "another program's words": (b"Welcome to Raspbian\n", "begins with"),
     "cut in the magic": (b"EC", "begins with"),
@@ -115,7 +117,7 @@ MALFORMED = {
     "cut in the payload": (described(spec("int8", 4), payload=bytes(4))[:-1], "of the payload"),
     "another version": (framed(GOOD, version=2), "speaks protocol 2"),
     "reserved field": (framed(GOOD, reserved=1), "reserved"),
-    "long header": (framed(GOOD, header_length=agent.MAX_HEADER + 1), "exceeds the limit"),
+    "long header": (framed(GOOD, header_length=messages.MAX_HEADER + 1), "exceeds the limit"),
     "long payload": (framed(GOOD, length=HUGE + 1), "exceeds the limit"),
     "longest payload": (framed(GOOD, length=2**64 - 1), "exceeds the limit"),
     "empty header": (framed(b""), "not JSON"),
@@ -135,7 +137,7 @@ MALFORMED = {
     "kind is a number": (framed({**GOOD, "kind": 1}), "kind is not a string"),
     "fields is a list": (framed({**GOOD, "fields": []}), "fields not an object"),
     "arrays is an object": (framed({**GOOD, "arrays": {}}), "arrays not a list"),
-    "too many arrays": (described(*[spec("int8", 0)] * (agent.MAX_ARRAYS + 1)), "arrays exceed"),
+    "too many arrays": (described(*[spec("int8", 0)] * (messages.MAX_ARRAYS + 1)), "arrays exceed"),
     "array is a string": (described("int8"), "not described"),
     "array with a key too many": (described({**spec("int8", 1), "order": "F"}), "not described"),
     "pickled objects": (described(spec("object", 1), payload=bytes(8)), "not allowed"),
@@ -148,7 +150,7 @@ MALFORMED = {
     "size is a float": (described(spec("int8", 1.0), payload=b"1"), "dimension is not"),
     "size is a boolean": (described(spec("int8", True), payload=b"1"), "dimension is not"),
     "size beyond 64 bits": (described(spec("int8", 2**70)), "digits"),
-    "rank": (described(spec("int8", *[1] * (agent.MAX_RANK + 1)), payload=b"1"), "at most 16"),
+    "rank": (described(spec("int8", *[1] * (messages.MAX_RANK + 1)), payload=b"1"), "at most 16"),
     "overflow": (described(*[spec("int64", 2**16, 2**16, 2**16, 2**16)]), "exceeds the limit"),
     "overflow beside 0": (described(spec("int64", 0, 2**30, 2**30, 2**30)), "exceeds the limit"),
     "more described than sent": (described(spec("float32", 3), payload=bytes(8)), "take 12 bytes"),
@@ -161,7 +163,7 @@ MALFORMED = {
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed(case):
     data, words = MALFORMED[case]
-    with pytest.raises(agent.ProtocolError, match=words):
+    with pytest.raises(messages.ProtocolError, match=words):
         read(data)
 
 
@@ -178,7 +180,7 @@ def outcome(data):
     """What reading gives: a message that can be written again, or None for a ProtocolError."""
     try:
         received = read(data)
-    except agent.ProtocolError:
+    except messages.ProtocolError:
         return None
     if received is not None:
         message(*received)
@@ -209,16 +211,16 @@ def test_changed_header_in_a_right_frame(original, place, inserted):
 @given(st.binary(max_size=200))
 def test_random_bytes(data):
     outcome(data)
-    outcome(agent.MAGIC + data)
+    outcome(messages.MAGIC + data)
     outcome(framed(data))
 
 
 @pytest.mark.parametrize("limit", ["header", "payload"])
 def test_memory_follows_what_arrives_and_not_what_is_announced(limit):
     header = {**GOOD, "arrays": [spec("uint8", HUGE)]}
-    data = framed(header, length=HUGE) if limit == "payload" else framed(b"{", header_length=agent.MAX_HEADER)
+    data = framed(header, length=HUGE) if limit == "payload" else framed(b"{", header_length=messages.MAX_HEADER)
     tracemalloc.start()
-    with pytest.raises(agent.ProtocolError, match="stream ends"):
+    with pytest.raises(messages.ProtocolError, match="stream ends"):
         read(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -232,13 +234,13 @@ UNWRITABLE = {
     "bytes": ({"x": b"bytes"}, []),
     "a long integer": ({"x": 10**30}, []),
     "deep lists": ({"x": [[[[[[[[[0]]]]]]]]]}, []),
-    "a long header": ({"x": "a" * agent.MAX_HEADER}, []),
+    "a long header": ({"x": "a" * messages.MAX_HEADER}, []),
     "strings": ({}, [np.array(["text"])]),
     "objects": ({}, [np.array([object()])]),
     "complex numbers": ({}, [np.zeros(1, np.complex64)]),
     "times": ({}, [np.zeros(1, "datetime64[s]")]),
     "rank": ({}, [np.zeros((1,) * 17)]),
-    "too many arrays": ({}, [np.zeros(0, np.int8)] * (agent.MAX_ARRAYS + 1)),
+    "too many arrays": ({}, [np.zeros(0, np.int8)] * (messages.MAX_ARRAYS + 1)),
     "a large array": ({}, [np.zeros(1001, np.int8)]),
     "large arrays": ({}, [np.zeros(501, np.int8)] * 2),
 }
@@ -247,10 +249,10 @@ UNWRITABLE = {
 @pytest.mark.parametrize("case", UNWRITABLE)
 def test_what_cannot_be_read_is_not_written(case, monkeypatch):
     fields, sent = UNWRITABLE[case]
-    monkeypatch.setattr(agent, "MAX_PAYLOAD", 1000)
+    monkeypatch.setattr(messages, "MAX_PAYLOAD", 1000)
     stream = io.BytesIO()
-    with pytest.raises(agent.ProtocolError):
-        agent.write_message(stream, "infer", fields, sent)
+    with pytest.raises(messages.ProtocolError):
+        messages.write_message(stream, "infer", fields, sent)
     assert stream.getvalue() == b""
 
 
@@ -264,9 +266,9 @@ class TestServe:
         found = []
         for ahead in (False, True):
             out = io.BytesIO()
-            code = agent.serve(io.BytesIO(b"".join(requests)), out, ahead=ahead)
+            code = serving.serve(io.BytesIO(b"".join(requests)), out, ahead=ahead)
             out.seek(0)
-            found.append((code, list(iter(lambda out=out: agent.read_message(out), None))))
+            found.append((code, list(iter(lambda out=out: messages.read_message(out), None))))
         assert [(code, [a.kind for a in answers]) for code, answers in found] == [
             (code, [a.kind for a in answers]) for code, answers in found[:1] * 2
         ]
@@ -333,15 +335,15 @@ class FakeSession:
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
 def test_a_runtime_gets_so_many_samples_at_a_time(batch, sizes):
     session, x, y = FakeSession(), np.arange(14).reshape(7, 2), np.arange(7)
-    doubled, next_ = agent._infer_by(batch, session, [x, y])
+    doubled, next_ = infer_in_batches(batch, session, [x, y])
     assert session.sizes == sizes
     np.testing.assert_array_equal(doubled, 2 * x)
     np.testing.assert_array_equal(next_, y + 1)
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(agent.RefusalError, match="1 sample or more, not 0"):
-        agent._infer_by(0, FakeSession(), [np.zeros(3)])
+    with pytest.raises(RefusalError, match="1 sample or more, not 0"):
+        infer_in_batches(0, FakeSession(), [np.zeros(3)])
 
 
 def test_what_breaks_while_reading_ahead_is_raised():
@@ -350,7 +352,7 @@ def test_what_breaks_while_reading_ahead_is_raised():
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        agent.serve(Broken(), io.BytesIO(), ahead=True)
+        serving.serve(Broken(), io.BytesIO(), ahead=True)
 
 
 OPENED = {
@@ -380,10 +382,10 @@ def replaced(value, path, new):
 
 @pytest.mark.parametrize(("parse", "kind", "fields"), REPLIES)
 def test_replies_are_read(parse, kind, fields):
-    assert parse(agent.Message(kind, fields, ())) is not None
+    assert parse(messages.Message(kind, fields, ())) is not None
     for name in fields:
-        with pytest.raises(agent.ProtocolError, match=name):
-            parse(agent.Message(kind, {key: value for key, value in fields.items() if key != name}, ()))
+        with pytest.raises(messages.ProtocolError, match=name):
+            parse(messages.Message(kind, {key: value for key, value in fields.items() if key != name}, ()))
 
 
 @SOME
@@ -392,23 +394,14 @@ def test_hostile_replies(row, path, new):
     parse, kind, fields = row
     changed = replaced(fields, path, new)
     try:
-        parsed = parse(agent.Message(kind, changed if isinstance(changed, dict) else {}, ()))
-    except agent.ProtocolError:
+        parsed = parse(messages.Message(kind, changed if isinstance(changed, dict) else {}, ()))
+    except messages.ProtocolError:
         return
     assert str(parsed)
 
 
 def test_terminal_controls_do_not_pass():
     fields = {**HELLO, "machine": "a\x1b[2Jb\ud800\r\u202e", "platform": "line\n\tline é"}
-    info = replies.parse_hello(agent.Message("hello", fields, ()))
+    info = replies.parse_hello(messages.Message("hello", fields, ()))
     assert info.machine == "a\ufffd[2Jb\ufffd\ufffd\ufffd"
     assert info.platform == "line\n\tline é"
-
-
-def test_the_agent_is_one_file_for_python_3_9():
-    source = inspect.getsource(agent)
-    tree = ast.parse(source, feature_version=(3, 9))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not any(name.startswith("edgecnn") for name in imported)
-    assert "pickle" not in imported

@@ -22,7 +22,7 @@ from support.processes import running, wait_until_gone
 from support.sshd import needs_sshd, sshd
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.agent import agent
+from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts import bootstrap, ssh_master
 from edgecnn.targets.hosts.connection import LostError
 from edgecnn.targets.hosts.host import survey
@@ -111,7 +111,7 @@ pytestmark = needs_sshd
 def test_everything_a_connection_can_do(device):
     with device.host().start() as connection:
         info = connection.hello()
-        assert (info.protocol, info.bits) == (agent.PROTOCOL, 64)
+        assert (info.protocol, info.bits) == (messages.PROTOCOL, 64)
         assert {"onnxruntime", "litert", "tflite-runtime"} <= set(info.runtimes)
         probed = connection.probe()
         assert probed.cores == os.cpu_count()
@@ -654,14 +654,14 @@ def test_a_stale_socket_is_replaced(device):
 def sent(monkeypatch):
     """Sizes of the artifacts that were sent, not only named."""
     sizes = []
-    original = agent.encode_message
+    original = messages.encode_message
 
     def recording(kind, fields, arrays=()):
         if kind == "open" and len(arrays):
             sizes.append(arrays[0].nbytes)
         return original(kind, fields, arrays)
 
-    monkeypatch.setattr(agent, "encode_message", recording)
+    monkeypatch.setattr(messages, "encode_message", recording)
     return sizes
 
 
