@@ -163,13 +163,12 @@ class Runtime:
         wheels: The wheels that the package index has, the newest release first.
         options: The options that `Connection.open` takes for it.
         lacks: Precisions of its formats that it cannot run, and why.
-        caveats: Precisions that it runs less exactly than others do, and what the user should know about that.
         rounding: Gives the rounding rule for a precision under given options.
         saturation: Its kernels that saturate on some x86 processors; None if it has none.
         deviations: Its float kernels that are less exact than rounding explains.
         fixed_batch: Whether it runs a file only with the batch size that the file states.
         arena: Whether it tells how much memory its tensors take.
-        profiler: Its own profiler; None if there is none that Python reaches. A TFLite file is cut after each operator then.
+        profiler: Its own profiler; None if Python reaches none. Then a TFLite file is cut after each operator.
         missing_operator: How it says that it does not offer an operator: patterns with the group ``kind``, and
             ``version``, ``name`` (of the node) or ``number`` (of the node, where a kernel refuses a type).
     """
@@ -185,7 +184,6 @@ class Runtime:
     wheels: tuple[Wheels, ...]
     options: Mapping[str, Option]
     lacks: Mapping[str, str]
-    caveats: Mapping[str, str]
     rounding: Callable[[str, Options], RoundingRule]
     saturation: Saturation | None
     deviations: tuple[Deviation, ...]

@@ -37,7 +37,6 @@ LITERT = Runtime(
     ),
     options=OPTIONS,
     lacks=MappingProxyType({}),
-    caveats=MappingProxyType({}),
     rounding=_rounding,
     saturation=None,
     deviations=(),

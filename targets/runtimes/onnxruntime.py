@@ -40,7 +40,6 @@ ONNXRUNTIME = Runtime(
         }
     ),
     lacks=MappingProxyType({}),
-    caveats=MappingProxyType({}),
     rounding=_rounding,
     saturation=Saturation(
         unless=MappingProxyType({"precision": True}),

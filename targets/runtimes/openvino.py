@@ -54,7 +54,6 @@ OPENVINO = Runtime(
         }
     ),
     lacks=MappingProxyType({}),
-    caveats=MappingProxyType({}),
     rounding=_rounding,
     saturation=Saturation(
         unless=MappingProxyType({"int8_kernels": False}),

@@ -46,7 +46,6 @@ TFLITE_MICRO = Runtime(
             "int8-dynamic": "TFLite Micro has no float activations beside int8 weights",
         }
     ),
-    caveats=MappingProxyType({}),
     rounding=_rounding,
     saturation=None,
     deviations=(),

@@ -51,7 +51,6 @@ TFLITE_RUNTIME = Runtime(
     ),
     options=OPTIONS,
     lacks=MappingProxyType({"int8-dynamic": "its last release is older than such a file's FULLY_CONNECTED"}),
-    caveats=MappingProxyType({}),
     rounding=_rounding,
     saturation=None,
     deviations=(

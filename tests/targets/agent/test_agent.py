@@ -375,7 +375,7 @@ ADVICE = [
         ),
     ),
     ("onnxruntime", "riscv64", "3.12.0", "there is no wheel of onnxruntime for riscv64, only for aarch64 and x86_64"),
-    ("fastest", "x86_64", "3.12.0", "one of onnxruntime, litert, tflite-runtime, tflite-micro"),
+    ("fastest", "x86_64", "3.12.0", "one of onnxruntime, litert, tflite-runtime, tflite-micro, openvino"),
 ]
 
 
