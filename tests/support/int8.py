@@ -64,7 +64,11 @@ ELSEWHERE: Mapping[str, Executor] = MappingProxyType(
 """Executors whose runtimes live in environments of their own. tflite-runtime's optimized kernels follow no one rule."""
 ALL: Mapping[str, Executor] = MappingProxyType({**EXECUTORS, **ELSEWHERE})
 PYTHONS = MappingProxyType(
-    {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
+    {
+        "tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON",
+        "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON",
+        "openvino": "EDGECNN_OPENVINO_PYTHON",
+    }
 )
 """What names an environment's interpreter; else it lies beside the sources, where ``make runtimes`` puts it."""
 
