@@ -26,9 +26,9 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy -p edgecnn
 
-# The other TFLite runtimes, each in a venv of its own, where the tests look for them. tflite-runtime ends at Python 3.11
-# and needs numpy 1; TFLite Micro is published as pre-releases only.
-runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
+# The other runtimes, each in a venv of its own, where the tests look for them. tflite-runtime ends at Python 3.11 and
+# needs numpy 1; TFLite Micro is published as pre-releases only; OpenVINO beside edgecnn would be in every check.
+runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed .venv-openvino/.installed
 
 .venv-%/.installed: $(VENV)/.installed $(wildcard targets/runtimes/*.py)
 	$(PYTHON) -m venv .venv-$*

@@ -277,13 +277,14 @@ def _advise(name: str, probed: Probed) -> None:
 @click.option("--remove", is_flag=True, help="Remove it instead.")
 @common_options
 def setup_command(runtime: str, python: str | None, remove: bool) -> None:
-    """Make the environment of a runtime that needs one of its own: tflite-runtime or tflite-micro.
+    """Make an environment for a runtime: tflite-runtime, tflite-micro or openvino.
 
     It is kept in the user's data folder, with pinned versions, and used as RUNTIME@local from then on.
 
     \b
     Examples:
       edgecnn targets setup tflite-runtime
+      edgecnn targets setup openvino
       edgecnn targets setup tflite-micro --remove
     """
     from edgecnn.targets.environments import remove_environment, setup_environment
