@@ -27,14 +27,14 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy -p edgecnn
 
-# The other TFLite runtimes, each in a separate venv where the tests look for it. tflite-runtime ends at Python 3.11
-# and needs numpy 1; TFLite Micro is published as pre-releases only.
-runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed
+# The other runtimes, each in a separate venv where the tests look for it. tflite-runtime ends at Python 3.11 and needs
+# numpy 1; TFLite Micro is published as pre-releases only; OpenVINO in .venv would take part in every check.
+runtimes: .venv-tflite-runtime/.installed .venv-tflite-micro/.installed .venv-openvino/.installed
 
-.venv-%/.installed: $(VENV)/.installed targets/environments.py
+.venv-%/.installed: $(VENV)/.installed $(wildcard targets/runtimes/*.py)
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet \
-		$$($(BIN)/python -c 'from edgecnn.targets.environments import RECIPES; print(*RECIPES["$*"].requirements)')
+		$$($(BIN)/python -c 'from edgecnn.targets.environments import ENVIRONMENT_SPECS as specs; print(*specs["$*"].requirements)')
 	@touch $@
 
 # The emulated boards that the tests run on, in EDGECNN_CACHE or in the user's cache folder. Needs qemu-user.

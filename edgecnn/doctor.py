@@ -100,7 +100,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _runtimes() -> Iterator[Finding]:
-    """The runtimes beside edgecnn are started, since being installed is not all."""
+    """The runtimes beside edgecnn. The agent is started, since being installed is not all."""
     from edgecnn.targets.hosts.local import LocalHost
     from edgecnn.targets.runtimes import RUNTIMES
 
@@ -110,24 +110,23 @@ def _runtimes() -> Iterator[Finding]:
     except EdgecnnError as error:
         yield Finding(subject="agent", state=BROKEN, found=str(error), needed_for="check, predict", hint=error.hint)
         return
-    for name in ("onnxruntime", "litert"):
-        row = RUNTIMES[name]
+    for name, row in RUNTIMES.items():
         purpose = f"running {' and '.join(row.formats)} here"
-        if name in here:
+        if name in here and row.installation != "environment":
             yield Finding(subject=name, state=GOOD, found=here[name] or "version not stated", needed_for=purpose)
-        else:
-            hint = f"{sys.executable} -m pip install {row.distribution}"
+        elif row.installation == "dependency":
+            hint = f"{sys.executable} -m pip install {row.requirement}"
             yield Finding(subject=name, state=BROKEN, found="not installed", needed_for=purpose, hint=hint)
 
 
 def _environments() -> Iterator[Finding]:
-    from edgecnn.targets.environments import RECIPES, find_environments
+    from edgecnn.targets.environments import ENVIRONMENT_SPECS, find_environments
 
     there = find_environments()
-    for name, recipe in RECIPES.items():
+    for name, spec in ENVIRONMENT_SPECS.items():
         purpose, command = f"{name}@local", f"edgecnn targets setup {name}"
         if name not in there:
-            found = f"not set up ({recipe.why})"
+            found = f"not set up ({spec.why})"
             yield Finding(subject=name, state=MISSING, found=found, needed_for=purpose, hint=command)
         elif not there[name].current:
             found = f"of other versions than this edgecnn's: {', '.join(there[name].requirements)}"

@@ -17,8 +17,9 @@ from types import MappingProxyType
 import msgspec
 
 from edgecnn.errors import TargetError, UsageError, near
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.runtimes.descriptor import EnvironmentSpec
 
-Progress = Callable[[str], None]
 _RECORD = "environment.json"
 _TIME_LIMIT = 900.0
 """Seconds for pip."""
@@ -26,42 +27,10 @@ _ABANDONED = 86_400.0
 """Seconds after which an unfinished environment is nobody's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What an environment is made of.
-
-    Attributes:
-        requirements: Packages with exact versions.
-        pythons: The versions of Python that there are wheels for, the best first.
-        why: Why the runtime needs an environment of its own.
-    """
-
-    requirements: tuple[str, ...]
-    pythons: tuple[tuple[int, int], ...]
-    why: str
-
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "tflite-runtime": Recipe(
-            requirements=("tflite-runtime==2.14.0", "numpy==1.26.4"),
-            pythons=((3, 11), (3, 10), (3, 9)),
-            why="it ends at Python 3.11 and needs numpy 1",
-        ),
-        "tflite-micro": Recipe(
-            requirements=(
-                "tflite-micro==0.dev20261023182759",
-                "numpy==2.4.6",
-                "flatbuffers==25.12.19",
-                "PyYAML==6.0.3",
-                "bitarray==3.12.3",
-            ),
-            pythons=((3, 11), (3, 12), (3, 13), (3, 14)),
-            why="it is published as pre-releases only",
-        ),
-    }
+ENVIRONMENT_SPECS: Mapping[str, EnvironmentSpec] = MappingProxyType(
+    {name: row.environment for name, row in RUNTIMES.items() if row.environment is not None}
 )
-"""By the name of the runtime."""
+"""What the environments are made of, by the name of the runtime."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +63,12 @@ def environments_folder() -> Path:
 def find_environments() -> dict[str, Environment]:
     """The environments that there are, by the runtime they are for."""
     found = {}
-    for name, recipe in RECIPES.items():
+    for name, spec in ENVIRONMENT_SPECS.items():
         folder = environments_folder() / name
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
             if (folder / "bin" / "python").exists():
-                current = record.requirements == recipe.requirements
+                current = record.requirements == spec.requirements
                 found[name] = Environment(
                     runtime=name, folder=folder, requirements=record.requirements, current=current
                 )
@@ -107,31 +76,35 @@ def find_environments() -> dict[str, Environment]:
 
 
 def setup_environment(
-    runtime: str, *, python: str | None = None, progress: Progress | None = None, time_limit: float = _TIME_LIMIT
+    runtime: str,
+    *,
+    python: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    time_limit: float = _TIME_LIMIT,
 ) -> Environment:
-    """Make the environment of a runtime anew: whole, with the runtime proven to open a model, or not at all.
+    """Make the environment of a runtime, or replace it: whole and proven to open a model, or not at all.
 
     Args:
-        runtime: A name in `RECIPES`.
+        runtime: A name in `ENVIRONMENT_SPECS`.
         python: The interpreter to make it from; by default the first that fits.
         progress: Told what is being done.
         time_limit: Seconds for pip.
 
     Raises:
-        UsageError: There is no recipe for that runtime.
+        UsageError: That runtime has no environment of its own.
         TargetError: No Python fits, or pip or the runtime fails. What was there stays then.
     """
-    recipe, tell = _recipe(runtime), progress or (lambda _: None)
+    spec, tell = _spec(runtime), progress or (lambda _: None)
     base = python or find_python(runtime)
     with _beside(environments_folder() / runtime) as folder:
         tell(f"making an environment of {base}")
         _run([base, "-m", "venv", str(folder)], f"{runtime}: no environment can be made", time_limit)
-        tell(f"installing {', '.join(recipe.requirements)}")
+        tell(f"installing {', '.join(spec.requirements)}")
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input", "--only-binary=:all:"]
-        _run([*pip, "--disable-pip-version-check", *recipe.requirements], f"{runtime} cannot be installed", time_limit)
+        _run([*pip, "--disable-pip-version-check", *spec.requirements], f"{runtime} cannot be installed", time_limit)
         tell("trying it")
         _prove(runtime, str(folder / "bin" / "python"))
-        record = _Record(requirements=recipe.requirements, python=base)
+        record = _Record(requirements=spec.requirements, python=base)
         (folder / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
     return find_environments()[runtime]
 
@@ -140,10 +113,10 @@ def remove_environment(runtime: str) -> bool:
     """Remove the environment of a runtime; whether there was one.
 
     Raises:
-        UsageError: There is no recipe for that runtime.
+        UsageError: That runtime has no environment of its own.
         TargetError: It cannot be removed.
     """
-    _recipe(runtime)
+    _spec(runtime)
     folder = environments_folder() / runtime
     if not folder.exists():
         return False
@@ -162,7 +135,7 @@ def find_python(runtime: str) -> str:
     Raises:
         TargetError: There is none.
     """
-    fitting = _recipe(runtime).pythons
+    fitting = _spec(runtime).pythons
     if sys.version_info[:2] in fitting:
         return sys.executable
     for version in fitting:
@@ -179,14 +152,14 @@ def find_python(runtime: str) -> str:
     )
 
 
-def _recipe(runtime: str) -> Recipe:
-    if runtime not in RECIPES:
+def _spec(runtime: str) -> EnvironmentSpec:
+    if runtime not in ENVIRONMENT_SPECS:
         raise UsageError(
             f"there is no environment for {runtime!r}",
             why="other runtimes are installed beside edgecnn itself",
-            hint=near(runtime, RECIPES),
+            hint=near(runtime, ENVIRONMENT_SPECS),
         )
-    return RECIPES[runtime]
+    return ENVIRONMENT_SPECS[runtime]
 
 
 def _version_of(python: str) -> tuple[int, int] | None:

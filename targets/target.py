@@ -309,12 +309,11 @@ def recipe_of(entry: HostEntry) -> Survey:
 
 def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
     """The error for a runtime that a host has not: which wheel fits it, or that none does."""
-    from edgecnn.targets.environments import RECIPES
+    from edgecnn.targets.environments import ENVIRONMENT_SPECS
     from edgecnn.targets.wheels import advice
 
-    if entry.name == LOCAL and runtime in RECIPES:
-        why = f"it needs an environment of its own: {RECIPES[runtime].why}"
-        return TargetError(f"{LOCAL} has no {runtime}", why=why, hint=f"edgecnn targets setup {runtime}")
+    if entry.name == LOCAL and runtime in ENVIRONMENT_SPECS:
+        return _lacking_here(runtime)
     agent = next(iter(found.agents.values()))
     has = ", ".join(found.runtimes) or "no runtime at all"
     if entry.kind == "emulated":
@@ -328,6 +327,17 @@ def lacking(runtime: str, entry: HostEntry, found: Survey) -> TargetError:
         why=f"it has {has}",
         hint=advice(runtime, agent.wheel_machine, agent.python, pip=f"{_interpreter(entry)} -m pip"),
     )
+
+
+def _lacking_here(runtime: str) -> TargetError:
+    """The error for a runtime that can have an environment of its own here, and has none."""
+    row = RUNTIMES[runtime]
+    assert row.environment is not None
+    why, hint = f"it needs an environment of its own: {row.environment.why}", f"edgecnn targets setup {runtime}"
+    if row.installation == "extra":
+        why = f"it is not installed with edgecnn: {row.environment.why}"
+        hint += f"\nor, to have it beside edgecnn, {sys.executable} -m pip install {row.requirement}"
+    return TargetError(f"{LOCAL} has no {runtime}", why=why, hint=hint)
 
 
 def _interpreter(entry: HostEntry) -> str:

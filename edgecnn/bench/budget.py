@@ -12,8 +12,14 @@ import msgspec
 
 from edgecnn.bench.records import Result
 from edgecnn.errors import UsageError
+from edgecnn.targets.runtimes import RUNTIMES
 
 Cost = Callable[[Result], float | None]
+WHERE_MEASURED = (
+    "instructions_m is for emulated boards, latencies are for all others, arena_kb is for "
+    f"{' and '.join(row.name for row in RUNTIMES.values() if row.arena)}"
+)
+"""Which targets have which costs, as a hint."""
 
 
 class OverBudget(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +141,7 @@ def over_budget(results: Sequence[Result], budget: Mapping[str, float]) -> Itera
     """
     for name, limit in budget.items():
         if all(ITEMS[name](result) is None for result in results):
-            hint = "instructions_m is measured on emulated boards, latencies on all others, arena_kb on tflite-micro"
-            raise UsageError(f"no result has {name}", hint=hint)
+            raise UsageError(f"no result has {name}", hint=WHERE_MEASURED)
         for result in results:
             value = ITEMS[name](result)
             if value is not None and value > limit:

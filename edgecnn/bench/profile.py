@@ -19,23 +19,15 @@ from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.records import OperatorShare, Profile
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
-from edgecnn.targets.runtimes.kernel_names import name_in_file
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.runtimes.descriptor import Profiler
 
 CALLS = 200
 _WARMUP_CALLS = 20
 _ROUNDS = 15
 _SLICE = 0.004  # seconds
 _NO_MODULE = "(added by the runtime)"
-_ONNX_FLOAT = frozenset(
-    (
-        *("Add", "AveragePool", "Clip", "Conv", "ConvTranspose", "Div", "FusedConv", "Gelu", "Gemm"),
-        *("GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "PRelu", "ReduceMean", "Relu"),
-        *("Sigmoid", "Softmax", "Sub", "Tanh"),
-    )
-)
-"""Float operators that have an integer counterpart (QLinearConv, ...) or are part of one."""
-_ONNX_METHOD = "ONNX Runtime's profiler: in whole us, with some us of overhead in each operator"
-_CUT_METHOD = "the artifact truncated after each operator; the first row includes the interpreter's overhead"
+_CUT_METHOD = "the artifact cut after each operator; the first row has the interpreter's own time in it"
 
 
 def profile_job(job: BenchJob) -> Profile:
@@ -44,9 +36,10 @@ def profile_job(job: BenchJob) -> Profile:
     Raises:
         TargetError: The artifact cannot be opened or run.
     """
-    if job.target.runtime == "onnxruntime":
-        return _onnx_profile(job)
-    return _tflite_profile(job)
+    profiler = RUNTIMES[job.target.runtime].profiler
+    if profiler is None or job.artifact.format not in profiler.formats:
+        return _cut_profile(job)
+    return _own_profile(job, profiler)
 
 
 def module_of(name: str, known: Collection[str]) -> str:
@@ -64,7 +57,8 @@ def module_of(name: str, known: Collection[str]) -> str:
     return name
 
 
-def _onnx_profile(job: BenchJob) -> Profile:
+def _own_profile(job: BenchJob, profiler: Profiler) -> Profile:
+    """Where the time goes by the runtime's own profiler."""
     import onnx
 
     model = onnx.load_from_string(job.artifact.read())
@@ -78,9 +72,10 @@ def _onnx_profile(job: BenchJob) -> Profile:
     integers = job.artifact.precision == "int8"
     rows = []
     for o in found:
-        floats = integers and o.operator in _ONNX_FLOAT and not _is_intended(name_in_file(o.name), intended)
-        rows.append((o, _onnx_module(o.name, names), floats))
-    return _shares(_ONNX_METHOD, rows)
+        name = profiler.plain_name(o.name)
+        floats = integers and o.operator in profiler.float_operators and not _is_intended(name, intended)
+        rows.append((o, module_of(name, names) if name in names else _NO_MODULE, floats))
+    return _shares(profiler.method, rows)
 
 
 def _intended(model: Any) -> Mapping[str, Sequence[str]]:
@@ -95,12 +90,8 @@ def _is_intended(name: str, intended: Mapping[str, Sequence[str]]) -> bool:
     return name in intended["tensors"] or any(name.startswith(f"{layer}.") for layer in intended["layers"])
 
 
-def _onnx_module(name: str, names: set[str]) -> str:
-    plain = name_in_file(name)
-    return module_of(plain, names) if plain in names else _NO_MODULE
-
-
-def _tflite_profile(job: BenchJob) -> Profile:
+def _cut_profile(job: BenchJob) -> Profile:
+    """Where the time goes by what each further operator of a TFLite file adds."""
     cuts = tflite_cuts(job.artifact.read())
     target = job.target
     with target.host.start(target.environment, time_limit=target.time_limit) as connection:

@@ -173,10 +173,11 @@ def plan(
 def _unfit(bundle: Bundle, target: Target, threads: int, batch: int) -> str:
     if batch != 1 and not bundle.manifest.batch_resizable:
         return f"without batch {batch}: the model mixes the samples of a batch"
-    if batch != 1 and target.runtime == "tflite-micro":
-        return f"without batch {batch}: TFLite Micro's shapes are fixed"
-    if threads != 1 and target.runtime == "tflite-micro":
-        return f"without {threads} threads: TFLite Micro has one"
+    runtime = RUNTIMES[target.runtime]
+    if batch != 1 and runtime.fixed_batch:
+        return f"without batch {batch}: {runtime.title}'s shapes are fixed"
+    if threads != 1 and runtime.single_thread:
+        return f"without {threads} threads: {runtime.title} has one"
     if threads != 1 and target.host.kind == "emulated":
         return f"without {threads} threads: instructions are counted with one"
     return ""

@@ -9,8 +9,7 @@ import msgspec
 
 from edgecnn.bench.percentiles import Interval, paired_ratio, ratio
 from edgecnn.bench.records import HostFacts, Profile, Record, Result
-from edgecnn.export.formats import FORMATS
-from edgecnn.targets.runtimes import runtimes_for
+from edgecnn.targets.runtimes import RUNTIMES
 
 LOAD = 0.5
 """Load per core before the measurement above which to warn."""
@@ -117,8 +116,9 @@ def _slower(int8: Result, fp32: Result) -> BenchWarning:
     worst = _worst(int8.profile, fp32.profile)
     if worst is not None:
         text += f", most of it in {worst[0]} ({worst[1] / 1000:+,.1f} us)"
-    others = [f"{runtimes_for(f)[0].name} (the .{f} of the same bundle)" for f in FORMATS if f != int8.format]
-    hint = f"{' or '.join(others)}; or a recipe that leaves that layer in float; or fp32 on this target"
+    others = [r for r in RUNTIMES.values() if r.installation == "dependency" and int8.format not in r.formats]
+    other = f"{others[0].name} (the .{others[0].formats[0]} of the same bundle)"
+    hint = f"{other}; or a recipe that leaves that layer in float; or fp32 on this target"
     return BenchWarning(subject=int8.label, text=text, hint=hint)
 
 

@@ -278,13 +278,14 @@ def _advise(name: str, probed: Probed) -> None:
 @click.option("--remove", is_flag=True, help="Remove the environment instead.")
 @common_options
 def setup_command(runtime: str, python: str | None, remove: bool) -> None:
-    """Make the environment of a runtime that needs its own: tflite-runtime or tflite-micro.
+    """Make an environment for a runtime: tflite-runtime, tflite-micro or openvino.
 
     It stays in the user's data folder, with pinned versions, and is then used as RUNTIME@local.
 
     \b
     Examples:
       edgecnn targets setup tflite-runtime
+      edgecnn targets setup openvino
       edgecnn targets setup tflite-micro --remove
     """
     from edgecnn.targets.environments import remove_environment, setup_environment

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from edgecnn.bundle import QuantizationSpec, TensorQuantization
 from edgecnn.data.calibration import Calibration
 from edgecnn.exporting.plan import Plan, PlanInputs
-from edgecnn.parity.rounding import REFERENCE_RULE, STANDS_FOR
+from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
 
 if TYPE_CHECKING:
     from edgecnn.quantize.calibrated import QuantizedModel

@@ -15,15 +15,15 @@ from edgecnn.locate.location import Cause
 from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
-from edgecnn.parity.saturation import adds_in_int16, explained, saturates
+from edgecnn.parity.saturation import can_saturate, explained, saturates
+from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.types import Array
 
 HYBRID = ("int8-dynamic",)
 """Precisions whose integers never leave their operators, and that have rules of rounding nevertheless."""
 _AGAIN = "export the model again, or fetch the file again where it was copied from"
 _CLIPPED = 0.01
-"""Where at least this share of a value's elements lies beyond its range, the range is named as the cause."""
-_FLOAT_KERNELS = frozenset(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "AveragePool", "Add", "Mul", "Sub"))
+"""Share of a value's elements beyond its range from which on the range is named."""
 _ORDER = ("nan", "operator", "bound", "padding", "option", *ROLES)
 
 
@@ -56,14 +56,14 @@ def _importance(discrepancy: Discrepancy) -> int:
 
 
 def saturation_cause(probe: ProbeSession, broken: Sequence[ValueName]) -> Cause | None:
-    """ONNX Runtime's kernel without VNNI as the cause, where a broken layer is one that it can get wrong."""
+    """The runtime's kernel without VNNI, where a broken layer is one that it can get wrong."""
     quantization = probe.artifact.spec.quantization
-    if quantization is None or not adds_in_int16(probe.target):
+    if quantization is None or not can_saturate(probe.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
     if not layers or not saturates(probe.features()):
         return None
-    text, _, remedy = explained(layers).partition("; ")
+    text, _, remedy = explained(layers, probe.target.runtime).partition("; ")
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])
 
 
@@ -101,10 +101,12 @@ def _is_what(found: Array, given: Array, place: Place) -> bool:
 
 
 def float_kernels(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> Cause | None:
-    """Float kernels as the cause: ONNX Runtime computes integer operators of an int8 file in float."""
+    """Operators of an int8 file that a runtime computes in float, except those that the file means to be float."""
     from edgecnn.export.onnx.parse import exact_float_tensors
 
-    if probe.target.runtime != "onnxruntime" or probe.artifact.precision != "int8":
+    runtime = RUNTIMES[probe.target.runtime]
+    profiler = runtime.profiler
+    if profiler is None or not profiler.float_layers or probe.artifact.precision != "int8":
         return None
     ran = probe.kernels(data, "as it is", inputs)
     layers, tensors = exact_float_tensors(data)
@@ -112,15 +114,14 @@ def float_kernels(probe: ProbeSession, data: bytes, inputs: Sequence[Array]) -> 
     names = [
         name
         for kind, name in ran or ()
-        if kind in _FLOAT_KERNELS and name not in tensors and name not in skipped
+        if kind in profiler.float_layers and name not in tensors and name not in skipped
         if not any(name == layer or name.startswith(f"{layer}.") for layer in (*layers, *skipped))
         if not name.endswith(".steps")  # an input on its way to its integers
     ]
     if not names:
         return None
-    level = probe.target.options.get("graph_optimization", "all")
-    text = f"ONNX Runtime computes {_some(names)} in float kernels, not in integers (graph_optimization is {level})"
-    return Cause(fault="runtime", text=text, remedy="graph_optimization=all, or a newer ONNX Runtime")
+    text = f"{runtime.title} computes {_some(names)} in float kernels, not in integers"
+    return Cause(fault="runtime", text=text, remedy=profiler.float_remedy)
 
 
 def clipped_cause(expected: Expected) -> Cause | None:

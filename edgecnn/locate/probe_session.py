@@ -12,16 +12,13 @@ from edgecnn.bundle import Artifact, Bundle
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.connection import Connection
-from edgecnn.targets.runtimes import OptionValue
-from edgecnn.targets.runtimes.kernel_names import name_in_file
+from edgecnn.targets.runtimes import RUNTIMES, OptionValue
 from edgecnn.targets.target import Target
 from edgecnn.types import Array
 
 T = TypeVar("T")
 Kernel = tuple[str, str]
 """An operator's kind as the runtime ran it, and its name in the file."""
-_MOVES = frozenset(("ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear", "Identity", "Transpose"))
-"""Operators that ONNX Runtime adds to output a value, and that compute nothing new."""
 
 
 class ProbeSession:
@@ -74,12 +71,13 @@ class ProbeSession:
         return self._ask(ask)
 
     def kernels(self, data: bytes, what: str, inputs: Sequence[Array]) -> Counter[Kernel] | None:
-        """The operators that ONNX Runtime really ran, without those that only move values; None for other runtimes.
+        """The operators that the runtime really ran, without its copies; None if it has no profiler of its own.
 
         Raises:
             TargetError: if it does not open or run there.
         """
-        if self.target.runtime != "onnxruntime":
+        profiler = RUNTIMES[self.target.runtime].profiler
+        if profiler is None:
             return None
 
         def ask(connection: Connection) -> Counter[Kernel]:
@@ -88,7 +86,7 @@ class ProbeSession:
             with connection.open(self.target.runtime, data, label, time_limit=None, profile=True, **options) as session:
                 session.bind([np.ascontiguousarray(a[:1]) for a in inputs])
                 ran = session.profile(1)
-            return Counter((o.operator, name_in_file(o.name)) for o in ran if o.operator not in _MOVES)
+            return Counter((o.operator, profiler.plain_name(o.name)) for o in ran if o.operator not in profiler.copies)
 
         return self._ask(ask)
 

@@ -13,8 +13,8 @@ from edgecnn.graph.traits import traits_of
 from edgecnn.locate.expected import Gap
 from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.exactness import node_is_exact
-from edgecnn.parity.rounding import HALF_EVEN, XNNPACK, RoundingRule, rounding_of
-from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes import RUNTIMES, OptionValue
+from edgecnn.targets.runtimes.rounding import HALF_EVEN, XNNPACK, RoundingRule
 
 REAL_LIMIT = 1e-5
 """Largest error of one float operator, as a share of its value's range: the limit of a whole fp32 artifact."""
@@ -39,23 +39,12 @@ LOOKED_UP = (ops.Softmax, ops.LogSoftmax, ops.Sigmoid, ops.Tanh)
 
 
 def rule_of(precision: str, runtime: str, options: Mapping[str, OptionValue]) -> RoundingRule:
-    """The rule that a runtime computes a precision by.
-
-    - int16x8: XNNPACK leaves it to TFLite's kernels. LiteRT's linear layers keep 31 bits of a multiplier, those of
-      tflite-runtime and TFLite Micro 15; sums are exact in reference kernels.
-    - int8-dynamic: XNNPACK's rule, or that of TFLite's kernels where it is switched off.
-    - all others: `edgecnn.parity.rounding.rounding_of`.
-    """
-    if precision == "int16x8":
-        exact = runtime == "tflite-micro" or bool(options.get("reference_kernels", False))
-        return RoundingRule(rule="rescale31" if runtime == "litert" else "rescale15", exact=exact)
-    if precision == "int8-dynamic":
-        return RoundingRule(rule="xnnpack" if options.get("xnnpack", True) else "tflite", exact=False)
-    return rounding_of(runtime, options)
+    """Return the rule that a runtime computes a precision by; its descriptor says which."""
+    return RUNTIMES[runtime].rounding(precision, options)
 
 
 def tolerance(reexport: Reexport, value: ValueName, rounding: RoundingRule) -> Tolerance:
-    """How far the operator that computes a value may be off where it reads golden values."""
+    """What the operator that gives a value may be off by where it reads golden values."""
     node = reexport.graph.producers.get(value)
     if reexport.int16 is not None:
         return STEP if node is None else _of_int16(node, rounding)
@@ -81,7 +70,7 @@ def breaks(gap: Gap, allowed: Tolerance) -> bool:
 
 
 def is_exact(reexport: Reexport, rounding: RoundingRule) -> bool:
-    """Whether every integer of the whole program should equal the golden one."""
+    """Whether every integer of the whole is to be exactly the golden one."""
     if reexport.quantized is None and reexport.int16 is None:
         return False
     values = (*(i.name for i in reexport.graph.inputs), *reexport.graph.producers)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgecnn.bundle import Artifact
 from edgecnn.errors import TargetError
 from edgecnn.parity.verdict import Verdict
-from edgecnn.targets.runtimes.deviations import DEVIATIONS, deviation_of
+from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
 
 MOST = 0.01
@@ -21,9 +21,10 @@ def deviation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> Ve
 
     The verdict still fails: only the user can decide whether the error matters, and can accept it with `--limit`.
     """
-    if verdict.passed or verdict.metric not in _METRICS or all(d.runtime != target.runtime for d in DEVIATIONS):
+    row = RUNTIMES[target.runtime]
+    if verdict.passed or verdict.metric not in _METRICS or not row.deviations:
         return verdict
-    found = deviation_of(target.runtime, _machine(target), verdict.options, artifact.operators)
+    found = row.deviation(_machine(target), verdict.options, artifact.operators)
     if found is None or not verdict.value <= MOST:
         return verdict
     return replace(verdict, reason=f"{verdict.reason}; {found.why}: try {found.hint}")

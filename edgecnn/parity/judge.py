@@ -13,10 +13,10 @@ from edgecnn.parity.best_classes import WorstSample
 from edgecnn.parity.evidence import Evidence, drop_evidence, evidence_of
 from edgecnn.parity.limits import METRICS, Limits
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.rounding import RoundingRule
 from edgecnn.parity.statistics import mcnemar, samples_for, wilson
 from edgecnn.parity.verdict import Outcome, Verdict
 from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes.rounding import RoundingRule
 
 NO_LIMITS = Limits()
 FILE = "file_differences"

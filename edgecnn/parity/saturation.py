@@ -1,4 +1,4 @@
-"""Saturation of int8 sums on x86 without VNNI, added to the reason of a verdict that it may have caused."""
+"""When an int8 file fails on an older x86, the reason is often saturation: name it, with its cure."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ from dataclasses import replace
 from edgecnn.bundle import Artifact
 from edgecnn.errors import TargetError
 from edgecnn.parity.verdict import Verdict
+from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
 
 VNNI = frozenset(("avx512_vnni", "avx_vnni", "avx_vnni_int8"))
 AVX2 = "avx2"
-"""The saturating kernel requires AVX2; on processors without AVX2, another kernel adds in 32 bits."""
+"""The instructions that the saturating kernels are written for; on still older processors, others add in 32 bits."""
 _SHOWN = 5
 
 
 def saturation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> Verdict:
     """Add the explanation of saturation to the verdict's reason if it may have caused the failure."""
     quantization = artifact.spec.quantization
-    if verdict.passed or quantization is None or not quantization.saturating or not adds_in_int16(target):
+    if verdict.passed or quantization is None or not quantization.saturating or not can_saturate(target):
         return verdict
     if not saturates(_features(target)):
         return verdict
-    return replace(verdict, reason=f"{verdict.reason}; {explained(quantization.saturating)}")
+    return replace(verdict, reason=f"{verdict.reason}; {explained(quantization.saturating, target.runtime)}")
 
 
-def adds_in_int16(target: Target) -> bool:
-    """Whether a target lets ONNX Runtime use kernels that add in int16 on processors without VNNI."""
-    return target.runtime == "onnxruntime" and not target.options.get("precision", True)
+def can_saturate(target: Target) -> bool:
+    """Whether a target's runtime and options use kernels that add in int16 where the processor lacks VNNI."""
+    return RUNTIMES[target.runtime].saturates(target.options)
 
 
 def saturates(features: Collection[str]) -> bool:
-    """Whether ONNX Runtime adds products in int16 on a processor with these features."""
+    """Whether such kernels add products in int16 on a processor of these features."""
     return AVX2 in features and not VNNI & set(features)
 
 
-def explained(layers: tuple[str, ...]) -> str:
-    """Explain the saturation: its cause, the affected layers, and the remedy."""
+def explained(layers: tuple[str, ...], runtime: str) -> str:
+    """Say why a runtime that can saturate does so, in which layers, and what to do."""
+    row = RUNTIMES[runtime]
+    assert row.saturation is not None
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
-        "this processor has AVX2 but no VNNI, so ONNX Runtime adds pairs of products in int16, which can overflow in"
-        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; remove precision=off"
-        ' (in programs of your own set session.x64quantprecision to "1"), or export with --recipe int8-7bit'
+        f"this processor has AVX2 and no VNNI, where {row.title} adds pairs of products in int16, which can overflow in"
+        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; {row.saturation.remedy}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from edgecnn.bench.budget import ITEMS, OverBudget, ProjectBudget
+from edgecnn.bench.budget import ITEMS, WHERE_MEASURED, OverBudget, ProjectBudget
 from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, ResultChange, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
@@ -154,11 +154,10 @@ def _cost(plan: ModelPlan, budget: ProjectBudget, artifact: str, target: str, va
 def _budget_without_effect(plan: ModelPlan, budget: ProjectBudget, *, fits: bool) -> Outcome:
     """An error for a budget that applies to nothing, since it would pass forever."""
     why = f"nothing that was measured has {budget.item}" if fits else f"no target matches {budget.targets}"
-    hint = "instructions_m applies to emulated boards, latencies to all other targets, arena_kb to tflite-micro"
     error = UsageError(
         f'the budget {budget.item} of "{budget.targets}" applies to nothing',
         why=why,
-        hint=hint if fits else "the name of one of the targets, or leave the budget out",
+        hint=WHERE_MEASURED if fits else "the name of one of the targets, or leave the budget out",
     )
     return error_outcome(error, plan.name, "bench", target=budget.targets)
 

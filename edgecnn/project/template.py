@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecnn.targets.config import Config
-from edgecnn.targets.environments import RECIPES
+from edgecnn.targets.environments import ENVIRONMENT_SPECS
 from edgecnn.targets.names import LOCAL, parse_target
 from edgecnn.tomlfile import toml_key, toml_value
 
@@ -85,7 +85,7 @@ def workflow_text(targets: Sequence[str], config: Config) -> str:
     names = [parse_target(target, hosts=config.hosts) for target in targets]
     hosts = dict.fromkeys(n.host for n in names if n.host in config.hosts)
     boards = [config.hosts[host].board for host in hosts if config.hosts[host].kind == "emulated"]
-    own = [n.runtime for n in names if n.host == LOCAL and n.runtime in RECIPES]
+    own = [n.runtime for n in names if n.host == LOCAL and n.runtime in ENVIRONMENT_SPECS]
     far = [n.host for n in names if n.host != LOCAL and (n.host not in hosts or config.hosts[n.host].kind == "ssh")]
     runner = f"self-hosted  # one that reaches {', '.join(dict.fromkeys(far))}" if far else "ubuntu-latest"
     lines = [

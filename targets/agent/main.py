@@ -47,6 +47,8 @@ def _end_on_hang_up(poll: select.poll) -> None:
 def main() -> int:
     """Serve stdin and stdout; return the exit code."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # works only when set before onnxruntime is imported
+    # OpenVINO reports its import to its makers where this package is, and does without where it cannot import it.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     faulthandler.enable()  # a crash in native code writes Python's stack to stderr
     # So does a request's limit, which then ends the process. It is a signal, since native code cannot hold up a signal,
     # and since a thread for each request would cost more.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from edgecnn.targets.agent.onnxruntime_session import OnnxRuntimeSession
+from edgecnn.targets.agent.openvino_session import OpenVinoSession
 from edgecnn.targets.agent.runtime_session import RuntimeSession
 from edgecnn.targets.agent.tflite_micro_session import TfliteMicroSession
 from edgecnn.targets.agent.tflite_session import TfliteSession
@@ -30,9 +31,11 @@ class RuntimeRow(NamedTuple):
 _ONNX_OPTIONS = {"threads": 1, "graph_optimization": "all", "spinning": False, "precision": True}
 _TFLITE_OPTIONS = {"threads": 1, "xnnpack": True, "reference_kernels": False}
 _MICRO_OPTIONS = {"threads": 1, "arena_bytes": 2**24}
+_OPENVINO_OPTIONS = {"threads": 1, "precision": "f32", "int8_kernels": True}
 RUNTIME_TABLE: dict[str, RuntimeRow] = {
     "onnxruntime": RuntimeRow("onnxruntime", "onnxruntime", _ONNX_OPTIONS, OnnxRuntimeSession),
     "litert": RuntimeRow("ai_edge_litert", "ai-edge-litert", _TFLITE_OPTIONS, TfliteSession),
     "tflite-runtime": RuntimeRow("tflite_runtime", "tflite-runtime", _TFLITE_OPTIONS, TfliteSession),
     "tflite-micro": RuntimeRow("tflite_micro", "tflite-micro", _MICRO_OPTIONS, TfliteMicroSession),
+    "openvino": RuntimeRow("openvino", "openvino", _OPENVINO_OPTIONS, OpenVinoSession),
 }

@@ -10,12 +10,7 @@ from edgecnn.targets.emulation.programs import run_program
 from edgecnn.targets.runtimes import RUNTIMES
 
 _TIME_LIMIT = 300.0
-_AGENT = "import runpy, sys; runpy.run_path(sys.argv[1])\n"  # run its definitions and imports, but not main
-_INTERPRETERS = {
-    "litert": ".interpreter",
-    "tflite-runtime": ".interpreter",
-    "tflite-micro": ".python.tflite_micro.runtime",
-}
+_AGENT = "import runpy, sys; runpy.run_path(sys.argv[1])\n"  # its definitions, and what it imports
 
 
 def try_board(board: Board, folder: Path) -> None:
@@ -26,7 +21,7 @@ def try_board(board: Board, folder: Path) -> None:
     """
     for environment in board.environments:
         modules = [
-            RUNTIMES[name].module + _INTERPRETERS.get(name, "")
+            RUNTIMES[name].working_module
             for name in board.runtimes
             if (environment or name not in board.environments) and environment in {"", name}
         ]

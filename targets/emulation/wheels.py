@@ -13,7 +13,7 @@ from edgecnn.targets.emulation.programs import run_program
 PINS = Path(__file__).with_name("wheels.txt")
 """The wheels that a board may name, with their hashes, in pip's format."""
 
-_PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+_PLATFORMS = ("manylinux_2_35", "manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _TIME_LIMIT = 900.0
 # Clear the user's settings of destinations and versions; those of package indexes apply.
 _ENVIRONMENT: Mapping[str, str | None] = {

@@ -136,7 +136,7 @@ class Connection:
         subject, digest = f"{label} on {runtime}", hashlib.sha256(artifact).hexdigest()
         fields: dict[str, Any] = {"runtime": runtime, "sha256": digest, "options": options, "cache": self._cache}
         fields |= {"profile": True} if profile else {}
-        named = functools.partial(operators_named, artifact, subject, self.name, options)
+        named = functools.partial(operators_named, artifact, subject, self.name, runtime, options)
         with named():
             opened = self._open(subject, runtime, fields, artifact, time_limit)
         self._sent.add(digest)

@@ -1,7 +1,8 @@
 """An operator that a runtime does not offer: recognised by the runtime's own words, and found in the file.
 
 The words are the source of truth, and not a table of what runtimes offer: they are right for every version, board and
-build. What runtimes compute otherwise than they should has no such words: see docs/runtimes.md.
+build. Each runtime's descriptor has the patterns of its words. What runtimes compute otherwise than they should has no
+such words: see docs/runtimes.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.runtimes import OptionValue
+from edgecnn.targets.runtimes import RUNTIMES, OptionValue, Runtime
 
 SHOWN = 3
 """Operators of one kind that a message names."""
@@ -27,15 +28,15 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "POW": "a product or a square root instead",
     }
 )
-"""What is offered everywhere (docs/runtimes.md) and does much the same."""
+"""Operators that every runtime offers (docs/runtimes.md) and that do much the same, by what they replace."""
 
-_ABSENT = re.compile(r"Didn't find op for builtin opcode '(?P<kind>\w+)'(?: version '(?P<version>\d+)')?")
-_FAILED = re.compile(r"Node (?:number (?P<n>\d+) \((?P<k>\w+)\)|(?P<kind>\w+) \(number (?P<number>\d+)\)) failed to")
-"""LiteRT and tflite-runtime write the one, TFLite Micro the other."""
+_FIRST_VERSION = 1
+"""Of a TFLite operator: where a runtime lacks that one, it lacks the operator for every type."""
 _OF_TYPE = re.compile(r"[Tt]ype|not (currently |yet )?supported|[Uu]nsupported|\b(U?INT|FLOAT)\d+\b")
-"""How kernels speak that refuse the type of a tensor, and not its shape or for want of memory."""
+"""How a kernel says that it refuses the type of a tensor, and not its shape or for want of memory."""
 _MEMORY = re.compile(r"arena|Requested: \d+|Failed to (re)?allocate (tail|temp|persistent)|Failed to resize buffer")
-_ONNX = re.compile(r"find an implementation for (?P<kind>\w+)\(\d+\) node with name '(?P<name>[^']*)'")
+_TFLITE = b"TFL3"
+"""The file identifier of TFLite, at offset 4."""
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError)
 """What flatbuffers' Python code can raise on a file that is damaged."""
 
@@ -79,14 +80,17 @@ class NotOfferedError(TargetError):
 
 
 @contextmanager
-def operators_named(artifact: bytes, subject: str, host: str, options: Mapping[str, OptionValue]) -> Iterator[None]:
+def operators_named(
+    artifact: bytes, subject: str, host: str, runtime: str, options: Mapping[str, OptionValue]
+) -> Iterator[None]:
     """Turn a runtime's refusal of an operator into an error that names it; other errors pass as they are.
 
     Args:
         artifact: The file that the runtime was given.
         subject: What the error's message begins with.
-        host: Where it was.
-        options: The runtime's, as far as they were given.
+        host: Where the runtime is.
+        runtime: Its name. A runtime without a descriptor has no known words.
+        options: Its options, as far as they were given.
 
     Raises:
         NotOfferedError: if a `TargetError` says that the runtime does not offer an operator of the file.
@@ -94,53 +98,65 @@ def operators_named(artifact: bytes, subject: str, host: str, options: Mapping[s
     try:
         yield
     except TargetError as error:
-        operators = refused(artifact, error.message)
-        if not operators:
+        row = RUNTIMES.get(runtime)
+        operators = unsupported_operators(artifact, error.message, row) if row else []
+        if row is None or not operators:
             raise
-        why = words(error.message.removeprefix(f"{subject}: "))
-        found = NotOfferedError(subject, host, operators, why, _hint(operators[0], error.message, options))
+        why = telling_lines(error.message.removeprefix(f"{subject}: "), row)
+        hint = _hint(operators[0], error.message, row, options)
+        found = NotOfferedError(subject, host, operators, why, hint)
         found.detail = error.detail
         raise found from error
 
 
-def refused(artifact: bytes, said: str) -> list[Operator]:
-    """The operators of a file that a runtime says it does not offer; none where it says something else.
+def unsupported_operators(artifact: bytes, said: str, runtime: Runtime) -> list[Operator]:
+    """Return the operators of a file that a runtime says it does not offer; none where it says something else.
 
     Args:
         artifact: The file: ONNX or TFLite.
         said: All that the runtime said.
+        runtime: Its descriptor.
     """
-    if found := _ONNX.search(said):
-        named = [o for o in onnx_operators(artifact) if o.kind == found["kind"]]
-        return [o for o in named if o.value == found["name"]] or named
-    if found := _ABSENT.search(said):
-        version = int(found["version"] or 0)
-        return [o for o in tflite_operators(artifact) if o.kind == found["kind"] and version in (0, o.version)]
-    if (found := _FAILED.search(said)) and _OF_TYPE.search(said[: found.start()]) and not _MEMORY.search(said):
-        place, kind = int(found["n"] or found["number"]), found["k"] or found["kind"]
-        operators = tflite_operators(artifact)
-        return [o for o in operators[place : place + 1] if o.kind == kind]
+    for pattern in runtime.missing_operator:
+        if found := pattern.search(said):
+            return _named(operators_of(artifact), found, said)
     return []
 
 
-def words(said: str) -> str:
-    """What a runtime said, without its general remarks."""
+def _named(operators: list[Operator], found: re.Match[str], said: str) -> list[Operator]:
+    """Return those operators that a runtime's words are about, by kind and by version, node's name or node's number."""
+    words = found.groupdict()
+    kind = words["kind"]
+    if number := words.get("number"):
+        refuses_type = _OF_TYPE.search(said[: found.start()]) and not _MEMORY.search(said)
+        place = int(number)
+        return [o for o in operators[place : place + 1] if o.kind == kind and refuses_type]
+    same = [o for o in operators if o.kind == kind and int(words.get("version") or 0) in (0, o.version)]
+    return [o for o in same if o.value == words.get("name")] or same
+
+
+def telling_lines(said: str, runtime: Runtime) -> str:
+    """Return what a runtime said about an operator, without its general remarks."""
     lines = [line.strip() for line in said.splitlines()]
-    telling = [line for line in lines if _ABSENT.search(line) or _FAILED.search(line) or _OF_TYPE.search(line)]
+    patterns = (*runtime.missing_operator, _OF_TYPE)
+    telling = [line for line in lines if any(pattern.search(line) for pattern in patterns)]
     found = " ".join(telling or [line for line in lines if line])
     return found.split(" An older version of this builtin")[0]
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
-def _hint(operator: Operator, said: str, options: Mapping[str, OptionValue]) -> str:
+def _hint(operator: Operator, said: str, runtime: Runtime, options: Mapping[str, OptionValue]) -> str:
     """What to try: float where that is another kernel, another operator, another runtime."""
-    absent = _ABSENT.search(said)
-    of_no_type = absent is not None and int(absent["version"] or 0) < 2
+    of_no_type = any(
+        int(found["version"] or 0) <= _FIRST_VERSION
+        for pattern in runtime.missing_operator
+        if "version" in pattern.groupindex and (found := pattern.search(said))
+    )
     tries = []
     if of_no_type and options.get("reference_kernels"):
         tries.append("reference_kernels=off, which has more kernels")
@@ -148,6 +164,11 @@ def _hint(operator: Operator, said: str, options: Mapping[str, OptionValue]) -> 
         tries.append(f'[layers."{operator.value}"] precision = "float" in a recipe, or --precisions fp32')
     tries.append(INSTEAD.get(operator.kind, "another operator instead"))
     return "\n".join([*tries, "or another runtime: docs/runtimes.md tells which offer it"])
+
+
+def operators_of(artifact: bytes) -> list[Operator]:
+    """Return the operators of a TFLite or ONNX file, in running order."""
+    return tflite_operators(artifact) if artifact[4:8] == _TFLITE else onnx_operators(artifact)
 
 
 def tflite_operators(data: bytes) -> list[Operator]:

@@ -43,10 +43,11 @@ from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.report import locate_failures
 from edgecnn.parity.check import check_bundle
-from edgecnn.parity.rounding import HALF_EVEN, rounding_of
+from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
+from edgecnn.targets.runtimes.rounding import HALF_EVEN
 from edgecnn.targets.target import Target
 
 Edit = Callable[[bytes], bytes]

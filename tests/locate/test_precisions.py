@@ -28,9 +28,9 @@ from edgecnn.locate.reexport import reexport_artifact
 from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
 from edgecnn.parity.check import check_bundle
-from edgecnn.parity.rounding import RoundingRule
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.quantize16 import quantize_int16
+from edgecnn.targets.runtimes.rounding import RoundingRule
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}
 PLAIN = {"xnnpack": False}

@@ -16,7 +16,11 @@ from support.paths import ROOT
 from edgecnn.targets.hosts.local import LocalHost
 
 PYTHONS: Mapping[str, str] = MappingProxyType(
-    {"tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON", "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON"}
+    {
+        "tflite-runtime": "EDGECNN_TFLITE_RUNTIME_PYTHON",
+        "tflite-micro": "EDGECNN_TFLITE_MICRO_PYTHON",
+        "openvino": "EDGECNN_OPENVINO_PYTHON",
+    }
 )
 """The variable that names the interpreter of a runtime's environment; otherwise ``make runtimes`` has made it as
 ``.venv-RUNTIME`` in the checkout."""

@@ -375,7 +375,7 @@ ADVICE = [
         ),
     ),
     ("onnxruntime", "riscv64", "3.12.0", "there is no wheel of onnxruntime for riscv64, only for aarch64 and x86_64"),
-    ("fastest", "x86_64", "3.12.0", "one of onnxruntime, litert, tflite-runtime, tflite-micro"),
+    ("fastest", "x86_64", "3.12.0", "one of onnxruntime, litert, tflite-runtime, tflite-micro, openvino"),
 ]
 
 
@@ -385,9 +385,9 @@ def test_advice(runtime, machine, python, words):
 
 
 def test_every_runtime_has_wheels_in_order():
-    assert set(wheels.WHEELS) == set(RUNTIMES)
-    for rows in wheels.WHEELS.values():
-        for row in rows:
+    for runtime in RUNTIMES.values():
+        assert runtime.wheels
+        for row in runtime.wheels:
             assert row.pythons[0] <= row.pythons[1]
             assert row.machines
     assert wheels.fitting("litert", "x86_64", "3.9.1").release == "2.1.0"

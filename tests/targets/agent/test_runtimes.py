@@ -167,6 +167,6 @@ def test_tables_agree():
         for name, row in RUNTIMES.items()
     }
     assert all(option.accepts(option.default) for row in RUNTIMES.values() for option in row.options.values())
-    assert [row.name for row in runtimes_for("onnx")] == ["onnxruntime"]
-    assert [row.name for row in runtimes_for("tflite")] == ["litert", "tflite-runtime", "tflite-micro"]
+    assert [row.name for row in runtimes_for("onnx")] == ["onnxruntime", "openvino"]
+    assert [row.name for row in runtimes_for("tflite")] == ["litert", "tflite-runtime", "tflite-micro", "openvino"]
     assert runtimes_for("c") == ()

@@ -77,7 +77,7 @@ PI5 = (HERE / "pi5.toml").read_text()
         ("[missing]", '[missing]\nlitert = "no"', "litert is both in runtimes and in missing"),
         ("[missing]", '[missing]\ntvm = "no"', "there is no runtime tvm"),
         ('litert = "2.3.0"', 'litert = "2.2.0"', "no wheel ai-edge-litert==2.2.0"),
-        ('name = "tflite-runtime"', 'name = "tflite"', r"environments are \['', 'tflite'\]"),
+        ('name = "tflite-runtime"', 'name = "tflite"', r"environments are \['', 'tflite', 'openvino'\]"),
         ('kind = "emulated"', 'kind = "local"', "nothing but its name and title"),
         ("[emulation]", "[emulation", "pi5.toml describes no board"),
     ],

@@ -16,7 +16,7 @@ from edgecnn.capture.capture import capture
 from edgecnn.export.tflite.export import export_tflite
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation.build import is_built
-from edgecnn.targets.runtimes.deviations import DEVIATIONS
+from edgecnn.targets.runtimes import RUNTIMES
 
 # The fewest that have every kind of operator that any case has, in float and in int8.
 NAMES = (
@@ -44,6 +44,7 @@ NAMES = (
     "arithmetic x ** 1.7",
     "arithmetic log",
 )
+(SIGMOID,) = RUNTIMES["tflite-runtime"].deviations
 FEW = [case for case in CASES if case.name in NAMES]
 PLACES = (
     ("pi2", "tflite-runtime"),
@@ -96,18 +97,18 @@ def test_the_sigmoid_of_32_bit_arm(boards) -> None:
     sigmoid, tanh = (
         export_tflite(capture(module, [torch.zeros(x.shape)]), version="0") for module in (nn.Sigmoid(), nn.Tanh())
     )
-    reference = {"xnnpack": False, **DEVIATIONS[0].unless}
+    reference = {"xnnpack": False, **SIGMOID.unless}
     agent, given = boards("pi2", "tflite-runtime"), []
-    assert agent.hello().wheel_machine == DEVIATIONS[0].machine
+    assert agent.hello().wheel_machine == SIGMOID.machine
     for written, options in ((sigmoid, {}), (sigmoid, reference), (tanh, {})):
         with agent.open("tflite-runtime", written.data, "curve", **options) as session:
             given += session.infer([x])
     worst = float((np.abs(given[0] - true) / true).max())
-    assert DEVIATIONS[0].error / 2 < worst <= DEVIATIONS[0].error
+    assert SIGMOID.error / 2 < worst <= SIGMOID.error
     steps = np.abs(given[0].view(np.int32) - one_step(np.exp(x), 1 + np.exp(x)).view(np.int32))
     assert (steps <= 2).mean() > 0.98  # the rest is what exp is off by
     assert np.abs(given[1] - true).max() < 1e-7
-    assert DEVIATIONS[0].error / 2 < np.abs(given[2] - np.tanh(x.astype(np.float64))).max() <= DEVIATIONS[0].error
+    assert SIGMOID.error / 2 < np.abs(given[2] - np.tanh(x.astype(np.float64))).max() <= SIGMOID.error
 
 
 def one_step(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ import pytest
 from edgecnn.parity import deviation
 from edgecnn.parity.deviation import MOST, deviation_reason
 from edgecnn.targets.hosts.local import LocalHost
-from edgecnn.targets.runtimes.deviations import DEVIATIONS, deviation_of
+from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
 
-SIGMOID = DEVIATIONS[0]
+TFLITE_RUNTIME = RUNTIMES["tflite-runtime"]
+(SIGMOID,) = TFLITE_RUNTIME.deviations
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,4 @@ def test_what_is_explained(monkeypatch, changed, operators, runtime, machine, to
 
 
 def test_options_that_are_not_stated_are_the_defaults() -> None:
-    assert deviation_of("tflite-runtime", "armv7l", {}, ["LOGISTIC", "CONV_2D"]) is SIGMOID
+    assert TFLITE_RUNTIME.deviation("armv7l", {}, ["LOGISTIC", "CONV_2D"]) is SIGMOID

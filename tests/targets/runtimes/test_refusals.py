@@ -20,9 +20,11 @@ from edgecnn.compare.run import compare_files
 from edgecnn.locate.locate import locate
 from edgecnn.locate.report import locate_failures
 from edgecnn.targets.hosts.local import LocalHost
-from edgecnn.targets.runtimes.refusals import NotOfferedError, refused, tflite_operators, words
+from edgecnn.targets.runtimes import RUNTIMES
+from edgecnn.targets.runtimes.refusals import NotOfferedError, telling_lines, tflite_operators, unsupported_operators
 from edgecnn.targets.target import Target
 
+LITERT = RUNTIMES["litert"]
 KERNELS = {"reference_kernels": True, "xnnpack": False}
 
 
@@ -147,7 +149,7 @@ def test_other_failures_are_no_refusals(bundle) -> None:
     data = bundle.artifact("tflite", "int8").read()
     place = [o.kind for o in tflite_operators(data)].index("LOG")
     refusal = f"kernel.cc:1 Type INT8 is unsupported\nNode number {place} (LOG) failed to prepare."
-    assert [o.value for o in refused(data, refusal)] == ["depth.log"]
+    assert [o.value for o in unsupported_operators(data, refusal, LITERT)] == ["depth.log"]
     for said in (
         "Interpreter invocation failed.",
         f"reshape.cc:9 num_input_elements != num_output_elements\nNode number {place} (LOG) failed to prepare.",
@@ -157,13 +159,16 @@ def test_other_failures_are_no_refusals(bundle) -> None:
         "Didn't find op for builtin opcode 'LOG' version '7'",
         "Didn't find op for builtin opcode 'GELU'",
     ):
-        assert refused(data, said) == [], said
-    assert refused(data[:200], "Didn't find op for builtin opcode 'LOG'") == []
+        assert unsupported_operators(data, said, LITERT) == [], said
+    assert unsupported_operators(data[:200], "Didn't find op for builtin opcode 'LOG'", LITERT) == []
 
 
 def test_words_leave_out_general_remarks() -> None:
     said = "Didn't find op for builtin opcode 'LOG' version '2'. An older version of this builtin might be supported."
-    assert words(said + "\nRegistration failed.\n") == "Didn't find op for builtin opcode 'LOG' version '2'."
+    assert (
+        telling_lines(said + "\nRegistration failed.\n", LITERT)
+        == "Didn't find op for builtin opcode 'LOG' version '2'."
+    )
 
 
 def test_an_arena_that_is_too_small_is_no_refusal(bundle) -> None:
