@@ -74,7 +74,7 @@ def test_scenes_too_small_to_show_anything():
 
 
 def test_digits_do_not_say_what_is_where():
-    with pytest.raises(DataError, match="the objects in .* are not known"):
+    with pytest.raises(DataError, match=r"the objects in .* are not known"):
         load_dataset("digits", input_shape=None).masks([0])
 
 
