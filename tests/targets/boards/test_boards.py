@@ -171,7 +171,7 @@ DEFAULT = AptSource()
     ],
     ids=["none", "deb822", "disabled", "one line", "options", "commented", "other packages", "security alone"],
 )  # fmt: skip
-def test_the_machines_own_mirror(tmp_path: Path, files: dict[str, str], expected: Source) -> None:
+def test_the_machines_own_mirror(tmp_path: Path, files: dict[str, str], expected: AptSource) -> None:
     (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
     (tmp_path / "os-release").write_text('NAME="Debian GNU/Linux"\nID=debian\n')
     for name, text in files.items():
