@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from support.int8 import python_of
+from support.environments import python_of
 from torch import nn
 
 import edgecnn
