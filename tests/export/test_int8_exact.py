@@ -39,8 +39,7 @@ from torch import nn
 from edgecnn.errors import QuantizationError
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
-from edgecnn.export.onnx.int8.exact import METADATA
-from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
+from edgecnn.export.onnx.int8.exact import METADATA, exact_float_layers
 from edgecnn.export.onnx.int8.folding import folds
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.integer import execute_integer

@@ -29,8 +29,7 @@ from torch import nn
 
 from edgecnn.capture.capture import capture
 from edgecnn.export.onnx.export import export_onnx_int8
-from edgecnn.export.onnx.int8.exact import METADATA
-from edgecnn.export.onnx.int8.exact_float_layers import EXACT_BELOW, exact_float_layers
+from edgecnn.export.onnx.int8.exact import EXACT_BELOW, METADATA, exact_float_layers
 from edgecnn.export.onnx.int8.saturation import find_saturation
 from edgecnn.golden.integer import execute_integer
 from edgecnn.golden.mixed import as_integers
