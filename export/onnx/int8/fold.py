@@ -93,7 +93,7 @@ class Fold:
         return split.transpose(order).reshape(samples, -1, height, blocks)
 
     def beyond(self, width: int) -> int:
-        """Places of padding behind rows of so many, which are no whole blocks."""
+        """Places of padding that complete the last block of a row of ``width`` places."""
         return -width % self.inputs
 
 

@@ -22,8 +22,8 @@ MOST_ADDED = 2.0
 dot products would lose much."""
 LARGEST_BLOCK = 16
 POINTER, PRODUCT, WINDOW, DIRECT = 3.0, 1 / 150, 1.0, 8.0
-"""Nanoseconds, as measured on x86 with AVX-512 VNNI: a place looked up, a product (of 16 channels at a time), a window
-besides, and a window of one place."""
+"""Nanoseconds, as measured on x86 with AVX-512 VNNI: looking up a place, a product (of 16 channels at a time), a
+window apart from these, and a window of one place."""
 NODE, COPIED = 1500.0, 0.1
 """Nanoseconds of an operator that copies or renames, and of a byte copied."""
 SLOW = 2.2

@@ -43,7 +43,7 @@ class FloatNode:
 
 @dataclass(frozen=True, slots=True)
 class FoldedConv:
-    """A convolution of blocks: neighbours in a row of the image are channels."""
+    """A convolution of blocks: neighbors in a row of the image are channels."""
 
     node: Node
     fold: Fold

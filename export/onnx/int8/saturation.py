@@ -1,7 +1,7 @@
 """Whether ONNX Runtime's kernel for x86 without VNNI can go wrong on a quantized graph, and how often it does.
 
 On AVX2 the kernel for uint8 activations and int8 weights multiplies in pairs (``vpmaddubsw``): two products are added
-in int16, and the sum saturates. Pairs are neighbours along the reduction axis, elements 2i and 2i + 1: of a convolution
+in int16, and the sum saturates. Pairs are neighbors along the reduction axis, elements 2i and 2i + 1: of a convolution
 (rows, columns, channels of its group), channels innermost; of a linear layer its features, those of an image in the
 order in which that is stored. Depthwise convolutions have a kernel that adds in int32. All of that was measured with
 ONNX Runtime 1.31.1 under ``qemu-x86_64 -cpu Haswell``; with VNNI, on ARM, and in LiteRT nothing saturates. Folded

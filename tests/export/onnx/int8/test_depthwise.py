@@ -63,7 +63,7 @@ class Ended(nn.Module):
 
 
 class Stored(nn.Module):
-    """A slice of rows, and a linear layer that reads an image behind integer convolutions."""
+    """A slice of rows, and a linear layer that reads an image after integer convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
