@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import onnx
 
-from edgecnn.export.lowering import lower_all
-from edgecnn.export.onnx.export import _check_opset
+from edgecnn.export.onnx.file import OnnxFile
 from edgecnn.export.onnx.legalize import RULES
 from edgecnn.export.onnx.lower import LOWERINGS
-from edgecnn.export.onnx.write import DEFAULT_OPSET, OnnxWriter
+from edgecnn.export.onnx.write import DEFAULT_OPSET, check_opset, write_float
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
@@ -27,28 +26,25 @@ def export_onnx_fp16(graph: Graph, *, version: str, opset: int = DEFAULT_OPSET) 
     Raises:
         QuantizationError: if a weight does not fit float16.
     """
-    _check_opset(opset)
-    graph = apply_rules(graph, RULES)
-    writer = Fp16Writer(graph, opset)
-    lower_all(graph, writer, LOWERINGS, "ONNX")
-    return writer.finish(version=version)
+    check_opset(opset)
+    return write_float(apply_rules(graph, RULES), opset, LOWERINGS, version=version, weights=HalfWeights)
 
 
-class Fp16Writer(OnnxWriter):
-    """The float writer with float16 weights, each behind one Cast however many layers read it."""
+class HalfWeights:
+    """Reads float16 weights, each through one Cast, however many layers read it."""
 
-    def __init__(self, graph: Graph, opset: int) -> None:
-        super().__init__(graph, opset)
-        self._layers = weighted_nodes(graph)
+    def __init__(self, file: OnnxFile) -> None:
+        self._file = file
+        self._layers = weighted_nodes(file.graph)
         self._cast: set[str] = set()
-        self._notes.extend(half_notes(graph))
+        file.notes.extend(half_notes(file.graph))
 
-    def weights(self, value: ValueName, *, transposed: bool = False) -> str:
+    def __call__(self, value: ValueName, transposed: bool) -> str:
         """The float32 tensor that is cast from a layer's float16 weights."""
         name = f"{value}.T" if transposed else value
         if name not in self._cast:
             self._cast.add(name)
-            half = to_half(self._layers[value], self.graph.constants[value])
-            stored = self.initializer(f"{name}.fp16", half.T if transposed else half)
-            self.node("Cast", [stored], f"{name}.fp32", to=onnx.TensorProto.FLOAT)
+            half = to_half(self._layers[value], self._file.graph.constants[value])
+            stored = self._file.initializer(f"{name}.fp16", half.T if transposed else half)
+            self._file.node("Cast", [stored], f"{name}.fp32", to=onnx.TensorProto.FLOAT)
         return f"{name}.fp32"

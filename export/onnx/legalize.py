@@ -15,7 +15,7 @@ from edgecnn.graph.transposed_convolution import compose_transposed
 def one_padding_before_pooling(graph: Graph) -> Graph:
     """Write a pooling's own padding as a Pad too (for maxima of the lowest value), where another Pad stands before it.
 
-    The lowering can then tell ONNX Runtime not to melt the two paddings into one. Does not apply to images that come
+    The lowering can then tell ONNX Runtime not to fuse the two paddings into one. Does not apply to images that come
     from anything but a Pad.
     """
 

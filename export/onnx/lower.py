@@ -27,23 +27,23 @@ def _unless_ones(pair: Pair) -> list[int] | None:
     return None if pair == (1, 1) else list(pair)
 
 
-def _kept_from_pad(w: OnnxWriter, x: ValueName) -> str | None:
-    """``VALID`` for a pooling behind a Pad: the same as no padding, but it keeps ONNX Runtime from fusing the two.
+def _kept_from_pad(graph: Graph, x: ValueName) -> str | None:
+    """``VALID`` for a pooling after a Pad: it means no padding, and keeps ONNX Runtime from fusing the two.
 
     Fused (by 1.31, for one) the Pad's zeros become padding that a maximum ignores, so that negative images come out
     wrong, and padding of the kernel's size or more is refused when the model is loaded.
     """
-    return "VALID" if isinstance(getattr(w.graph.producers.get(x), "op", None), ops.Pad) else None
+    return "VALID" if isinstance(getattr(graph.producers.get(x), "op", None), ops.Pad) else None
 
 
 def _weighted(w: OnnxWriter, node: Node, op: ops.Conv2d | ops.Linear, x: str) -> list[str]:
     return [x, w.weights(op.weight), *w.bias(node, op.bias)]
 
 
-def conv_attributes(w: OnnxWriter, op: ops.Conv2d) -> dict[str, Any]:
-    """What a Conv says beside its inputs."""
+def conv_attributes(graph: Graph, op: ops.Conv2d) -> dict[str, Any]:
+    """The attributes of a Conv."""
     return {
-        "kernel_shape": list(w.graph.shapes[op.weight][2:]),
+        "kernel_shape": list(graph.shapes[op.weight][2:]),
         "strides": _unless_ones(op.stride),
         "pads": _sides(op.padding),
         "dilations": _unless_ones(op.dilation),
@@ -53,7 +53,12 @@ def conv_attributes(w: OnnxWriter, op: ops.Conv2d) -> dict[str, Any]:
 
 def lower_conv2d(w: OnnxWriter, node: Node, op: ops.Conv2d) -> None:
     """Conv."""
-    w.emit_activated("Conv", node, _weighted(w, node, op, w.tensor(op.x)), **conv_attributes(w, op))
+    w.emit_activated("Conv", node, _weighted(w, node, op, w.tensor(op.x)), **conv_attributes(w.graph, op))
+
+
+def write_gemm(w: OnnxWriter, node: Node, op: ops.Linear, rows: str) -> None:
+    """Gemm of rows of features."""
+    w.emit_activated("Gemm", node, _weighted(w, node, op, rows), transB=1)
 
 
 def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
@@ -65,7 +70,7 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
     flatten = rank != 2 and (op.flatten or w.in_integers)
     x = w.flatten(node, op.x) if flatten else w.tensor(op.x)
     if rank == 2 or flatten:
-        w.emit_activated("Gemm", node, _weighted(w, node, op, x), transB=1)
+        write_gemm(w, node, op, x)
         return
     weight = w.weights(op.weight, transposed=True)
     if op.bias is None:
@@ -75,20 +80,20 @@ def lower_linear(w: OnnxWriter, node: Node, op: ops.Linear) -> None:
         w.emit_activated("Add", node, [product, w.tensor(op.bias)])
 
 
-def pool_attributes(w: OnnxWriter, op: ops.MaxPool2d) -> dict[str, Any]:
-    """What a MaxPool says. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
+def pool_attributes(graph: Graph, op: ops.MaxPool2d) -> dict[str, Any]:
+    """The attributes of a MaxPool. ``ceil_mode`` is already padding, so that no runtime's own reading of it matters."""
     return {
         "kernel_shape": list(op.kernel),
         "strides": _unless_ones(op.stride),
         "pads": _sides(op.padding),
-        "auto_pad": _kept_from_pad(w, op.x),
+        "auto_pad": _kept_from_pad(graph, op.x),
         "dilations": _unless_ones(op.dilation),
     }
 
 
 def lower_max_pool2d(w: OnnxWriter, node: Node, op: ops.MaxPool2d) -> None:
     """MaxPool."""
-    w.emit("MaxPool", node, [w.tensor(op.x)], **pool_attributes(w, op))
+    w.emit("MaxPool", node, [w.tensor(op.x)], **pool_attributes(w.graph, op))
 
 
 def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
@@ -103,7 +108,7 @@ def lower_avg_pool2d(w: OnnxWriter, node: Node, op: ops.AvgPool2d) -> None:
         kernel_shape=list(op.kernel),
         strides=_unless_ones(op.stride),
         pads=_sides(op.padding),
-        auto_pad=_kept_from_pad(w, op.x),
+        auto_pad=_kept_from_pad(w.graph, op.x),
         count_include_pad=1 if op.count_padding and any(op.padding) else None,
     )
 

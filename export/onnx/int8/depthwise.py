@@ -1,51 +1,30 @@
 """Depthwise convolutions as int8 ONNX files have them, in the forms that ONNX Runtime has kernels for.
 
-The numbers stay the same. Two things are changed (docs/quantization.md has what was measured):
+The numbers stay as they are. Two things change (docs/quantization.md has what was measured):
 
 - With up to 8 channels a depthwise convolution is written as one over all channels, with weights of zeros, which then
   is folded (:mod:`edgecnn.export.onnx.int8.folding`).
 - ONNX Runtime has a quick kernel for depthwise convolutions whose channels are a multiple of 16. So images that lack a
   few get channels of zeros, where that costs no operator: the convolution before gives them by weights of zeros, the
-  one behind has weights of zeros for them, and all between treats channels alike.
+  one after has weights of zeros for them, and all operators between keep channels apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn.export.onnx.int8.folding import pays
+from edgecnn.export.onnx.int8.kernels import CHANNELS, computed_inputs, is_depthwise, keeps_channels_apart
+from edgecnn.export.onnx.int8.nodes import FileGraph, plain_file_graph, with_zeros
 from edgecnn.graph.disjoint_sets import DisjointSets
-from edgecnn.graph.graph import Graph, GraphBuilder, Node
-from edgecnn.graph.ops import (
-    Add,
-    AvgPool2d,
-    Clamp,
-    Conv2d,
-    Elu,
-    Gelu,
-    HardSwish,
-    LeakyRelu,
-    Maximum,
-    MaxPool2d,
-    Mean,
-    Minimum,
-    Mul,
-    Op,
-    PRelu,
-    Relu,
-    Sigmoid,
-    Sub,
-    Tanh,
-    ValueName,
-    with_inputs,
-)
+from edgecnn.graph.graph import GraphBuilder, Node
+from edgecnn.graph.ops import Conv2d, Op, ValueName, with_inputs
 from edgecnn.program.qparams import QParams, QWeights
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.types import Array
 
 FEW = 8
 """Channels up to which products with zeros cost less than what the depthwise kernel does."""
@@ -53,13 +32,6 @@ AT_ONCE = 16
 """The quick kernel's channels."""
 MOST_ADDED = 1 / 8
 """Share of channels that may be added: kernels for ARM take 8 at a time, and gain little."""
-CHANNELS = 1
-"""The axis of channels."""
-_PASSES = (
-    Relu | Clamp | HardSwish | Sigmoid | Tanh | LeakyRelu | Elu | Gelu | PRelu | Add | Sub | Mul | Minimum | Maximum
-    | MaxPool2d | AvgPool2d
-)  # fmt: skip
-"""Operators that do the same to every channel, and nothing odd to zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +39,39 @@ class Adapted:
     """A quantized graph with its depthwise convolutions in other forms.
 
     Attributes:
-        quantized: The graph; names are what they were.
-        channels: How many channels the values have that got some of zeros.
+        quantized: The graph; values and nodes keep their names.
+        channels: How many channels values have that got channels of zeros.
     """
 
     quantized: QuantizedGraph
     channels: Mapping[ValueName, int]
 
 
+def depthwise_in_quick_forms(graph: FileGraph) -> FileGraph:
+    """Write depthwise convolutions with channels of zeros, or as convolutions over all channels.
+
+    Does not apply where channels of zeros would reach an input, an output, a float layer, or an operator that mixes
+    channels and is no convolution; nor to convolutions over all channels that would not be folded.
+    """
+    adapted = adapt_depthwise(graph.quantized)
+    return plain_file_graph(adapted.quantized, adapted.channels)
+
+
 def adapt_depthwise(q: QuantizedGraph) -> Adapted:
     """Bring depthwise int8 convolutions into the forms that ONNX Runtime has quick kernels for.
 
-    Channels of zeros are added only where they reach no input, no output, no float layer, and no operator that tells
-    channels apart but convolutions over all of them.
+    Channels of zeros are added only where they reach no input, no output, no float layer, and no operator that mixes
+    channels but convolutions over all of them.
     """
     channels, dense = _wide(q), _dense(q)
     return Adapted(_Adapter(q, channels, dense).adapted() if channels or dense else q, channels)
 
 
 def _dense(q: QuantizedGraph) -> set[ValueName]:
-    """Depthwise convolutions that are to be written as ones over all channels: where these then are folded."""
+    """Depthwise convolutions that are to be written as convolutions over all channels, because these are folded."""
     found = set()
     for node in q.graph.nodes:
-        if node.name not in q.skipped and _depthwise(q.graph, node) and 1 < node.shape[CHANNELS] <= FEW:
+        if node.name not in q.skipped and is_depthwise(q.graph, node) and 1 < node.shape[CHANNELS] <= FEW:
             assert isinstance(node.op, Conv2d)
             if pays(q.graph.shapes[node.op.x], q.graph.shapes[node.op.weight], node, replace(node.op, groups=1)):
                 found.add(node.name)
@@ -97,18 +79,18 @@ def _dense(q: QuantizedGraph) -> set[ValueName]:
 
 
 def _wide(q: QuantizedGraph) -> dict[ValueName, int]:
-    """How many channels values are to have that are to get some of zeros."""
+    """How many channels values are to have that are to get channels of zeros."""
     groups, fixed, wanting = DisjointSets[ValueName](), _fixed(q), set[ValueName]()
     for node in q.graph.nodes:
         match node.op:
             case Conv2d(groups=1):
                 continue
-            case Conv2d(x=x) if _depthwise(q.graph, node):
+            case Conv2d(x=x) if is_depthwise(q.graph, node):
                 if 0 < -node.shape[CHANNELS] % AT_ONCE <= MOST_ADDED * node.shape[CHANNELS]:
                     wanting.add(node.name)
                 groups.join(x, node.name)
-            case _ if _passes(q.graph, node):
-                groups.join(*_computed(q.graph, node), node.name)
+            case _ if keeps_channels_apart(q.graph, node):
+                groups.join(*computed_inputs(q.graph, node), node.name)
             case _:
                 fixed |= {*node.inputs, node.name}
     wide = {groups.root(name) for name in wanting} - {groups.root(name) for name in fixed}
@@ -174,24 +156,21 @@ class _Adapter:
                 yield name, self._constant(name, (*shape[:axis], wide, *shape[axis + 1 :]))
 
     def _constant(self, name: ValueName, shape: tuple[int, ...]) -> ValueName:
-        """A constant with zeros behind its own numbers."""
-        widths = [(0, to - n) for to, n in zip(shape, self._q.graph.constants[name].shape, strict=True)]
-        return self._made_of(name, "wide", shape, lambda a: np.pad(a, widths))
+        """A constant with zeros after its own numbers."""
+        return self._made_of(name, "wide", shape, lambda a: with_zeros(a, shape))
 
     def _over_all(self, name: ValueName) -> ValueName:
         """A depthwise convolution's weights, and zeros for the other channels."""
         channels, _, *kernel = self._q.graph.shapes[name]
 
-        def diagonal(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        def diagonal(array: Array) -> Array:
             dense = np.zeros((channels, channels, *kernel), array.dtype)
             dense[np.arange(channels), np.arange(channels)] = array[:, 0]
             return dense
 
         return self._made_of(name, "dense", (channels, channels, *kernel), diagonal)
 
-    def _made_of(
-        self, name: ValueName, kind: str, shape: tuple[int, ...], made: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-    ) -> ValueName:
+    def _made_of(self, name: ValueName, kind: str, shape: tuple[int, ...], made: Callable[[Array], Array]) -> ValueName:
         """A constant made of another one, once per shape, and its integers in the same way."""
         if (name, shape) not in self._made:
             new = self._builder.constant(f"{name}.{kind}", made(self._q.graph.constants[name]))
@@ -209,23 +188,3 @@ def _fixed(q: QuantizedGraph) -> set[ValueName]:
     """Values that inputs, outputs and float layers hold."""
     floats = {name for n in q.graph.nodes if n.name in q.skipped for name in (*n.inputs, n.name)}
     return {i.name for i in q.graph.inputs} | {o.value for o in q.graph.outputs} | floats
-
-
-def _depthwise(graph: Graph, node: Node) -> bool:
-    op = node.op
-    return isinstance(op, Conv2d) and op.groups == graph.shapes[op.x][CHANNELS] == node.shape[CHANNELS]
-
-
-def _computed(graph: Graph, node: Node) -> tuple[ValueName, ...]:
-    return tuple(name for name in node.inputs if name not in graph.constants)
-
-
-def _passes(graph: Graph, node: Node) -> bool:
-    """Whether an operator gives each channel of an image by that channel of the images it reads."""
-    match node.op:
-        case Mean(keepdim=True, axes=axes):
-            fits = sorted(axes) == [2, 3]
-        case op:
-            fits = isinstance(op, _PASSES)
-    shapes = [graph.shapes[name] for name in _computed(graph, node)]
-    return fits and all(len(s) == 4 and s[CHANNELS] == node.shape[CHANNELS] for s in [*shapes, node.shape])

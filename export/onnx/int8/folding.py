@@ -1,8 +1,4 @@
-"""Which convolutions ONNX files fold: neighbours in a row of the image become channels, and the numbers stay the same.
-
-An image stored with its channels innermost holds the channels of ``g`` neighbours side by side, so that a row of W
-places with C channels each *is* a row of W / g places with g * C channels. A convolution that takes such blocks and
-gives blocks of ``f`` places has the same weights, copied to where each place of the block looks, and zeros elsewhere.
+"""Which convolutions ONNX files fold (:mod:`edgecnn.export.onnx.int8.fold` says how); no number changes by it.
 
 ONNX Runtime's integer convolution looks up every place of every window by a pointer, and that is what layers of few
 channels spend their time on; it has a quick kernel for input channels in fours and at least 16 output channels, in
@@ -13,24 +9,21 @@ are zeros. Products with zeros are added, so the choice weighs both, by shapes a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
+from edgecnn.export.onnx.int8.fold import Fold
+from edgecnn.export.onnx.int8.nodes import FileGraph, FoldedConv, HalvesPool
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
-from edgecnn.graph.shapes import Padding
-from edgecnn.program.qparams import Int8
 from edgecnn.program.quantized import QuantizedGraph
-from edgecnn.types import Array
 
 MOST_ADDED = 2.0
 """Products of a folded layer over those of a plain one, both with channels in fours: beyond that processors without
 dot products would lose much."""
 LARGEST_BLOCK = 16
 POINTER, PRODUCT, WINDOW, DIRECT = 3.0, 1 / 150, 1.0, 8.0
-"""Nanoseconds, as measured on x86 with AVX-512 VNNI: a place looked up, a product (of 16 channels at a time), a window
-besides, and a window of one place."""
+"""Nanoseconds, as measured on x86 with AVX-512 VNNI: looking up a place, a product (of 16 channels at a time), a
+window apart from these, and a window of one place."""
 NODE, COPIED = 1500.0, 0.1
 """Nanoseconds of an operator that copies or renames, and of a byte copied."""
 SLOW = 2.2
@@ -39,90 +32,21 @@ FEW, BLOCK = 3, 16
 """Channels read by layers that float kernels are as quick with, where channels given fill ONNX Runtime's blocks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fold:
-    """How a convolution is folded.
+def folded_convolutions(graph: FileGraph) -> FileGraph:
+    """Write convolutions of few channels as convolutions of blocks, and the poolings that read their halves.
 
-    Attributes:
-        inputs: Places of a row of the image that become one, g.
-        outputs: Places of a row of the result that are computed as one, f.
-        first: The block that a window begins in, counted from the result's block: 0 or negative.
-        width: Blocks of a window in a row.
-        right: Blocks of padding on the right; on the left there are ``-first``.
-        read: Channels of the image as it is read, those of zeros included.
-        given: Channels of the result as it is given, those of zeros included.
-        planes: Whether a block read holds the places of its first channel, then of the next, and so on, which is less
-            to move where the image comes with its channels first; else the channels of its first place, and so on.
-        halves: Whether a block given holds its even places, then its odd ones. As an image of blocks half as long that
-            is what a pooling of two by two takes: it has fewer windows then, of more channels.
+    Does not apply to convolutions in groups, to float layers, to what reads a constant, nor where a fold is slower or
+    more than doubles the products.
     """
-
-    inputs: int
-    outputs: int
-    first: int
-    width: int
-    right: int
-    read: int
-    given: int
-    planes: bool = False
-    halves: bool = False
-
-    def convolution(self, op: Conv2d) -> Conv2d:
-        """The convolution of blocks."""
-        top, bottom, _, _ = op.padding
-        return replace(
-            op,
-            stride=(op.stride[0], 1),
-            dilation=(op.dilation[0], 1),
-            padding=Padding(top=top, bottom=bottom, left=-self.first, right=self.right),
-        )
-
-    def shift(self, op: Conv2d, place: int) -> int:
-        """Where the kernel of a block's place begins in the row of ``width * inputs`` places that the block reads."""
-        return op.stride[1] * place - op.padding[2] - self.first * self.inputs
-
-    def reach(self, op: Conv2d, columns: int) -> tuple[int, int]:
-        """Of the row that a block reads: places of padding before it, and how long it is with what is on both sides."""
-        before = max(-self.shift(op, 0), 0)
-        end = max(self.shift(op, self.outputs - 1) + columns, self.width * self.inputs)
-        return before, before + end
-
-    def weights(self, op: Conv2d, weights: Int8) -> Int8:
-        """(f * given, g * read, rows, blocks): the weights of the convolution of blocks."""
-        wide = spread(weights, op.dilation[1])
-        outs, ins, rows, columns = wide.shape
-        before, reach = self.reach(op, columns)
-        row = np.zeros((self.outputs, self.given, self.read, rows, reach), np.int8)
-        for place in range(self.outputs):
-            start = before + self.shift(op, place)
-            row[place, :outs, :ins, :, start : start + columns] = wide
-        row = row[..., before : before + self.width * self.inputs]
-        if self.halves:
-            row = np.concatenate([row[::2], row[1::2]])
-        split = row.reshape(self.outputs * self.given, self.read, rows, self.width, self.inputs)
-        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
-        return np.ascontiguousarray(split.transpose(order)).reshape(len(split), -1, rows, self.width)
-
-    def image(self, x: Array, fill: int) -> Array:
-        """An image (N, C, H, W) as it is read: (N, g * read, H, W / g)."""
-        samples, channels, height, width = x.shape
-        beyond = self.beyond(width)
-        wide = np.pad(x, ((0, 0), (0, self.read - channels), (0, 0), (0, beyond)), constant_values=fill)
-        blocks = (width + beyond) // self.inputs
-        split = wide.reshape(samples, self.read, height, blocks, self.inputs)
-        order = (0, 1, 4, 2, 3) if self.planes else (0, 4, 1, 2, 3)
-        return split.transpose(order).reshape(samples, -1, height, blocks)
-
-    def beyond(self, width: int) -> int:
-        """Places of padding behind rows of so many, which are no whole blocks."""
-        return -width % self.inputs
-
-
-def spread(weights: Int8, dilation: int) -> Int8:
-    """Weights with the zeros that a dilation along rows of the image skips."""
-    wide = np.zeros((*weights.shape[:3], (weights.shape[3] - 1) * dilation + 1), weights.dtype)
-    wide[..., ::dilation] = weights
-    return wide
+    found = folds(graph.quantized)
+    halves = {name: fold for name, fold in found.items() if fold.halves}
+    folded = [FoldedConv(graph.nodes[name].node, fold) for name, fold in found.items()]
+    pools = [
+        HalvesPool(node, halves[node.op.x])
+        for node in graph.graph.nodes
+        if isinstance(node.op, MaxPool2d) and node.op.x in halves
+    ]
+    return graph.with_nodes([*folded, *pools])
 
 
 def folds(q: QuantizedGraph) -> dict[ValueName, Fold]:

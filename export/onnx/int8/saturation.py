@@ -1,7 +1,7 @@
 """Whether ONNX Runtime's kernel for x86 without VNNI can go wrong on a quantized graph, and how often it does.
 
 On AVX2 the kernel for uint8 activations and int8 weights multiplies in pairs (``vpmaddubsw``): two products are added
-in int16, and the sum saturates. Pairs are neighbours along the reduction axis, elements 2i and 2i + 1: of a convolution
+in int16, and the sum saturates. Pairs are neighbors along the reduction axis, elements 2i and 2i + 1: of a convolution
 (rows, columns, channels of its group), channels innermost; of a linear layer its features, those of an image in the
 order in which that is stored. Depthwise convolutions have a kernel that adds in int32. All of that was measured with
 ONNX Runtime 1.31.1 under ``qemu-x86_64 -cpu Haswell``; with VNNI, on ARM, and in LiteRT nothing saturates. Folded
@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.export.onnx.int8.channels_last import reads_as_stored, stored_last
+from edgecnn.export.onnx.int8.channels_last import columns_as_stored, reads_as_stored, stored_last
 from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
-from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
+from edgecnn.export.onnx.int8.exact import exact_float_layers
 from edgecnn.export.onnx.int8.folding import fold_of
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
@@ -162,13 +162,8 @@ def _weights(q: QuantizedGraph, node: Node, last: Last) -> npt.NDArray[np.int8]:
     if isinstance(node.op, Conv2d) and (fold := fold_of(q, node)):
         return fold.weights(node.op, weights)
     if isinstance(node.op, Linear) and reads_as_stored(q.graph, node.op, last):
-        return _as_stored(weights, q.graph.shapes[node.op.x])
+        return columns_as_stored(weights, q.graph.shapes[node.op.x][1:])
     return weights
-
-
-def _as_stored(rows: npt.NDArray[Any], image: Sequence[int]) -> npt.NDArray[Any]:
-    """Rows of images (rows, C * H * W) with the channels last."""
-    return rows.reshape(-1, *image[1:]).transpose(0, 2, 3, 1).reshape(rows.shape)
 
 
 def _pairs(q: QuantizedGraph, node: Node, last: Last) -> Ints:
@@ -256,7 +251,7 @@ def _windows(q: QuantizedGraph, node: Node, last: Last, values: Mapping[ValueNam
     else:
         flat = x.reshape(1, -1, q.graph.shapes[node.op.weight][1])
         if reads_as_stored(q.graph, node.op, last):
-            flat = _as_stored(flat[0], q.graph.shapes[node.op.x])[None]
+            flat = columns_as_stored(flat[0], q.graph.shapes[node.op.x][1:])[None]
         rows = flat[:, _spread(flat.shape[1])]
     rows = np.pad(rows, ((0, 0), (0, 0), (0, rows.shape[2] % 2)))
     return rows.reshape(*rows.shape[:2], -1, 2)

@@ -12,9 +12,9 @@ import pytest
 
 import edgecnn
 from edgecnn.export.formats import FORMATS, OFFERED, PRECISIONS
-from edgecnn.golden.dynamic import RULES as DYNAMIC_RULES
-from edgecnn.golden.int16 import LINEAR
-from edgecnn.golden.integer import ROUNDINGS
+from edgecnn.golden.int8_dynamic import RULES as DYNAMIC_RULES
+from edgecnn.golden.integer import KERNEL_SETS
+from edgecnn.golden.integer16 import LINEAR
 from edgecnn.targets.environments import ENVIRONMENT_SPECS
 from edgecnn.targets.runtimes import RUNTIMES, Runtime
 from edgecnn.targets.runtimes.descriptor import Profiler, Saturation
@@ -61,7 +61,7 @@ def test_every_rule_is_one_of_the_reference(row: Runtime) -> None:
     for precision in (p for p in PRECISIONS if p in offered):
         for chosen in product(*values):
             rule = row.rounding(precision, dict(zip(row.options, chosen, strict=True))).rule
-            assert rule in RULES.get(precision, ROUNDINGS)
+            assert rule in RULES.get(precision, KERNEL_SETS)
 
 
 @ROWS

@@ -14,8 +14,8 @@ from support.environments import python_of
 from torch import nn
 
 import edgecnn
+from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.profile import profile_job
-from edgecnn.bench.subject import Job
 from edgecnn.errors import TargetError
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.parity.saturation import can_saturate, explained
@@ -94,7 +94,7 @@ def test_a_profile_leads_back_to_the_modules(bundle, target, form) -> None:
     artifact = bundle.artifact(form, "fp32")
     inputs = [bundle.golden().inputs[i.name][:1] for i in bundle.manifest.inputs]
     stored = stored_inputs(bundle.manifest, artifact, inputs)
-    profile = profile_job(Job(artifact=artifact, target=target, threads=1, batch=1, inputs=stored))
+    profile = profile_job(BenchJob(artifact=artifact, target=target, threads=1, batch=1, inputs=stored))
     assert {"0", "2"} <= {row.module for row in profile.operators}
     assert sum(row.share for row in profile.operators) == pytest.approx(1)
     assert ("counters" in profile.method) is (form == "onnx")

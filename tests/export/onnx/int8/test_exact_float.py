@@ -29,8 +29,7 @@ from torch import nn
 
 from edgecnn.capture.capture import capture
 from edgecnn.export.onnx.export import export_onnx_int8
-from edgecnn.export.onnx.int8.exact import METADATA
-from edgecnn.export.onnx.int8.exact_float_layers import EXACT_BELOW, exact_float_layers
+from edgecnn.export.onnx.int8.exact import EXACT_BELOW, METADATA, exact_float_layers
 from edgecnn.export.onnx.int8.saturation import find_saturation
 from edgecnn.golden.float_layers import as_integers
 from edgecnn.golden.integer import execute_integer
@@ -49,12 +48,12 @@ class Shared(nn.Module):
         self.stem = nn.Conv2d(3, 6, 3, padding=1)
         self.deep = nn.Conv2d(6, 6, 3, padding=1, groups=6)
         self.wide = nn.Conv2d(6, 8, 3)
-        self.beside = nn.Conv2d(3, 6, 1)
+        self.other = nn.Conv2d(3, 6, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         stem = self.stem(x)
         deep = nn.functional.relu6(self.deep(stem))
-        return self.wide(stem), torch.cat([deep, stem, self.beside(x)], 1), nn.functional.max_pool2d(deep, 2)
+        return self.wide(stem), torch.cat([deep, stem, self.other(x)], 1), nn.functional.max_pool2d(deep, 2)
 
 
 def layers(*given: nn.Module) -> Callable[[], nn.Module]:
@@ -66,7 +65,7 @@ def deep(channels: int, stride: int = 1, **given: Any) -> nn.Conv2d:
 
 
 BUILT: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
-    "shared": (Shared, {"stem", "deep", "beside"}),
+    "shared": (Shared, {"stem", "deep", "other"}),
     "no activation, no bias": (layers(nn.Conv2d(3, 5, 3, bias=False), nn.Conv2d(5, 4, 3)), {"0"}),
     "ReLU6, then depthwise": (
         layers(nn.Conv2d(3, 8, 3), nn.ReLU6(), deep(8), nn.ReLU6(), nn.Conv2d(8, 4, 1)),
@@ -80,7 +79,7 @@ BUILT: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
         layers(nn.Conv2d(3, 6, 3, dilation=2), nn.ReLU(), nn.MaxPool2d(2), nn.MaxPool2d(2, 1), deep(6), nn.ReLU()),
         {"0", "4"},
     ),
-    "behind int8": (
+    "after int8": (
         layers(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 3), nn.ReLU(), deep(5), nn.Conv2d(5, 16, 1)),
         {"0", "3"},
     ),
@@ -179,7 +178,7 @@ def test_inputs_far_outside_the_range_saturate(agent: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep", "wide", "stem"])
-def test_beside_float_layers(name: str) -> None:
+def test_next_to_float_layers(name: str) -> None:
     """A float layer reads what an exact layer gives, or gives what one reads."""
     recipe = Recipe(name="r", overrides=(Override(layers=name, precision="float"),))
     q = made("shared", recipe)
@@ -257,7 +256,7 @@ def test_channels_of_zeros_for_the_next_layer(channels: int, read: int, agent: A
 
 
 def test_exact_layers_cannot_saturate() -> None:
-    q = made("behind int8")
+    q = made("after int8")
     exact = exact_float_layers(q)
     assert {layer.layer for layer in find_saturation(q).layers} == {"0", "1", "4"}
     assert {layer.layer for layer in find_saturation(q, exclude=exact).layers} == {"1", "4"}

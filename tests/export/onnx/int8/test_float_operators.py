@@ -17,8 +17,7 @@ from support.int8_cases import REFUSED
 
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
-from edgecnn.export.onnx.int8.exact import METADATA
-from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
+from edgecnn.export.onnx.int8.exact import METADATA, exact_float_layers
 from edgecnn.export.onnx.int8.folding import folds
 from edgecnn.program.quantized import QuantizedGraph
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from edgecnn.export.onnx.export import export_onnx_int8
 from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
-from edgecnn.export.onnx.int8.exact_float_layers import exact_float_layers
+from edgecnn.export.onnx.int8.exact import exact_float_layers
 from edgecnn.export.onnx.int8.folding import _fold, folds
 from edgecnn.export.onnx.int8.saturation import INT16, find_saturation
 from edgecnn.golden.integer import execute_integer
