@@ -61,7 +61,7 @@ def saturation_cause(suspect: Suspect, broken: Sequence[ValueName]) -> Cause | N
     if quantization is None or not can_saturate(suspect.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
-    if not layers or not saturates(suspect.features()):
+    if not layers or not saturates(suspect.features(), suspect.target.runtime):
         return None
     text, _, remedy = explained(layers, suspect.target.runtime).partition("; ")
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])

@@ -56,6 +56,7 @@ OPENVINO = Runtime(
     lacks=MappingProxyType({}),
     rounding=_rounding,
     saturation=Saturation(
+        feature="sse4_1",
         unless=MappingProxyType({"int8_kernels": False}),
         remedy="int8_kernels=off, or export with --recipe int8-7bit",
     ),
