@@ -1,9 +1,10 @@
 """Where the time goes, operator by operator, led back to the model's modules.
 
-ONNX Runtime has a profiler of its own; it counts in whole us and adds some us to each operator. The TFLite interpreters
-have none that Python can reach, in any of their packages (LiteRT 2.3's C library has one for its other interface, which
-its Python package does not pass on). There the artifact is cut after each operator, and what an operator takes is the
-difference of two neighbouring cuts, measured in turns.
+ONNX Runtime has a profiler of its own; it counts in whole us and adds some us to each operator. OpenVINO has one, too,
+which knows the names of operators in ONNX files only. The TFLite interpreters have none that Python can reach, in any
+of their packages (LiteRT 2.3's C library has one for its other interface, which its Python package does not pass on).
+So a TFLite file is cut after each operator, and what an operator takes is the difference of two neighbouring cuts,
+measured in turns.
 """
 
 from __future__ import annotations
