@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,12 @@ def _runtimes() -> Iterator[Finding]:
 
 def _environments() -> Iterator[Finding]:
     from edgecnn.targets.environments import ENVIRONMENT_SPECS, find_environments
+    from edgecnn.targets.runtimes import RUNTIMES
 
     there = find_environments()
     for name, spec in ENVIRONMENT_SPECS.items():
+        if name not in there and find_spec(RUNTIMES[name].module) is not None:
+            continue  # it is beside edgecnn
         purpose, command = f"{name}@local", f"edgecnn targets setup {name}"
         if name not in there:
             found = f"not set up ({spec.why})"

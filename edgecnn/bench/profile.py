@@ -1,6 +1,7 @@
 """Time per operator, attributed to the model's modules.
 
-ONNX Runtime has a profiler, which counts in whole us and adds some us to each operator. No package of the TFLite
+ONNX Runtime has a profiler, which counts in whole us and adds some us to each operator. OpenVINO has one too, which
+knows the names of operators in ONNX files only. No package of the TFLite
 interpreters offers one to Python (LiteRT 2.3's C library has one for its other interface, which its Python package does
 not expose). For them the artifact is truncated after each operator, and the time of an operator is the difference
 between two consecutive truncations, measured in turns.

@@ -61,7 +61,7 @@ def saturation_cause(probe: ProbeSession, broken: Sequence[ValueName]) -> Cause 
     if quantization is None or not can_saturate(probe.target):
         return None
     layers = tuple(v for v in broken if v in quantization.saturating)
-    if not layers or not saturates(probe.features()):
+    if not layers or not saturates(probe.features(), probe.target.runtime):
         return None
     text, _, remedy = explained(layers, probe.target.runtime).partition("; ")
     return Cause(fault="runtime", text=text, remedy=remedy, layer=layers[0])

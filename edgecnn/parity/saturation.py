@@ -12,8 +12,6 @@ from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.target import Target
 
 VNNI = frozenset(("avx512_vnni", "avx_vnni", "avx_vnni_int8"))
-AVX2 = "avx2"
-"""The instructions that the saturating kernels are written for; on still older processors, others add in 32 bits."""
 _SHOWN = 5
 
 
@@ -22,7 +20,7 @@ def saturation_reason(verdict: Verdict, artifact: Artifact, target: Target) -> V
     quantization = artifact.spec.quantization
     if verdict.passed or quantization is None or not quantization.saturating or not can_saturate(target):
         return verdict
-    if not saturates(_features(target)):
+    if not saturates(_features(target), target.runtime):
         return verdict
     return replace(verdict, reason=f"{verdict.reason}; {explained(quantization.saturating, target.runtime)}")
 
@@ -32,19 +30,21 @@ def can_saturate(target: Target) -> bool:
     return RUNTIMES[target.runtime].saturates(target.options)
 
 
-def saturates(features: Collection[str]) -> bool:
-    """Whether such kernels add products in int16 on a processor of these features."""
-    return AVX2 in features and not VNNI & set(features)
+def saturates(features: Collection[str], runtime: str) -> bool:
+    """Whether a runtime has kernels that add products in int16 on a processor of these features."""
+    row = RUNTIMES[runtime].saturation
+    return row is not None and row.feature in features and not VNNI & set(features)
 
 
 def explained(layers: tuple[str, ...], runtime: str) -> str:
     """Say why a runtime that can saturate does so, in which layers, and what to do."""
     row = RUNTIMES[runtime]
     assert row.saturation is not None
+    feature = row.saturation.feature.upper().replace("_", ".")
     more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
-        f"this processor has AVX2 and no VNNI, where {row.title} adds pairs of products in int16, which can overflow in"
-        f" the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; {row.saturation.remedy}"
+        f"this processor has {feature} and no VNNI, where {row.title} adds pairs of products in int16, which can"
+        f" overflow in the layer{'s' * (len(layers) > 1)} {', '.join(layers[:_SHOWN])}{more}; {row.saturation.remedy}"
     )
 
 

@@ -114,13 +114,15 @@ class Profiler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saturation:
-    """Int8 kernels for x86 with AVX2 and without VNNI that add pairs of products in int16, which can overflow.
+    """Int8 kernels for x86 without VNNI that add pairs of products in int16, which can overflow.
 
     Attributes:
+        feature: The instructions that they are written for, as ``/proc/cpuinfo`` lists them.
         unless: Options under which the runtime uses other kernels.
         remedy: What to try.
     """
 
+    feature: str
     unless: Options
     remedy: str
 
@@ -203,7 +205,7 @@ class Runtime:
         return f'"edgecnn[{self.name}]"' if self.installation == "extra" else self.distribution
 
     def saturates(self, options: Options) -> bool:
-        """Whether its int8 kernels can saturate under given options, on x86 with AVX2 and without VNNI."""
+        """Whether its int8 kernels can saturate under given options, on some x86 without VNNI."""
         return self.saturation is not None and not self._chosen(self.saturation.unless, options)
 
     def deviation(self, machine: str, options: Options, operators: Collection[str]) -> Deviation | None:

@@ -42,6 +42,7 @@ ONNXRUNTIME = Runtime(
     lacks=MappingProxyType({}),
     rounding=_rounding,
     saturation=Saturation(
+        feature="avx2",
         unless=MappingProxyType({"precision": True}),
         remedy="leave precision=off out (in programs of your own set session.x64quantprecision to"
         ' "1"), or export with --recipe int8-7bit',

@@ -38,7 +38,7 @@ OPENVINO = Runtime(
     environment=EnvironmentSpec(
         requirements=("openvino==2026.4.1", "openvino-telemetry==2025.2.0", "numpy==2.4.6"),
         pythons=((3, 11), (3, 12), (3, 13), (3, 14), (3, 10)),
-        why="a check without --target runs on every runtime beside edgecnn, and not everybody wants this one there",
+        why="beside edgecnn it would take part in every check",
     ),
     wheels=(
         Wheels(release="2026.4.1", machines=("x86_64",), pythons=((3, 10), (3, 14)), glibc=(2, 28)),
@@ -56,6 +56,7 @@ OPENVINO = Runtime(
     lacks=MappingProxyType({}),
     rounding=_rounding,
     saturation=Saturation(
+        feature="sse4_1",
         unless=MappingProxyType({"int8_kernels": False}),
         remedy="int8_kernels=off, or export with --recipe int8-7bit",
     ),

@@ -47,7 +47,7 @@ def test_saturation_is_named_with_its_cure(saturating_bundle, monkeypatch) -> No
     ):
         monkeypatch.setattr(saturation, "_features", lambda _, features=features: features)
         reason = saturation.saturation_reason(verdict, artifact, target).reason
-        assert (explained(layers, "onnxruntime") in reason) is named is saturates(features)
+        assert (explained(layers, "onnxruntime") in reason) is named is saturates(features, "onnxruntime")
         assert saturation.saturation_reason(verdict, artifact, exact) == verdict
     assert "--recipe int8-7bit" in explained(layers, "onnxruntime")
     assert layers[0] in explained(layers, "onnxruntime")

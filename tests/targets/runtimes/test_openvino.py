@@ -18,7 +18,7 @@ from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.profile import profile_job
 from edgecnn.errors import TargetError
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.parity.saturation import can_saturate, explained
+from edgecnn.parity.saturation import can_saturate, explained, saturates
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.runtimes import RUNTIMES
@@ -85,6 +85,9 @@ def test_without_its_int8_kernels_it_computes_the_integers(bundle, target) -> No
 def test_its_saturation_is_explained(target) -> None:
     assert can_saturate(target)
     assert not RUNTIMES["openvino"].saturates({"int8_kernels": False})
+    assert saturates(("sse4_1",), "openvino")
+    assert not saturates(("sse4_1",), "onnxruntime")
+    assert not saturates(("sse4_1", "avx2", "avx512_vnni"), "openvino")
     assert "OpenVINO adds pairs" in explained(("conv",), "openvino")
     assert "int8_kernels=off" in explained(("conv",), "openvino")
 
