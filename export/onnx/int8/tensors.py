@@ -6,6 +6,7 @@ ONNX Runtime leaves most convolutions in float on x86.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +51,7 @@ class QuantizedTensors:
         self._integers: dict[ValueName, str] = {}
         self._dequantized: dict[ValueName, str] = {}
         self._decoded: dict[ValueName, str] = {}
+        self._readers: Counter[ValueName] = Counter()
         self._scaled_inputs: dict[ValueName, str] = {}
         for value in graph.graph.inputs:
             self._take_input(value.name)
@@ -78,9 +80,17 @@ class QuantizedTensors:
         return self._dequantized[value]
 
     def weights(self, value: ValueName, *, transposed: bool) -> str:
-        """The dequantized tensor of a layer's weights."""
+        """The dequantized tensor of a layer's weights.
+
+        Each layer has its own copy: on x86 without VNNI ONNX Runtime converts weights layer by layer
+        (`session.x64quantprecision`), and refuses a file in which two layers share them.
+        """
         assert not transposed, "a Gemm reads weights as they are"
-        return self.read(value)
+        self._readers[value] += 1
+        if self._readers[value] == 1:
+            return self.read(value)
+        own = self._q.weights[value]
+        return self.dequantize_channels(f"{value}:{self._readers[value]}", own.integers, own.scales)
 
     def bias(self, node: Node, bias: ValueName | None) -> list[str]:  # noqa: ARG002  (zeros are a bias here)
         """The node's bias, int32 at the scale of its accumulator."""

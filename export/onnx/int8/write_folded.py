@@ -45,10 +45,14 @@ class FoldedWriter:
         self._tensors.give(node, "Conv", inputs, attributes)
 
     def _dequantized(self, name: str, integers: str, scales: FloatArray, fold: Fold, *, zeros: bool) -> str:
-        """Integers dequantized by a scale for each channel of each place of a block; weights have zero points too."""
+        """Integers dequantized by a scale for each channel of each place of a block; weights have zero points too.
+
+        Each layer has its own zero points: on x86 without VNNI ONNX Runtime converts weights and zero points layer by
+        layer (`session.x64quantprecision`), and refuses a file in which two layers share them.
+        """
         inputs = [integers, self._tiled(f"{name}.scale", scales, fold.outputs)]
         if zeros:
-            inputs.append(self._tiled(f"int8:zeros:{fold.given}", np.zeros(fold.given, np.int8), fold.outputs))
+            inputs.append(self._tiled(f"{name}.zero", np.zeros(fold.given, np.int8), fold.outputs))
         return self._file.node("DequantizeLinear", inputs, name, name="", axis=0)
 
     def _tiled(self, name: str, array: Array, times: int) -> str:
