@@ -32,9 +32,9 @@ from support.shared_host import shared_target
 import edgecnn
 from edgecnn.bundle import Bundle
 from edgecnn.data.calibration import of_samples
-from edgecnn.locate.report import locate_failures
+from edgecnn.locate.failures import locate_failures
 from edgecnn.models import create_model
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import is_built
 from edgecnn.targets.hosts.emulated import EmulatedHost

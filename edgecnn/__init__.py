@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecnn.bench.run import BenchReport, bench_bundle
+    from edgecnn.bench.measure_bundle import BenchReport, bench_bundle
     from edgecnn.bundle import Bundle, load_bundle
     from edgecnn.checking.check import check_bundle
     from edgecnn.compare import CompareReport, compare_files
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BenchReport": "edgecnn.bench.run",
+    "BenchReport": "edgecnn.bench.measure_bundle",
     "Bundle": "edgecnn.bundle",
     "Calibration": "edgecnn.data.calibration",
     "CheckReport": "edgecnn.parity.verdict",
@@ -48,7 +48,7 @@ _HOMES = {
     "EdgecnnError": "edgecnn.errors",
     "Limits": "edgecnn.parity.limits",
     "Preprocessing": "edgecnn.data.preprocessing",
-    "bench_bundle": "edgecnn.bench.run",
+    "bench_bundle": "edgecnn.bench.measure_bundle",
     "check_bundle": "edgecnn.checking.check",
     "compare_files": "edgecnn.compare",
     "export_model": "edgecnn.exporting.export_model",

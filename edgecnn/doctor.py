@@ -155,10 +155,10 @@ def _configuration() -> Iterator[Finding]:
 
 
 def _programs() -> Iterator[Finding]:
-    from edgecnn.targets.emulation.programs import COMPILERS, QEMU
+    from edgecnn.targets.emulation.host_programs import COMPILERS, QEMU
 
     wanted = {
-        "ssh": (("ssh",), "hosts behind ssh", "apt install openssh-client"),
+        "ssh": (("ssh",), "hosts over ssh", "apt install openssh-client"),
         "qemu-user": (tuple(sorted(set(QEMU.values()))), "emulated boards", "apt install qemu-user"),
         "C compiler": (COMPILERS, "counting instructions on emulated boards", "apt install gcc libc6-dev"),
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from edgecnn.errors import UsageError
-from edgecnn.export.descriptor import Format, Refusal
+from edgecnn.export.format_descriptor import Format, Refusal
 from edgecnn.export.onnx.format import ONNX
 from edgecnn.export.tflite.format import TFLITE
 
@@ -45,7 +45,7 @@ def check_offered(form: str, precision: str) -> None:
 
 
 def formats_with(option: str) -> tuple[Format, ...]:
-    """The formats that have a field of `edgecnn.export.descriptor.WriteOptions` of their own."""
+    """The formats that have a field of `edgecnn.export.format_descriptor.WriteOptions` of their own."""
     return tuple(row for row in REGISTRY.values() if option in row.options)
 
 

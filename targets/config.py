@@ -160,7 +160,7 @@ def ssh_entry(
     settings: Mapping[str, Any] | None = None,
     options: Options = MappingProxyType({}),
 ) -> HostEntry:
-    """A host behind ssh: ``user@host``, a name of ssh's own configuration, or an ``ssh://`` URL."""
+    """A host over ssh: ``user@host``, a name of ssh's own configuration, or an ``ssh://`` URL."""
 
     def make() -> Host:
         import dataclasses

@@ -36,7 +36,7 @@ class HostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 SSH_KEYS = ("port", "identity", "config", "connect_timeout", "cache")
-"""Keys that only a host behind ssh has."""
+"""Keys that only a host over ssh has."""
 
 
 def read_tables(path: Path, boards: Collection[str]) -> dict[str, HostTable]:
@@ -77,7 +77,7 @@ def add_host(
     identity: str | None = None,
     force: bool = False,
 ) -> None:
-    """Write a host behind ssh to a ``targets.toml``; what is there stays as it is, comments too.
+    """Write a host over ssh to a ``targets.toml``; what is there stays as it is, comments too.
 
     Args:
         path: The file; it is made if it does not exist.

@@ -18,7 +18,7 @@ import msgspec
 
 from edgecnn.errors import TargetError, UsageError, near
 from edgecnn.targets.runtimes import RUNTIMES
-from edgecnn.targets.runtimes.descriptor import EnvironmentSpec
+from edgecnn.targets.runtimes.runtime_descriptor import EnvironmentSpec
 
 _RECORD = "environment.json"
 _TIME_LIMIT = 900.0

@@ -14,7 +14,7 @@ from edgecnn.errors import EdgecnnError, TargetError, UsageError, near
 from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry, load_config, ssh_entry
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, Host, Survey, survey
-from edgecnn.targets.hosts.host import Found as Runs
+from edgecnn.targets.hosts.host import FoundRuntimes as Runs
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.hosts.machine_info import AgentInfo
 from edgecnn.targets.hosts.reconnect import ReconnectingSession, open_reconnecting

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from edgecnn.targets.runtimes import RUNTIMES
-from edgecnn.targets.runtimes.descriptor import Version, Wheels
+from edgecnn.targets.runtimes.runtime_descriptor import Version, Wheels
 
 KNOWN_ON = "November 2026"
 """When the descriptors were last compared with the index."""

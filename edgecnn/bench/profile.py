@@ -21,7 +21,7 @@ from edgecnn.bench.records import OperatorShare, Profile
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.timing import OperatorTimes
 from edgecnn.targets.runtimes import RUNTIMES
-from edgecnn.targets.runtimes.descriptor import Profiler
+from edgecnn.targets.runtimes.runtime_descriptor import Profiler
 
 CALLS = 200
 _WARMUP_CALLS = 20

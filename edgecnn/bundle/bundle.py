@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecnn.bundle.folder import check_replaceable, interrupted, replace_folder
 from edgecnn.bundle.golden import GOLDEN_FILE, Golden, decode_golden, encode_golden
 from edgecnn.bundle.manifest import (
     MANIFEST_FILE,
@@ -26,6 +25,7 @@ from edgecnn.bundle.manifest import (
     encode_manifest,
 )
 from edgecnn.bundle.program import PROGRAM_FILE, Program, decode_program, encode_program
+from edgecnn.bundle.whole_folder import check_replaceable, interrupted, replace_folder
 from edgecnn.errors import BundleError
 from edgecnn.export.formats import REGISTRY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edgecnn.parity import check as parity
+from edgecnn.parity import bundle_check as parity
 from edgecnn.parity.judge import NO_LIMITS
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def check(
     Raises:
         EdgecnnError: as ``judge`` does. What cannot be located is in the report's notes.
     """
+    from edgecnn.locate.failures import locate_failures
     from edgecnn.locate.file_differences import file_differences
-    from edgecnn.locate.report import locate_failures
 
     report = judge(file_differences(bundle))
     if locating is False:

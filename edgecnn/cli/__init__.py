@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from edgecnn._version import __version__
-from edgecnn.cli.files import missing_argument
+from edgecnn.cli.result_files import missing_argument
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 

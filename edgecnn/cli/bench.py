@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.cli.files import STDOUT, TEXT, one_on_stdout, put_json, put_text
-from edgecnn.cli.options import json_option, prints_to_stderr, target_option, time_limit_option
+from edgecnn.cli.result_files import STDOUT, TEXT, one_on_stdout, put_json, put_text
+from edgecnn.cli.shared_options import json_option, prints_to_stderr, target_option, time_limit_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgecnn.bench.budget import OverBudget
+    from edgecnn.bench.measure_bundle import BenchReport
     from edgecnn.bench.regression import RecordComparison
-    from edgecnn.bench.run import BenchReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 SORTS = ("p50", "p99", "peak", "size", "instructions", "artifact", "target")
@@ -175,8 +175,8 @@ def run_command(bundle: Path, **given: Any) -> int:
       edgecnn bench build/net --target litert@pi5 --budget instructions_m=2,size_kb=100
     """
     from edgecnn.bench.budget import over_budget, over_project_budgets, parse_budget
+    from edgecnn.bench.measure_bundle import bench_bundle
     from edgecnn.bench.records import load_record, save_record
-    from edgecnn.bench.run import bench_bundle
     from edgecnn.bench.warmup import BenchSettings
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import progress_bar

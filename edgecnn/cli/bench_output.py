@@ -13,12 +13,12 @@ import click
 
 from edgecnn.bench.table import SORTS, as_csv, columns_for, comparison_rows, histogram, markdown, profile_rows
 from edgecnn.cli.output import print_table
-from edgecnn.targets.hosts.reply_fields import printable
+from edgecnn.targets.printable import printable
 
 if TYPE_CHECKING:
+    from edgecnn.bench.measure_bundle import BenchReport
     from edgecnn.bench.records import Result
     from edgecnn.bench.regression import RecordComparison
-    from edgecnn.bench.run import BenchReport
     from edgecnn.bench.table import Column
 
 _EXPENDABLE = (

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from edgecnn.cli.files import SVG
-from edgecnn.cli.options import (
+from edgecnn.cli.reports import Reports, report_options
+from edgecnn.cli.result_files import SVG
+from edgecnn.cli.shared_options import (
     MODEL_HELP,
     data_options,
     load_data,
@@ -18,7 +19,6 @@ from edgecnn.cli.options import (
     target_option,
     time_limit_option,
 )
-from edgecnn.cli.reports import Reports, report_options
 from edgecnn.cli.state import STATE, common_options
 from edgecnn.errors import EdgecnnError, UsageError
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import prints_to_stderr
 from edgecnn.cli.reports import Reports, report_options
+from edgecnn.cli.shared_options import prints_to_stderr
 from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
-    from edgecnn.project.plan import ModelPlan, Project
-    from edgecnn.project.run import ProjectReport
+    from edgecnn.project.model_plan import ModelPlan, Project
+    from edgecnn.project.run_project import ProjectReport
     from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import Outcome
 
@@ -76,7 +76,7 @@ def ci_command(config: Path | None, only: tuple[str, ...], dry_run: bool, save_b
 
 
 def _read(config: Path | None, only: tuple[str, ...]) -> tuple[Project, tuple[ModelPlan, ...]]:
-    from edgecnn.project.plan import FILE, find_project
+    from edgecnn.project.model_plan import FILE, find_project
     from edgecnn.project.reading import load_project
 
     path = config or find_project()
@@ -96,7 +96,7 @@ def _check_baselines(project: Project, plans: tuple[ModelPlan, ...], *, save_bas
 
 def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> ProjectReport:
     from edgecnn.cli.output import progress_bar
-    from edgecnn.project.run import run_project
+    from edgecnn.project.run_project import run_project
 
     with prints_to_stderr(), progress_bar("running") as progress:
         return run_project(plans, whole=whole, save_baselines=save_baselines, progress=progress)
@@ -104,7 +104,7 @@ def _run(plans: tuple[ModelPlan, ...], *, whole: bool, save_baselines: bool) -> 
 
 def _places(project: Project, plans: tuple[ModelPlan, ...]) -> dict[str, SourceLine]:
     """The places that annotations point to: each model's table, by its path in the repository."""
-    from edgecnn.project.plan import FILE
+    from edgecnn.project.model_plan import FILE
     from edgecnn.report.github import SourceLine
 
     file = _in_repository(project.path)
@@ -119,8 +119,8 @@ def _in_repository(path: Path) -> str:
 
 def _publish_error(reports: Reports, error: EdgecnnError) -> None:
     """Write an error that prevents everything to the reports too, so that stale reports are overwritten."""
-    from edgecnn.project.plan import FILE
-    from edgecnn.project.run import ProjectReport
+    from edgecnn.project.model_plan import FILE
+    from edgecnn.project.run_project import ProjectReport
     from edgecnn.report.github import SourceLine
     from edgecnn.report.outcome import error_outcome
 

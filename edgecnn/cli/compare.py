@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import (
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import (
     data_options,
     json_option,
     load_data,
@@ -117,7 +117,7 @@ def compare_command(
 
 def _options(given: Mapping[str, Any]) -> Options:
     from edgecnn.compare import Options
-    from edgecnn.compare.limits import parse_limit
+    from edgecnn.compare.metric_limits import parse_limit
 
     if given["data"] is not None:
         without_effect = [name for name in ("samples", "seed") if given[name] is not None] + (
@@ -173,7 +173,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _layout(text: str) -> str:
-    from edgecnn.compare.layout import LAYOUTS
+    from edgecnn.compare.shape_mapping import LAYOUTS
 
     if text.lower() not in LAYOUTS:
         raise ValueError(f"{text!r} is none of {', '.join(LAYOUTS)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.output import Column, print_table, print_unjudged
-from edgecnn.compare.report import shown
+from edgecnn.compare.comparison import shown
 
 if TYPE_CHECKING:
     from edgecnn.compare import CompareReport, Comparison

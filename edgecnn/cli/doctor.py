@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import json_option
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import json_option
 from edgecnn.cli.state import common_options
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.files import STDOUT, put_json
-from edgecnn.cli.options import (
+from edgecnn.cli.result_files import STDOUT, put_json
+from edgecnn.cli.shared_options import (
     MODEL_HELP,
     data_choice,
     data_options,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import json_option, prints_to_stderr, time_limit_option
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import json_option, prints_to_stderr, time_limit_option
 from edgecnn.cli.state import common_options
 
 
@@ -60,7 +60,7 @@ def filter_command(
       edgecnn filter photo.jpg --kernel gaussian --padding replicate --format tflite --precision int8 -o soft.png
       edgecnn filter photo.jpg --kernel laplacian --format tflite --target litert@pi4 -o lines.png
     """
-    from edgecnn.inference.filters import check_image_path, filter_image, read_image, write_image
+    from edgecnn.inference.filter_image import check_image_path, filter_image, read_image, write_image
 
     check_image_path(output)
     pixels = read_image(image)

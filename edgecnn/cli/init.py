@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import MODEL_HELP, NameList, target_option
+from edgecnn.cli.shared_options import MODEL_HELP, NameList, target_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import EdgecnnError, UsageError
 
@@ -50,7 +50,7 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
         _workflow(targets, given, write=write)
         return
     from edgecnn.files import write_whole
-    from edgecnn.project.plan import FILE
+    from edgecnn.project.model_plan import FILE
     from edgecnn.project.reading import parse_project
     from edgecnn.project.template import project_text
 
@@ -70,7 +70,7 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
 
 def _workflow(targets: tuple[str, ...], given: dict[str, Any], *, write: bool) -> None:
     from edgecnn.files import write_whole
-    from edgecnn.project.plan import find_project
+    from edgecnn.project.model_plan import find_project
     from edgecnn.project.reading import load_project
     from edgecnn.project.template import workflow_text
     from edgecnn.targets.config import load_config
@@ -91,7 +91,7 @@ def _workflow(targets: tuple[str, ...], given: dict[str, Any], *, write: bool) -
 
 
 def _new_project(targets: tuple[str, ...], given: dict[str, Any], *, yes: bool) -> NewProject:
-    from edgecnn.loading.files import file_name
+    from edgecnn.loading.user_files import file_name
     from edgecnn.models import ZOO
     from edgecnn.project.template import NewProject
 

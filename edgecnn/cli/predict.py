@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import json_option, target_option, time_limit_option
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import json_option, target_option, time_limit_option
 from edgecnn.cli.state import common_options
 
 if TYPE_CHECKING:
     from edgecnn.bundle import Bundle
     from edgecnn.errors import EdgecnnError
-    from edgecnn.inference.predict import Predictions
+    from edgecnn.inference.predictions import Predictions
     from edgecnn.targets.target import Target
 
 
@@ -50,7 +50,7 @@ def predict_command(
     from edgecnn.bundle import load_bundle
     from edgecnn.cli.output import print_error
     from edgecnn.errors import TargetError
-    from edgecnn.inference.predict import check_precision, load_images, predict
+    from edgecnn.inference.predictions import check_precision, load_images, predict
 
     loaded = load_bundle(bundle)
     check_precision(loaded, precision)
@@ -79,7 +79,7 @@ def _targets(
 ) -> tuple[list[Target], list[tuple[str, EdgecnnError]]]:
     """The targets whose runtime the bundle has files for, and the targets that failed."""
     from edgecnn.errors import TargetError, UsageError
-    from edgecnn.inference.predict import choose_artifact
+    from edgecnn.inference.predictions import choose_artifact
     from edgecnn.targets.target import find_targets, installed_targets
 
     def fits(target: Target) -> bool:

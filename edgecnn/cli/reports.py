@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.cli.files import TEXT, XML, one_on_stdout, put_json, put_text
-from edgecnn.cli.options import json_option
+from edgecnn.cli.result_files import TEXT, XML, one_on_stdout, put_json, put_text
+from edgecnn.cli.shared_options import json_option
 from edgecnn.errors import EdgecnnError
 
 if TYPE_CHECKING:

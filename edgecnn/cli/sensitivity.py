@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import (
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import (
     MODEL_HELP,
     data_options,
     json_option,
@@ -101,7 +101,7 @@ def sensitivity_command(
 def _observed(model: str, weights: Path | None, given: dict[str, Any], progress: Any) -> Any:
     """The observed graph of the model, the calibration data, and the data set to measure on."""
     from edgecnn.exporting.capture_check import capture_model, reference_outputs
-    from edgecnn.exporting.options import ExportOptions
+    from edgecnn.exporting.export_options import ExportOptions
     from edgecnn.exporting.request import DataChoice, ExportRequest, data_and_shapes, data_calibration, example_zeros
     from edgecnn.quantize.calibrated import observe_graph
 

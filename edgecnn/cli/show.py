@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import (
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import (
     MODEL_HELP,
     input_shapes,
     json_option,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import json_option, time_limit_option
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import json_option, time_limit_option
 from edgecnn.cli.state import common_options
 from edgecnn.errors import UsageError
 

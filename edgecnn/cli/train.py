@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.files import put_json
-from edgecnn.cli.options import (
+from edgecnn.cli.result_files import put_json
+from edgecnn.cli.shared_options import (
     NumberList,
     input_shapes,
     json_option,

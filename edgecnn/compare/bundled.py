@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from edgecnn.bundle import ArtifactSpec, InputSpec, Manifest, OutputSpec, TensorQuantization, decode_manifest
 from edgecnn.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES
-from edgecnn.compare.facts import Facts
+from edgecnn.compare.artifact_facts import Facts
 from edgecnn.errors import BundleError
 from edgecnn.export.file_facts import Affine
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from edgecnn.compare.facts import Facts
-from edgecnn.compare.layout import AmbiguousError, Fit, Loose, Shape, UnfitError, by, elements, fit, same
+from edgecnn.compare.artifact_facts import Facts
+from edgecnn.compare.comparison import shown
 from edgecnn.compare.matching import Pair, match
 from edgecnn.compare.numbers import Numbers, check_compatible
-from edgecnn.compare.report import shown
+from edgecnn.compare.shape_mapping import AmbiguousError, Fit, Loose, Shape, UnfitError, by, elements, fit, same
 from edgecnn.errors import UsageError
 from edgecnn.export.file_facts import Affine
 from edgecnn.targets.hosts.replies import TensorInfo

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecnn.compare.layout import by, elements
+from edgecnn.compare.comparison import shown
 from edgecnn.compare.reconcile import Inputs, Joined
-from edgecnn.compare.report import shown
+from edgecnn.compare.shape_mapping import by, elements
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, UsageError
 from edgecnn.types import Array

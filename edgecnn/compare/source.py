@@ -7,11 +7,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecnn.compare.artifact_facts import Facts
 from edgecnn.compare.bundled import with_manifest
-from edgecnn.compare.facts import Facts
 from edgecnn.errors import BundleError
-from edgecnn.export.descriptor import Format
 from edgecnn.export.file_facts import damaged_file
+from edgecnn.export.format_descriptor import Format
 from edgecnn.export.formats import FORMATS, REGISTRY
 from edgecnn.targets.agent.messages import MAX_PAYLOAD
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.data.image_axes import as_nchw
 from edgecnn.data.labels import class_numbers
-from edgecnn.data.layout import as_nchw
 from edgecnn.data.preprocessing import Resize
 from edgecnn.data.raw import RawSet, Shape, by
 from edgecnn.data.resize import ArrayImages

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.data.dataset import Dataset, Indices
-from edgecnn.data.folder import read_folder
 from edgecnn.data.idx import read_idx
+from edgecnn.data.image_folders import read_folder
 from edgecnn.data.npz import read_npz
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.data.raw import RawSet, Shape

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgecnn.bundle import NewArtifact
 from edgecnn.export.carray import carray, identifier, tensors_of
-from edgecnn.exporting.options import C_ARRAY_SOURCE
+from edgecnn.exporting.export_options import C_ARRAY_SOURCE
 from edgecnn.targets.hosts.local import LocalHost
 
 MICRO = "tflite-micro"

@@ -27,7 +27,7 @@ from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, UsageError
 from edgecnn.export.formats import FORMATS, format_of
 from edgecnn.exporting.capture_check import capture_model, reference_outputs
-from edgecnn.exporting.options import (
+from edgecnn.exporting.export_options import (
     C_ARRAY_SOURCE,
     DEFAULT_CALIBRATION_SAMPLES,
     DEFAULT_OPSET,
@@ -36,7 +36,7 @@ from edgecnn.exporting.options import (
     refuse_impossible,
     refuse_without_effect,
 )
-from edgecnn.exporting.plan import Plan
+from edgecnn.exporting.precision_plan import Plan
 from edgecnn.exporting.precisions import plan_precisions
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from edgecnn.bundle import QuantizationSpec, TensorQuantization
 from edgecnn.data.calibration import Calibration
-from edgecnn.exporting.plan import Plan, PlanInputs
-from edgecnn.parity.rounding import STANDS_FOR
-from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
+from edgecnn.exporting.precision_plan import Plan, PlanInputs
+from edgecnn.parity.golden_rules import STANDS_FOR
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_RULE
 
 if TYPE_CHECKING:
     from edgecnn.quantize.calibrated import QuantizedModel

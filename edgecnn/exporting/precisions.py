@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from edgecnn.data.calibration import Calibration
     from edgecnn.data.preprocessing import Preprocessing
-    from edgecnn.exporting.plan import Plan, PlanInputs
+    from edgecnn.exporting.precision_plan import Plan, PlanInputs
     from edgecnn.graph.graph import Graph
     from edgecnn.quantize.calibrated import Observed
     from edgecnn.types import Progress
@@ -48,14 +48,14 @@ class Precision:
 
 
 def _plan_fp32(given: PlanInputs) -> Plan:
-    from edgecnn.exporting.plan import Plan
+    from edgecnn.exporting.precision_plan import Plan
 
     return Plan(precision="fp32", options=given.options, graph=given.graph)
 
 
 def _plan_fp16(given: PlanInputs) -> Plan:
     """Files hold rounded weights and compute in float32, so that the rounded graph in float32 says what they give."""
-    from edgecnn.exporting.plan import Plan
+    from edgecnn.exporting.precision_plan import Plan
     from edgecnn.golden.batches import execute_samples
     from edgecnn.program.half_weights import half_weights
 
@@ -66,7 +66,7 @@ def _plan_fp16(given: PlanInputs) -> Plan:
 
 def _plan_int8_dynamic(given: PlanInputs) -> Plan:
     """Kernels quantize a layer's inputs as they come, each by its own rule: there are no outputs to expect exactly."""
-    from edgecnn.exporting.plan import Plan
+    from edgecnn.exporting.precision_plan import Plan
 
     return Plan(precision="int8-dynamic", options=given.options, graph=given.graph)
 
@@ -120,8 +120,8 @@ def plan_precisions(
         QuantizationError: if there is no data for a precision that needs it, or an operator, a weight or a bias has no
             such form.
     """
-    from edgecnn.export.descriptor import WriteOptions
-    from edgecnn.exporting.plan import PlanInputs
+    from edgecnn.export.format_descriptor import WriteOptions
+    from edgecnn.exporting.precision_plan import PlanInputs
 
     unknown = [p for p in precisions if p not in DESCRIPTORS]
     if unknown:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import UsageError
-from edgecnn.exporting.options import (
+from edgecnn.exporting.export_options import (
     DEFAULT_CALIBRATION_SAMPLES,
     ExportOptions,
     Spelling,

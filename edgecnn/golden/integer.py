@@ -32,14 +32,6 @@ import torch
 
 from edgecnn.golden.float import EXECUTORS
 from edgecnn.golden.float_layers import integers_read, run_skipped
-from edgecnn.golden.kernels import (
-    Resize,
-    hard_swish,
-    leaky_relu_of_8_bits,
-    leaky_relu_of_31_bits,
-    resize_of_10_bits,
-    resize_of_11_bits,
-)
 from edgecnn.golden.requantize import (
     Requantize,
     Sum,
@@ -53,6 +45,14 @@ from edgecnn.golden.requantize import (
     sum_in_float,
     sum_of_21_bits,
     sum_of_31_bits,
+)
+from edgecnn.golden.special_kernels import (
+    Resize,
+    hard_swish,
+    leaky_relu_of_8_bits,
+    leaky_relu_of_31_bits,
+    resize_of_10_bits,
+    resize_of_11_bits,
 )
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Node

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgecnn.errors import ModelError
-from edgecnn.loading.files import file_name
+from edgecnn.loading.user_files import file_name
 
 _STAND_IN = "_edgecnn_"
 """Prefix of the package that represents a folder of the user's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import ModelError
-from edgecnn.loading.messages import first_line, some
+from edgecnn.loading.hints import first_line, some
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.loading.arguments import Shape
-from edgecnn.loading.files import file_name
-from edgecnn.loading.programs import load_program, program_shapes
+from edgecnn.loading.pt2_files import load_program, program_shapes
+from edgecnn.loading.user_files import file_name
 from edgecnn.loading.usercode import build_from_code
 from edgecnn.loading.weights import load_weights
 from edgecnn.models import ZOO, create_model

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import EdgecnnError, ModelError, UsageError
-from edgecnn.loading.files import require_file
+from edgecnn.loading.hints import first_line, some
 from edgecnn.loading.importing import import_file, import_module, on_path
-from edgecnn.loading.messages import first_line, some
+from edgecnn.loading.user_files import require_file
 from edgecnn.models import ZOO
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import ModelError, UsageError
-from edgecnn.loading.files import require_file
-from edgecnn.loading.messages import some
+from edgecnn.loading.hints import some
 from edgecnn.loading.misfit import misfit
+from edgecnn.loading.user_files import require_file
 
 if TYPE_CHECKING:
     import torch

@@ -34,8 +34,8 @@ from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.subgraph import Subgraph, expected_outputs, resizable
 from edgecnn.locate.tap_outputs import Points
 from edgecnn.parity.exactness import is_exact
-from edgecnn.parity.rounding import STANDS_FOR
-from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
+from edgecnn.parity.golden_rules import STANDS_FOR
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_RULE
 from edgecnn.types import Array
 
 Kind = Literal["cut", "anew"]

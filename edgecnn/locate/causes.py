@@ -15,7 +15,7 @@ from edgecnn.locate.location import Cause
 from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.rules import REAL_LIMIT
 from edgecnn.locate.tap_outputs import Point
-from edgecnn.parity.saturation import can_saturate, explained, saturates
+from edgecnn.parity.saturation_reason import can_saturate, explained, saturates
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.types import Array
 

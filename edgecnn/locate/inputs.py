@@ -15,7 +15,7 @@ from edgecnn.locate.execute import execute, outputs_of, taken
 from edgecnn.locate.expected import real_gap
 from edgecnn.locate.location import Cause
 from edgecnn.locate.reexport import Reexport
-from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_RULE
 from edgecnn.types import Array
 
 _CLOSE = 1e-4

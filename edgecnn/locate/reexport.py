@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgecnn.bundle import Artifact, Program
 from edgecnn.errors import EdgecnnError, UsageError
-from edgecnn.export.descriptor import Format, WriteOptions
+from edgecnn.export.format_descriptor import Format, WriteOptions
 from edgecnn.export.formats import format_of
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph

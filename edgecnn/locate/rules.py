@@ -14,7 +14,7 @@ from edgecnn.locate.expected import Gap
 from edgecnn.locate.reexport import Reexport
 from edgecnn.parity.exactness import node_is_exact
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
-from edgecnn.targets.runtimes.rounding import HALF_EVEN, XNNPACK, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import HALF_EVEN, XNNPACK, RoundingRule
 
 REAL_LIMIT = 1e-5
 """Largest error of one float operator, as a share of its value's range: the limit of a whole fp32 artifact."""

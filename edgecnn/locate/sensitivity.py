@@ -41,7 +41,7 @@ class RecipeLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SensitivityRow:
     """One layer's share in the loss of int8.
 
     Attributes:
@@ -74,7 +74,7 @@ class Sensitivity:
         samples: How many samples were measured.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SensitivityRow, ...]
     whole: Quality
     reference_accuracy: float | None
     floor: Quality
@@ -113,7 +113,7 @@ def rank(evaluator: Evaluator, q: QuantizedGraph, progress: Progress | None = No
     found = evaluator.measure([evaluator.reference, evaluator.whole, floor, *alone, *spared], progress)
     reference, whole, lowest, rest = found[0], found[1], found[2], found[3:]
     rows = [
-        Row(layer=layer, alone=a, spared=s, regained=regained(whole, s))
+        SensitivityRow(layer=layer, alone=a, spared=s, regained=regained(whole, s))
         for layer, a, s in zip(layers, rest[: len(layers)], rest[len(layers) :], strict=True)
     ]
     return Sensitivity(

@@ -29,9 +29,9 @@ from edgecnn.locate.expected import expect
 from edgecnn.locate.reexport import Reexport, reexport_artifact
 from edgecnn.locate.subgraph import Subgraph, subgraph_of
 from edgecnn.locate.tap_outputs import find_points
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 from edgecnn.parity.verdict import CheckReport
-from edgecnn.targets.runtimes.rounding import REFERENCE_RULE
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_RULE
 from edgecnn.targets.target import Target
 from edgecnn.types import Progress
 

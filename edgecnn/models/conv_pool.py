@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from edgecnn.errors import ModelError
-from edgecnn.models.arguments import positive
+from edgecnn.models.checked_arguments import positive
 
 _POOLINGS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 

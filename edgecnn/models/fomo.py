@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.building_blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.checked_arguments import positive
 from edgecnn.models.mobilenet_v2 import inverted_residuals
 
 _STAGES = 3

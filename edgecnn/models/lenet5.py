@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.models.arguments import positive
+from edgecnn.models.checked_arguments import positive
 
 
 class LeNet5(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import check_width, conv_bn, initialise, settle
+from edgecnn.models.building_blocks import check_width, conv_bn, initialise, settle
+from edgecnn.models.checked_arguments import positive
 
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 """Channels at width 1, and stride, of each depthwise separable block."""

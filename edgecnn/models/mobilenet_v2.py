@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.building_blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.checked_arguments import positive
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Table 2 of the paper: expansion, channels at width 1, blocks, stride of the first of them."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.building_blocks import check_width, conv_bn, initialise, scaled, settle
+from edgecnn.models.checked_arguments import positive
 
 
 @dataclass(frozen=True, slots=True)

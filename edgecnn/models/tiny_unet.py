@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from edgecnn.errors import ModelError
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import conv_bn, initialise, settle
+from edgecnn.models.building_blocks import conv_bn, initialise, settle
+from edgecnn.models.checked_arguments import positive
 
 _LEVELS = 3
 

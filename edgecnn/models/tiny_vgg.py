@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from edgecnn.errors import ModelError
-from edgecnn.models.arguments import positive
-from edgecnn.models.blocks import initialise
+from edgecnn.models.building_blocks import initialise
+from edgecnn.models.checked_arguments import positive
 
 
 class TinyVGG(nn.Module):

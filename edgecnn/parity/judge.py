@@ -16,7 +16,7 @@ from edgecnn.parity.measured import Measured
 from edgecnn.parity.statistics import mcnemar, samples_for, wilson
 from edgecnn.parity.verdict import Outcome, Verdict
 from edgecnn.targets.runtimes import OptionValue
-from edgecnn.targets.runtimes.rounding import RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import RoundingRule
 
 NO_LIMITS = Limits()
 FILE = "file_differences"

@@ -16,7 +16,7 @@ from edgecnn.bundle import REFERENCE, Bundle, Golden
 from edgecnn.data.dataset import Dataset
 from edgecnn.errors import DataError, ModelError
 from edgecnn.parity.disk_arrays import DiskArrays
-from edgecnn.parity.rounding import STANDS_FOR
+from edgecnn.parity.golden_rules import STANDS_FOR
 from edgecnn.parity.scene_scores import SceneScores
 from edgecnn.training.tasks import Classes, task_of
 from edgecnn.types import Array

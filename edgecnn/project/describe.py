@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgecnn.project.plan import ModelPlan
+from edgecnn.project.model_plan import ModelPlan
 from edgecnn.targets.config import Config, load_config
 from edgecnn.targets.names import LOCAL, SSH, parse_target
 from edgecnn.targets.target import unbuilt

@@ -10,12 +10,12 @@ from edgecnn.bench.budget import ITEMS, WHERE_MEASURED, OverBudget, ProjectBudge
 from edgecnn.bench.regression import MAX_INSTRUCTIONS, MAX_SLOWDOWN, ResultChange, compare_records
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.files import make_folder_of
-from edgecnn.project.plan import ModelPlan
+from edgecnn.project.model_plan import ModelPlan
 from edgecnn.report.outcome import Outcome, error_outcome
 
 if TYPE_CHECKING:
+    from edgecnn.bench.measure_bundle import BenchReport
     from edgecnn.bench.records import Record, Result
-    from edgecnn.bench.run import BenchReport
     from edgecnn.bundle import Bundle
     from edgecnn.parity.verdict import CheckReport
 
@@ -68,7 +68,7 @@ def measure(
 
 
 def _bench(plan: ModelPlan, bundle: Bundle, progress: Callable[[str, int, int], None] | None) -> BenchReport:
-    from edgecnn.bench.run import bench_bundle
+    from edgecnn.bench.measure_bundle import bench_bundle
     from edgecnn.bench.warmup import BenchSettings
 
     options, usual = plan.gates.options, BenchSettings()

@@ -12,10 +12,10 @@ import msgspec
 from edgecnn.bench.budget import ITEMS, ProjectBudget, check_limit
 from edgecnn.errors import UsageError, near
 from edgecnn.export.formats import check_choice
-from edgecnn.exporting.options import ExportOptions, in_toml, option_info
+from edgecnn.exporting.export_options import ExportOptions, in_toml, option_info
 from edgecnn.exporting.request import DataChoice, ExportRequest
 from edgecnn.parity.limits import Limits
-from edgecnn.project.plan import Gates, ModelPlan, Project, find_project
+from edgecnn.project.model_plan import Gates, ModelPlan, Project, find_project
 from edgecnn.project.tables import BaselinesTable, BenchTable, DataTable, ExportTable, ModelTable, ProjectTable
 from edgecnn.tomlfile import Lines, parse, read_table, read_text
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from edgecnn.exporting.options import ExportOptions, option_info
+from edgecnn.exporting.export_options import ExportOptions, option_info
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgecnn.export.descriptor import Format, Refusal, WriteOptions
+from edgecnn.export.format_descriptor import Format, Refusal, WriteOptions
 from edgecnn.export.legal_programs import Programs, SameStorage, int8_program
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgecnn.export.descriptor import Format, WriteOptions
+from edgecnn.export.format_descriptor import Format, WriteOptions
 from edgecnn.export.legal_programs import Programs, SameStorage, int8_program, int16_program
 
 if TYPE_CHECKING:

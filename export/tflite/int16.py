@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn.errors import LoweringError
 from edgecnn.export.lowering import lower_all
+from edgecnn.export.tflite.integer_writer import QuantizedWriter
 from edgecnn.export.tflite.legalize import legalize
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds, lower_clamp
-from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, TfliteWriter, symmetric
 from edgecnn.export.written import Written
 from edgecnn.graph import ops

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgecnn.export.tflite.integer_writer import QuantizedWriter
 from edgecnn.export.tflite.lower import LOWERINGS, Lower, lower_bounds
-from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, symmetric
 from edgecnn.graph import ops
 from edgecnn.graph.graph import Graph, Node
@@ -75,7 +75,7 @@ RELU between two scales is off by 1 at times.
 """
 
 
-class Int8Writer(QuantizedWriter):
+class TfliteInt8Writer(QuantizedWriter):
     """Writes int8 tensors; inputs and outputs as ``io`` says."""
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from edgecnn.export.tflite.int8 import LOWERINGS_INT8, Int8Writer
+from edgecnn.export.tflite.int8 import LOWERINGS_INT8, TfliteInt8Writer
+from edgecnn.export.tflite.integer_writer import QuantizedWriter
 from edgecnn.export.tflite.lower import LOWERINGS as PLAIN
-from edgecnn.export.tflite.quantized import QuantizedWriter
 from edgecnn.export.tflite.write import Arrange, Axes, StoredTensor, TfliteWriter
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Op, ValueName
@@ -17,7 +17,7 @@ from edgecnn.program.quantized import QuantizedGraph
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
-class MixedInt8Writer(Int8Writer):
+class MixedInt8Writer(TfliteInt8Writer):
     """Writes each node in int8, or in float where the quantized graph skips it."""
 
     def __init__(self, graph: Graph, quantized: QuantizedGraph, io: str = "float32") -> None:
@@ -56,7 +56,7 @@ class MixedInt8Writer(Int8Writer):
 
     def bound_matters(self, node: Node, operator: str, bound: float) -> bool:
         """Whether a bound changes anything that the node's value can hold."""
-        given = TfliteWriter if self.in_float else Int8Writer
+        given = TfliteWriter if self.in_float else TfliteInt8Writer
         return given.bound_matters(self, node, operator, bound)
 
     def weights(self, name: ValueName, arrange: Arrange, channel_axis: int, *, key: tuple[Any, ...]) -> int:
@@ -67,7 +67,7 @@ class MixedInt8Writer(Int8Writer):
 
     def bias(self, node: Node, bias: ValueName | None, channels: int) -> int:
         """A layer's bias, as int32 or in float."""
-        given = TfliteWriter if self.in_float else Int8Writer
+        given = TfliteWriter if self.in_float else TfliteInt8Writer
         return given.bias(self, node, bias, channels)
 
     def operand(self, name: ValueName, arrange: Arrange, *, key: tuple[Any, ...]) -> int:
@@ -78,7 +78,7 @@ class MixedInt8Writer(Int8Writer):
 
     def number(self, node: Node, value: float, shape: tuple[int, ...]) -> int:
         """A number, as an integer or in float like the node's value."""
-        given = TfliteWriter if self.in_float else Int8Writer
+        given = TfliteWriter if self.in_float else TfliteInt8Writer
         return given.number(self, node, value, shape)
 
     def _convert(self, value: ValueName, source: StoredTensor) -> StoredTensor:

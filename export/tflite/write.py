@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecnn.export.tflite.layout import NHWC, NLC, Axes, reshaped_axes
+from edgecnn.export.tflite.reshaped_axes import NHWC, NLC, Axes, reshaped_axes
 from edgecnn.export.tflite.share import SharingBuilder
 from edgecnn.export.written import Place, Written
 from edgecnn.graph.graph import Graph, Input, Node

@@ -74,7 +74,7 @@ class X86(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     stepping: int
 
 
-class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BoardEnvironment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An interpreter's packages.
 
     Attributes:
@@ -100,7 +100,7 @@ class Emulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     suite: str
     python: str
     packages: tuple[str, ...]
-    environments: tuple[Environment, ...]
+    environments: tuple[BoardEnvironment, ...]
     links: dict[str, str] = {}
 
 
@@ -224,7 +224,7 @@ def _emulated_problems(board: Board) -> Iterable[str]:
         yield from _environment_problems(board.runtimes, board.emulation.environments)
 
 
-def _environment_problems(runtimes: Mapping[str, str], environments: tuple[Environment, ...]) -> Iterable[str]:
+def _environment_problems(runtimes: Mapping[str, str], environments: tuple[BoardEnvironment, ...]) -> Iterable[str]:
     names = [e.name for e in environments]
     if names[:1] != [""] or len(set(names)) != len(names) or not set(names[1:]) <= set(runtimes):
         yield f"emulation.environments are {names}, not the default one and then one for a runtime each"

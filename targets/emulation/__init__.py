@@ -2,7 +2,7 @@
 
 from edgecnn.targets.emulation.build import Built, board_folder, build_board, is_built, remove_board
 from edgecnn.targets.emulation.count import InstructionCounts, count_instructions
-from edgecnn.targets.emulation.programs import Problem, emulation_problems
+from edgecnn.targets.emulation.host_programs import Problem, emulation_problems
 
 __all__ = [
     "Built",

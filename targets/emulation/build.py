@@ -11,15 +11,15 @@ from types import MappingProxyType
 import msgspec
 
 from edgecnn.errors import TargetError, UsageError
-from edgecnn.targets.boards import Board, Emulation, Environment
+from edgecnn.targets.boards import Board, BoardEnvironment, Emulation
 from edgecnn.targets.emulation import cache as store
+from edgecnn.targets.emulation.board_wheels import requirements_of, unpack_wheels
 from edgecnn.targets.emulation.command import PREFIX
+from edgecnn.targets.emulation.host_programs import emulation_problems, require
 from edgecnn.targets.emulation.plugin import build_plugin
 from edgecnn.targets.emulation.prefix import make_prefix
-from edgecnn.targets.emulation.programs import emulation_problems, require
 from edgecnn.targets.emulation.trial import try_board
 from edgecnn.targets.emulation.userland import unpack_userland
-from edgecnn.targets.emulation.wheels import requirements_of, unpack_wheels
 from edgecnn.types import Progress
 
 RECORD = "built.json"
@@ -204,12 +204,12 @@ class _Steps:
         self._done += 1
 
 
-def _site_name(board: Board, recipe: Emulation, environment: Environment) -> str:
+def _site_name(board: Board, recipe: Emulation, environment: BoardEnvironment) -> str:
     rows = requirements_of(environment.wheels)
     return f"{board.architecture}-{store.key(recipe.python, rows)}"
 
 
-def _wheels(board: Board, recipe: Emulation, environment: Environment) -> Callable[[Path], None]:
+def _wheels(board: Board, recipe: Emulation, environment: BoardEnvironment) -> Callable[[Path], None]:
     return lambda folder: unpack_wheels(board.architecture, recipe.python, environment.wheels, folder)
 
 

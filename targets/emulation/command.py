@@ -14,8 +14,8 @@ from types import MappingProxyType
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent.single_file import agent_source
 from edgecnn.targets.boards import Board
+from edgecnn.targets.emulation.host_programs import QEMU
 from edgecnn.targets.emulation.prefix import site_path
-from edgecnn.targets.emulation.programs import QEMU
 
 PREFIX = "prefix"
 """The name of the folder, in the board's folder, that QEMU takes for a program's ``/``."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.boards import Board
-from edgecnn.targets.emulation import cache, programs
-from edgecnn.targets.emulation.programs import QEMU, counting_problems, run_program
+from edgecnn.targets.emulation import cache, host_programs
+from edgecnn.targets.emulation.host_programs import QEMU, counting_problems, run_program
 
 SOURCE = Path(__file__).with_name("icount.c")
 LIBRARY = "libicount.so"
@@ -30,7 +30,7 @@ def build_plugin(folder: Path) -> Path | None:
         TargetError: The compiler failed.
     """
     compiled = plugin_folder(folder)
-    program = programs.compiler()
+    program = host_programs.compiler()
     if not compiled.is_dir() and program is None:
         return None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgecnn.targets.boards import Board
 from edgecnn.targets.emulation.command import PREFIX, place_agent, python_command
-from edgecnn.targets.emulation.programs import run_program
+from edgecnn.targets.emulation.host_programs import run_program
 from edgecnn.targets.runtimes import RUNTIMES
 
 _TIME_LIMIT = 300.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecnn.targets.boards import Emulation
-from edgecnn.targets.emulation.programs import KEYRING, run_program
+from edgecnn.targets.emulation.host_programs import KEYRING, run_program
 
 ARCHITECTURES: Mapping[str, str] = {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "amd64"}
 """Debian's names of architectures."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import TargetError
 from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.process import Child
-from edgecnn.targets.hosts.reply_fields import printable
+from edgecnn.targets.printable import printable
 
 T = TypeVar("T")
 

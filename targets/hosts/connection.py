@@ -16,8 +16,8 @@ from edgecnn.targets import wheels
 from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts import machine_info, replies
 from edgecnn.targets.hosts.channel import AgentLine, Channel
-from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.session import Session
+from edgecnn.targets.printable import printable
 from edgecnn.targets.runtimes import OptionValue
 from edgecnn.targets.runtimes.refusals import operators_named
 

@@ -16,7 +16,7 @@ DEFAULT_ENVIRONMENT = ""
 
 
 class Host(Protocol):
-    """A place where the agent can be started: this machine, one behind ssh, or an emulated board.
+    """A place where the agent can be started: this machine, one over ssh, or an emulated board.
 
     A host has one environment (an interpreter with its packages) or several, since some runtimes cannot share one:
     tflite-runtime needs numpy 1, the others run with numpy 2.
@@ -60,7 +60,7 @@ def check_environment(host: Host, environment: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundRuntimes:
     """A runtime on a host: its environment, and its version if the package states one."""
 
     environment: str
@@ -78,14 +78,14 @@ class Survey:
     """
 
     agents: Mapping[str, AgentInfo]
-    runtimes: Mapping[str, Found]
+    runtimes: Mapping[str, FoundRuntimes]
     problems: Mapping[str, TargetError]
 
 
 def survey(host: Host, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Survey:
     """Start an agent in each environment of a host and ask what is there. Errors of the host become `problems`."""
     agents: dict[str, AgentInfo] = {}
-    runtimes: dict[str, Found] = {}
+    runtimes: dict[str, FoundRuntimes] = {}
     problems: dict[str, TargetError] = {}
     for environment in host.environments:
         try:
@@ -98,7 +98,7 @@ def survey(host: Host, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Survey:
         for name in (
             [environment] if environment in own else own
         ):  # an environment for a runtime is for that runtime only
-            runtimes.setdefault(name, Found(environment=environment, version=own[name]))
+            runtimes.setdefault(name, FoundRuntimes(environment=environment, version=own[name]))
     return Survey(
         agents=MappingProxyType(agents), runtimes=MappingProxyType(runtimes), problems=MappingProxyType(problems)
     )

@@ -10,7 +10,6 @@ from typing import Any
 from edgecnn.targets.agent import messages
 from edgecnn.targets.hosts.reply_fields import (
     check_number,
-    printable,
     read_field,
     read_line,
     read_list,
@@ -18,6 +17,7 @@ from edgecnn.targets.hosts.reply_fields import (
     read_numbers,
     read_texts,
 )
+from edgecnn.targets.printable import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

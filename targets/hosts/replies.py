@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgecnn.targets.agent import messages
-from edgecnn.targets.hosts.reply_fields import printable, read_field, read_line, read_natural
+from edgecnn.targets.hosts.reply_fields import read_field, read_line, read_natural
+from edgecnn.targets.printable import printable
 from edgecnn.targets.runtimes import OptionValue
 
 

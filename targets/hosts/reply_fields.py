@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecnn.targets.agent.messages import ProtocolError
+from edgecnn.targets.printable import printable
 
 LONGEST_LINE = 300
 """Characters of a text on one line; the rest is cut off."""
 
 _LONGEST_LIST = 512
-
-
-def printable(text: str) -> str:
-    """Return `text` without what could move a terminal's cursor or fail to encode; lines and tabs stay."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def read_field(fields: Mapping[str, Any], name: str, expected: type) -> Any:

@@ -22,9 +22,9 @@ from edgecnn.targets.hosts.channel import Ending, LostError
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import DEFAULT_ENVIRONMENT, check_environment
 from edgecnn.targets.hosts.process import ENVIRONMENT, Child, how_it_ended
-from edgecnn.targets.hosts.reply_fields import printable
 from edgecnn.targets.hosts.ssh_failures import failure
 from edgecnn.targets.hosts.ssh_master import MasterError, master_of
+from edgecnn.targets.printable import printable
 
 _NOISE = 2**16  # bytes that start-up files may print before the agent starts
 _LOGIN = 20.0  # seconds beyond the time for connecting
@@ -81,7 +81,7 @@ class SshHost:
         for python in (self.python, *self.pythons.values()):
             if not bootstrap.is_quotable(python):
                 raise UsageError(
-                    f"{python!r} cannot be the path of an interpreter behind ssh",
+                    f"{python!r} cannot be the path of an interpreter over ssh",
                     why="shells read quotes, backslashes and exclamation marks in their own ways",
                 )
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.hosts.reply_fields import printable
+from edgecnn.targets.printable import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.targets.agent import messages
-from edgecnn.targets.hosts.reply_fields import printable, read_natural, read_required_natural
+from edgecnn.targets.hosts.reply_fields import read_natural, read_required_natural
+from edgecnn.targets.printable import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

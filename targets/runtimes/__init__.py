@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import Option, OptionValue, Runtime
 from edgecnn.targets.runtimes.litert import LITERT
 from edgecnn.targets.runtimes.onnxruntime import ONNXRUNTIME
 from edgecnn.targets.runtimes.openvino import OPENVINO
+from edgecnn.targets.runtimes.runtime_descriptor import Option, OptionValue, Runtime
 from edgecnn.targets.runtimes.tflite_micro import TFLITE_MICRO
 from edgecnn.targets.runtimes.tflite_runtime import TFLITE_RUNTIME
 

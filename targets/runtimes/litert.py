@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import Options, Runtime, Wheels
-from edgecnn.targets.runtimes.rounding import LITERT_REFERENCE, NEARLY_REFERENCE, XNNPACK, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import LITERT_REFERENCE, NEARLY_REFERENCE, XNNPACK, RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import Options, Runtime, Wheels
 from edgecnn.targets.runtimes.tflite import ABSENT, NODE_FAILED, OPTIONS, dynamic_rounding, int16_rounding
 
 _MACHINES = ("x86_64", "aarch64")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import Option, Options, Profiler, Runtime, Saturation, Wheels
-from edgecnn.targets.runtimes.rounding import HALF_EVEN, NEARLY_HALF_EVEN, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import HALF_EVEN, NEARLY_HALF_EVEN, RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import Option, Options, Profiler, Runtime, SaturationFacts, Wheels
 
 _MACHINES = ("x86_64", "aarch64")
 
@@ -41,7 +41,7 @@ ONNXRUNTIME = Runtime(
     ),
     lacks=MappingProxyType({}),
     rounding=_rounding,
-    saturation=Saturation(
+    saturation=SaturationFacts(
         feature="avx2",
         unless=MappingProxyType({"precision": True}),
         remedy="leave precision=off out (in programs of your own set session.x64quantprecision to"

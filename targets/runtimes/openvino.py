@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import (
+from edgecnn.targets.runtimes.rounding_rules import NEARLY_HALF_EVEN, RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import (
     EnvironmentSpec,
     Option,
     Options,
     Profiler,
     Runtime,
-    Saturation,
+    SaturationFacts,
     Wheels,
 )
-from edgecnn.targets.runtimes.rounding import NEARLY_HALF_EVEN, RoundingRule
 
 
 def _rounding(precision: str, _options: Options) -> RoundingRule:
@@ -55,7 +55,7 @@ OPENVINO = Runtime(
     ),
     lacks=MappingProxyType({}),
     rounding=_rounding,
-    saturation=Saturation(
+    saturation=SaturationFacts(
         feature="sse4_1",
         unless=MappingProxyType({"int8_kernels": False}),
         remedy="int8_kernels=off, or export with --recipe int8-7bit",

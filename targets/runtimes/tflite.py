@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import Option, Options
-from edgecnn.targets.runtimes.rounding import RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import Option, Options
 
 OPTIONS = MappingProxyType(
     {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import EnvironmentSpec, Option, Options, Runtime, Wheels
-from edgecnn.targets.runtimes.rounding import REFERENCE_KERNELS, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_KERNELS, RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import EnvironmentSpec, Option, Options, Runtime, Wheels
 from edgecnn.targets.runtimes.tflite import ABSENT
 
 _RELEASE = "0.dev20261023182759"

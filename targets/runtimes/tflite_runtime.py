@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from edgecnn.targets.runtimes.descriptor import Deviation, EnvironmentSpec, Options, Runtime, Wheels
-from edgecnn.targets.runtimes.rounding import NEARLY_REFERENCE, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import NEARLY_REFERENCE, RoundingRule
+from edgecnn.targets.runtimes.runtime_descriptor import Deviation, EnvironmentSpec, Options, Runtime, Wheels
 from edgecnn.targets.runtimes.tflite import ABSENT, NODE_FAILED, OPTIONS, dynamic_rounding, int16_rounding
 
 _NUMPY_1 = "numpy==1.26.4"  # the last before 2; and nothing in it that a shell, or two in a row, would read

@@ -8,7 +8,7 @@ import torch
 from support.bench_records import QUICK
 
 import edgecnn
-from edgecnn.bench.run import bench_bundle
+from edgecnn.bench.measure_bundle import bench_bundle
 
 
 class Net(torch.nn.Module):

@@ -7,7 +7,7 @@ import pytest
 from support.bench_records import ONCE, QUICK
 from support.environments import python_or_skip
 
-from edgecnn.bench.run import bench_bundle
+from edgecnn.bench.measure_bundle import bench_bundle
 from edgecnn.bench.table import columns_for
 from edgecnn.errors import TargetError
 from edgecnn.targets.hosts.local import LocalHost

@@ -10,8 +10,8 @@ import torch
 from support.sshd import needs_sshd, sshd
 
 import edgecnn
+from edgecnn.bench.measure_bundle import bench_bundle
 from edgecnn.bench.regression import compare_records
-from edgecnn.bench.run import bench_bundle
 from edgecnn.bench.table import columns_for
 from edgecnn.bench.warmup import BenchSettings
 from edgecnn.targets.boards import load_board

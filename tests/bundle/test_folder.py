@@ -143,7 +143,12 @@ def test_missing_parents_are_made(tmp_path):
 )
 @pytest.mark.parametrize(
     "place",
-    ["pathlib.Path.write_bytes", "os.fsync", "edgecnn.bundle.folder._put_in_place", "edgecnn.bundle.folder._exchange"],
+    [
+        "pathlib.Path.write_bytes",
+        "os.fsync",
+        "edgecnn.bundle.whole_folder._put_in_place",
+        "edgecnn.bundle.whole_folder._exchange",
+    ],
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failure_changes_nothing(tmp_path, monkeypatch, existing, place, error, message):

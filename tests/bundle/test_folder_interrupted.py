@@ -13,7 +13,7 @@ import pytest
 from support.bundle_parts import leftovers, parts, raising
 from support.paths import TESTS
 
-from edgecnn.bundle import Bundle, folder, load_bundle, write_bundle
+from edgecnn.bundle import Bundle, load_bundle, whole_folder, write_bundle
 from edgecnn.errors import BundleError
 
 
@@ -46,7 +46,7 @@ def test_another_run_that_is_faster_is_replaced(tmp_path, monkeypatch):
 
 
 def test_file_that_appears_meanwhile_is_not_lost(tmp_path, monkeypatch, bundle):
-    monkeypatch.setattr(folder, "_sync_tree", lambda path: (bundle.directory / "thesis.tex").touch())
+    monkeypatch.setattr(whole_folder, "_sync_tree", lambda path: (bundle.directory / "thesis.tex").touch())
     with pytest.raises(BundleError, match=r"thesis\.tex"):
         write_bundle(bundle.directory, **parts())
     assert (bundle.directory / "thesis.tex").exists()
@@ -54,7 +54,7 @@ def test_file_that_appears_meanwhile_is_not_lost(tmp_path, monkeypatch, bundle):
 
 def test_folders_of_live_runs_are_not_swept(tmp_path):
     out = tmp_path / "out"
-    alive, lock = folder._make_locked(out)
+    alive, lock = whole_folder._make_locked(out)
     dead = tmp_path / ".out.edgecnn-00000000"
     dead.mkdir()
     (dead / "half").touch()
@@ -68,7 +68,7 @@ def test_folders_of_live_runs_are_not_swept(tmp_path):
 
 
 def test_name_that_a_sweeper_took_is_given_up(tmp_path, monkeypatch):
-    lock, calls = folder._lock, []
+    lock, calls = whole_folder._lock, []
 
     def taken(path, *, required):
         calls.append(path)
@@ -78,8 +78,8 @@ def test_name_that_a_sweeper_took_is_given_up(tmp_path, monkeypatch):
             raise BlockingIOError
         return lock(path, required=required)
 
-    monkeypatch.setattr(folder, "_lock", taken)
-    path, descriptor = folder._make_locked(tmp_path / "out")
+    monkeypatch.setattr(whole_folder, "_lock", taken)
+    path, descriptor = whole_folder._make_locked(tmp_path / "out")
     os.close(descriptor)
     assert path == calls[2]
 
@@ -94,7 +94,7 @@ def test_file_system_without_locks(tmp_path, monkeypatch):
 
 
 def test_file_system_without_exchange(bundle, monkeypatch):
-    monkeypatch.setattr(folder, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(whole_folder, "_exchange", lambda first, second: False)
     write_bundle(bundle.directory, **parts(name="other"))
     assert load_bundle(bundle.directory).manifest.name == "other"
     assert leftovers(bundle.directory) == []
@@ -108,7 +108,7 @@ def test_second_rename_that_fails_is_undone(bundle, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         return rename(path, target)
 
-    monkeypatch.setattr(folder, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(whole_folder, "_exchange", lambda first, second: False)
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(BundleError, match="Input/output"):
         write_bundle(bundle.directory, **parts(name="other"))
@@ -120,32 +120,32 @@ def test_exchange_is_in_use_here(tmp_path):
     """Where the file system of the tests can exchange, the fallback must not be what they prove."""
     for name in "ab":
         (tmp_path / name / name).mkdir(parents=True)
-    if not folder._exchange(tmp_path / "a", tmp_path / "b"):
+    if not whole_folder._exchange(tmp_path / "a", tmp_path / "b"):
         pytest.skip("this file system cannot exchange two folders")
     assert (tmp_path / "a" / "b").exists()
     assert (tmp_path / "b" / "a").exists()
     with pytest.raises(FileNotFoundError):
-        folder._exchange(tmp_path / "a", tmp_path / "none")
+        whole_folder._exchange(tmp_path / "a", tmp_path / "none")
 
 
 # In a process of its own, every line of the code that replaces a folder is once the last one before SIGKILL.
 KILLED_AT_EVERY_LINE = textwrap.dedent("""
     import json, os, pathlib, shutil, signal, sys
     from support.bundle_parts import leftovers, parts
-    from edgecnn.bundle import check_destination, folder, load_bundle, write_bundle
+    from edgecnn.bundle import check_destination, load_bundle, whole_folder, write_bundle
     from edgecnn.errors import BundleError
 
     out, how, existing = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "existing"
     os.fsync = lambda descriptor: None  # a kill loses nothing that was written; only a power cut does
     if how == "two renames":
-        folder._exchange = lambda first, second: False
+        whole_folder._exchange = lambda first, second: False
 
     def kill_at(line):
         count = 0
         def trace(frame, event, argument):
             nonlocal count
             code = frame.f_code
-            if code.co_filename not in (folder.__file__, shutil.__file__) and code.co_name != "_write_files":
+            if code.co_filename not in (whole_folder.__file__, shutil.__file__) and code.co_name != "_write_files":
                 return None
             if event == "line":
                 count += 1

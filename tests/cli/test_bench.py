@@ -77,7 +77,7 @@ def test_formats_budgets_and_exit_codes(single):
     ],
 )
 def test_wrong_usage_is_said_before_anything_is_measured(small_bundle, flags, message, monkeypatch):
-    monkeypatch.setattr("edgecnn.bench.run.bench_bundle", None)
+    monkeypatch.setattr("edgecnn.bench.measure_bundle.bench_bundle", None)
     code, text = invoke("bench", small_bundle.directory, *flags)
     assert code == 2
     assert message in text
@@ -86,7 +86,8 @@ def test_wrong_usage_is_said_before_anything_is_measured(small_bundle, flags, me
 def test_strict_fails_on_invalid_results(small_bundle, monkeypatch):
     bad = record(result(processes=(msgspec.structs.replace(result().processes[0], steady=False),) * 5))
     monkeypatch.setattr(
-        "edgecnn.bench.run.bench_bundle", lambda *_, **__: edgecnn.BenchReport(record=bad, warnings=(), notes=("x",))
+        "edgecnn.bench.measure_bundle.bench_bundle",
+        lambda *_, **__: edgecnn.BenchReport(record=bad, warnings=(), notes=("x",)),
     )
     assert invoke("bench", small_bundle.directory)[0] == 0
     code, text = invoke("bench", small_bundle.directory, "--strict")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecnn.compare.layout import AmbiguousError, Fit, UnfitError, fit
+from edgecnn.compare.shape_mapping import AmbiguousError, Fit, UnfitError, fit
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.compare_files import FLOAT
 
-from edgecnn.compare.limits import METRICS, broken, parse_limit
+from edgecnn.compare.metric_limits import METRICS, broken, parse_limit
 from edgecnn.errors import UsageError
 
 

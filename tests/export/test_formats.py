@@ -10,8 +10,8 @@ import pytest
 from support.paths import ROOT
 
 from edgecnn.errors import EdgecnnError, UsageError
-from edgecnn.export.descriptor import Format, WriteOptions
 from edgecnn.export.editing import Editor
+from edgecnn.export.format_descriptor import Format, WriteOptions
 from edgecnn.export.formats import FORMATS, PRECISIONS, REGISTRY, check_offered, format_of, formats_with
 from edgecnn.export.legal_programs import LEGALIZED, LegalProgram
 from edgecnn.exporting.precisions import DESCRIPTORS, plan_precisions

@@ -13,9 +13,9 @@ import pytest
 
 import edgecnn
 from edgecnn.cli.export import export_command
-from edgecnn.cli.options import NameList, given_options
+from edgecnn.cli.shared_options import NameList, given_options
 from edgecnn.errors import QuantizationError, UsageError
-from edgecnn.exporting.options import (
+from edgecnn.exporting.export_options import (
     DEFAULT_OPSET,
     ExportOptions,
     in_python,

@@ -15,8 +15,8 @@ import edgecnn
 from edgecnn.cli import cli
 from edgecnn.data.calibration import of_samples
 from edgecnn.errors import DataError, ModelError, UsageError
-from edgecnn.inference.filters import filter_image, read_image, shown_as_bytes, write_image
-from edgecnn.models.filters import KERNELS, Filter
+from edgecnn.inference.filter_image import filter_image, read_image, shown_as_bytes, write_image
+from edgecnn.models.fixed_filters import KERNELS, Filter
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
@@ -152,7 +152,7 @@ def test_images_refused(tmp_path, monkeypatch):
         read_image(tmp_path / "deep.png")
     with pytest.raises(DataError, match="no such file"):
         read_image(tmp_path / "gone.png")
-    monkeypatch.setattr("edgecnn.inference.filters.MOST_PIXELS", 15)
+    monkeypatch.setattr("edgecnn.inference.filter_image.MOST_PIXELS", 15)
     with pytest.raises(DataError, match="16 pixels"):
         read_image(tmp_path / "grey.png")
     with pytest.raises(UsageError, match="lossless image"):

@@ -37,9 +37,9 @@ import edgecnn
 from edgecnn.bundle import Bundle, load_bundle
 from edgecnn.data.calibration import of_samples
 from edgecnn.data.preprocessing import Preprocessing
+from edgecnn.locate.failures import locate_failures
 from edgecnn.locate.file_differences import file_differences
-from edgecnn.locate.report import locate_failures
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 from edgecnn.parity.limits import Limits
 from edgecnn.parity.verdict import CheckReport
 from edgecnn.targets.boards import load_board

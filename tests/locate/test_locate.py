@@ -37,17 +37,17 @@ from edgecnn.locate import expected as expected_module
 from edgecnn.locate import tap_outputs
 from edgecnn.locate.causes import clipped_cause, float_kernels
 from edgecnn.locate.expected import Expected
+from edgecnn.locate.failures import locate_failures
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.locate.probe_session import ProbeSession
 from edgecnn.locate.reexport import Reexport, reexport_artifact
-from edgecnn.locate.report import locate_failures
-from edgecnn.parity.check import check_bundle
-from edgecnn.parity.rounding import rounding_of
+from edgecnn.parity.bundle_check import check_bundle
+from edgecnn.parity.golden_rules import rounding_of
 from edgecnn.parity.runner import stored_inputs
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
-from edgecnn.targets.runtimes.rounding import HALF_EVEN
+from edgecnn.targets.runtimes.rounding_rules import HALF_EVEN
 from edgecnn.targets.target import Target
 
 Edit = Callable[[bytes], bytes]

@@ -22,15 +22,15 @@ from edgecnn.bundle.npz_codec import encode_npz
 from edgecnn.capture.capture import capture
 from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, EdgecnnError, UsageError
+from edgecnn.locate.failures import locate_failures
 from edgecnn.locate.locate import locate
 from edgecnn.locate.location import Location
 from edgecnn.locate.reexport import reexport_artifact
-from edgecnn.locate.report import locate_failures
 from edgecnn.locate.shrink import shrink
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 from edgecnn.quantize.observe import observe
 from edgecnn.quantize.quantize16 import quantize_int16
-from edgecnn.targets.runtimes.rounding import RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import RoundingRule
 
 REFERENCE = {"xnnpack": False, "reference_kernels": True}
 PLAIN = {"xnnpack": False}

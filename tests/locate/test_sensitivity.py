@@ -27,11 +27,11 @@ from edgecnn.errors import UsageError
 from edgecnn.golden.float import execute_float
 from edgecnn.golden.float_layers import as_real
 from edgecnn.golden.integer import execute_integer
+from edgecnn.locate.failures import locate_failures
 from edgecnn.locate.quality import Evaluator, Variant, paired_change
-from edgecnn.locate.report import locate_failures
 from edgecnn.locate.sensitivity import as_glob, layers_of, sensitivity, spare
 from edgecnn.locate.suggest import advise, with_floats
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 from edgecnn.parity.statistics import paired_drop
 from edgecnn.quantize.calibrated import observe_graph
 from edgecnn.quantize.quantize import float_nodes

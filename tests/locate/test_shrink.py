@@ -26,7 +26,7 @@ from edgecnn.data.calibration import of_samples
 from edgecnn.errors import BundleError, TargetError, UsageError
 from edgecnn.locate.ddmin import minimise
 from edgecnn.locate.shrink import Symptom, shrink, symptoms
-from edgecnn.parity.check import check_bundle
+from edgecnn.parity.bundle_check import check_bundle
 
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 

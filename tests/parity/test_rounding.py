@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgecnn
-from edgecnn.parity.rounding import rounding_of
+from edgecnn.parity.golden_rules import rounding_of
 
 pytestmark = pytest.mark.usefixtures("home")
 

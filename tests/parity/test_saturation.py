@@ -7,8 +7,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from edgecnn.parity.rounding import rounding_of
-from edgecnn.parity.saturation import explained, saturates
+from edgecnn.parity.golden_rules import rounding_of
+from edgecnn.parity.saturation_reason import explained, saturates
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.target import Target
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_saturation_is_named_with_its_cure(saturating_bundle, monkeypatch) -> None:
-    from edgecnn.parity import saturation
+    from edgecnn.parity import saturation_reason as saturation
     from edgecnn.parity.judge import RunContext, judge
     from edgecnn.parity.measured import Measured
 

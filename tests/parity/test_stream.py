@@ -16,7 +16,7 @@ from edgecnn.data.dataset import Dataset
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import DataError, TargetError
 from edgecnn.parity import sample_sets
-from edgecnn.parity.check import check_inputs
+from edgecnn.parity.bundle_check import check_inputs
 from edgecnn.parity.disk_arrays import DiskArrays
 from edgecnn.parity.runner import Runner
 from edgecnn.targets.hosts.channel import LostError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from edgecnn.bench.measure_bundle import BenchReport
 from edgecnn.bench.records import Conditions, HostFacts, ProcessFacts, Record, Result, derived_record, save_record
-from edgecnn.bench.run import BenchReport
 from edgecnn.errors import TargetError
 from edgecnn.project.gates import measure
 from edgecnn.project.reading import parse_project
@@ -66,7 +66,7 @@ def held(tmp_path, monkeypatch):
     def held(text: str, *results: Result, failures: tuple[TargetFailure, ...] = (), **more: Any) -> Any:
         (plan,) = parse_project(tmp_path / "edgecnn.toml", HEAD + text).models
         report = BenchReport(record=record(*results), failures=failures)
-        monkeypatch.setattr("edgecnn.bench.run.bench_bundle", lambda *_, **__: report)
+        monkeypatch.setattr("edgecnn.bench.measure_bundle.bench_bundle", lambda *_, **__: report)
         return measure(plan, BUNDLE, more.pop("checked", None), save=more.pop("save", False), progress=None)
 
     return held

@@ -9,7 +9,7 @@ import pytest
 from support.paths import ROOT
 
 from edgecnn.errors import UsageError
-from edgecnn.project.plan import find_project
+from edgecnn.project.model_plan import find_project
 from edgecnn.project.reading import parse_project
 from edgecnn.project.template import NewProject, project_text
 from edgecnn.tomlfile import Lines

@@ -36,7 +36,7 @@ from edgecnn.data.calibration import of_samples
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.errors import EdgecnnError
 from edgecnn.export.formats import FORMATS, PRECISIONS
-from edgecnn.exporting.options import IO
+from edgecnn.exporting.export_options import IO
 from edgecnn.exporting.precisions import plan_precisions
 from edgecnn.graph.verify import batch_is_free
 from edgecnn.models import ZOO

@@ -20,7 +20,7 @@ from edgecnn.export.onnx.export import export_onnx
 from edgecnn.export.tflite.export import export_tflite
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.targets.boards import load_board
-from edgecnn.targets.emulation import build_board, programs
+from edgecnn.targets.emulation import build_board, host_programs
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.emulated import EmulatedHost
 
@@ -32,7 +32,9 @@ MODELS = ("conv_pool", "lenet5", "resnet8")
 qemu = pytest.mark.skipif(
     shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed (apt install qemu-user)"
 )
-counting = pytest.mark.skipif(programs.compiler() is None, reason="there is no C compiler (apt install gcc libc6-dev)")
+counting = pytest.mark.skipif(
+    host_programs.compiler() is None, reason="there is no C compiler (apt install gcc libc6-dev)"
+)
 
 
 @cache

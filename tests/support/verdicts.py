@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecnn.parity.judge import RunContext, judge
 from edgecnn.parity.measured import Measured
-from edgecnn.targets.runtimes.rounding import HALF_EVEN
+from edgecnn.targets.runtimes.rounding_rules import HALF_EVEN
 
 PLACE = RunContext(target="litert@local", runtime="litert", version="1", options={}, rounding=HALF_EVEN)
 

@@ -11,7 +11,7 @@ from edgecnn.targets import target as targets
 from edgecnn.targets.agent.messages import PROTOCOL
 from edgecnn.targets.config import Config, HostEntry
 from edgecnn.targets.hosts.connection import Connection
-from edgecnn.targets.hosts.host import Found, Survey
+from edgecnn.targets.hosts.host import FoundRuntimes, Survey
 from edgecnn.targets.hosts.machine_info import AgentInfo
 from edgecnn.targets.names import HOST_NAME, TargetName, parse_target
 from edgecnn.targets.runtimes import RUNTIMES
@@ -147,9 +147,11 @@ def _survey(entry: HostEntry, _limit=None) -> Survey:
     )
     problems = {"": TargetError("half: no numpy there")} if entry.name == "half" else {}
     if problems:
-        runtimes = {"tflite-runtime": Found(environment="tflite-runtime", version="2")}
+        runtimes = {"tflite-runtime": FoundRuntimes(environment="tflite-runtime", version="2")}
         return Survey(agents={"tflite-runtime": agent}, runtimes=runtimes, problems=problems)
-    return Survey(agents={"": agent}, runtimes={n: Found(environment="", version="1.2") for n in here}, problems={})
+    return Survey(
+        agents={"": agent}, runtimes={n: FoundRuntimes(environment="", version="1.2") for n in here}, problems={}
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from itertools import count
 import numpy as np
 
 from edgecnn.export.onnx.int8.exact import exact_float_layers
-from edgecnn.export.onnx.int8.kernels import IMAGE, computed_inputs, takes_any_layout
 from edgecnn.export.onnx.int8.nodes import (
     ChannelsLastDepthToSpace,
     ChannelsLastLinear,
@@ -20,6 +19,7 @@ from edgecnn.export.onnx.int8.nodes import (
     IntegerNode,
     ReshapedNode,
 )
+from edgecnn.export.onnx.int8.runtime_kernels import IMAGE, computed_inputs, takes_any_layout
 from edgecnn.graph.graph import Graph, Node
 from edgecnn.graph.ops import Conv2d, DepthToSpace, Linear, Mean, Slice, ValueName
 from edgecnn.program.quantized import QuantizedGraph

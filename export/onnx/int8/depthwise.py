@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecnn.export.onnx.int8.folding import pays
-from edgecnn.export.onnx.int8.kernels import CHANNELS, computed_inputs, is_depthwise, keeps_channels_apart
 from edgecnn.export.onnx.int8.nodes import FileGraph, plain_file_graph, with_zeros
+from edgecnn.export.onnx.int8.runtime_kernels import CHANNELS, computed_inputs, is_depthwise, keeps_channels_apart
 from edgecnn.graph.disjoint_sets import DisjointSets
 from edgecnn.graph.graph import GraphBuilder, Node
 from edgecnn.graph.ops import Conv2d, Op, ValueName, with_inputs

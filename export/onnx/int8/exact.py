@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.export.onnx.int8.folding import folds
-from edgecnn.export.onnx.int8.kernels import CHANNELS, is_depthwise
 from edgecnn.export.onnx.int8.nodes import AccumulatorPool, ExactConv, FileGraph, IntegerNode, with_zeros
+from edgecnn.export.onnx.int8.runtime_kernels import CHANNELS, is_depthwise
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.program.quantized import QuantizedGraph

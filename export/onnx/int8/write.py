@@ -26,7 +26,7 @@ from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import DepthToSpace, Linear, Op, Slice, ValueName
 
 
-class Int8Writer:
+class OnnxInt8Writer:
     """What the rows of the table write with.
 
     Attributes:
@@ -107,33 +107,33 @@ class Int8Writer:
         return [replace(place, tensor=blocks, axes=CHANNELS_LAST, shape=shape)]
 
 
-def as_given(w: Int8Writer, n: FileNode, integers: str) -> str:  # noqa: ARG001
+def as_given(w: OnnxInt8Writer, n: FileNode, integers: str) -> str:  # noqa: ARG001
     """Integers as an operator gives them."""
     return integers
 
 
-def with_all_axes(w: Int8Writer, n: FileNode, integers: str) -> str:
+def with_all_axes(w: OnnxInt8Writer, n: FileNode, integers: str) -> str:
     """Integers with the axes of the node's value."""
     to = (-1, *n.node.shape[1:]) if w.file.batch_free else n.node.shape
     return w.file.reshape(integers, f"{n.node.name}.shaped", to)
 
 
-def mean_with_all_axes(w: Int8Writer, n: nodes.ChannelsLastMean, integers: str) -> str:
+def mean_with_all_axes(w: OnnxInt8Writer, n: nodes.ChannelsLastMean, integers: str) -> str:
     """Means of channels stored last as rows: they have one place each."""
     return with_all_axes(w, n, w.file.transpose(integers, f"{n.node.name}.last", CHANNELS_LAST))
 
 
-def write_integer(w: Int8Writer, n: FileNode) -> None:
+def write_integer(w: OnnxInt8Writer, n: FileNode) -> None:
     """The operator between pairs, as it is written in float."""
     LOWERINGS[type(n.node.op)](w.integer_layers, n.node, n.node.op)
 
 
-def write_float(w: Int8Writer, n: nodes.FloatNode) -> None:
+def write_float(w: OnnxInt8Writer, n: nodes.FloatNode) -> None:
     """The operator on real numbers."""
     LOWERINGS[type(n.node.op)](w.float_layers, n.node, n.node.op)
 
 
-def write_channels_last_linear(w: Int8Writer, n: nodes.ChannelsLastLinear) -> None:
+def write_channels_last_linear(w: OnnxInt8Writer, n: nodes.ChannelsLastLinear) -> None:
     """Gemm of an image as it is stored."""
     node, op = n.node, n.node.op
     assert isinstance(op, Linear)
@@ -141,7 +141,7 @@ def write_channels_last_linear(w: Int8Writer, n: nodes.ChannelsLastLinear) -> No
     write_gemm(w.integer_layers, node, op, rows)
 
 
-def write_channels_last_slice(w: Int8Writer, n: nodes.ChannelsLastSlice) -> None:
+def write_channels_last_slice(w: OnnxInt8Writer, n: nodes.ChannelsLastSlice) -> None:
     """Slice of an image as it is stored: the Transpose cancels ONNX Runtime's own."""
     node, op = n.node, n.node.op
     assert isinstance(op, Slice)
@@ -149,7 +149,7 @@ def write_channels_last_slice(w: Int8Writer, n: nodes.ChannelsLastSlice) -> None
     w.tensors.give_integers(node, w.file.transpose(part, f"{node.name}.q", CHANNELS_FIRST))
 
 
-def write_channels_last_depth_to_space(w: Int8Writer, n: nodes.ChannelsLastDepthToSpace) -> None:
+def write_channels_last_depth_to_space(w: OnnxInt8Writer, n: nodes.ChannelsLastDepthToSpace) -> None:
     """Transpositions of whole rows of channels, where ONNX Runtime's DepthToSpace moves one element at a time."""
     node, op = n.node, n.node.op
     assert isinstance(op, DepthToSpace)
@@ -161,32 +161,32 @@ def write_channels_last_depth_to_space(w: Int8Writer, n: nodes.ChannelsLastDepth
     w.tensors.give_integers(node, w.file.transpose(joined, f"{node.name}.q", CHANNELS_FIRST))
 
 
-def _last(w: Int8Writer, node: Node, image: ValueName) -> str:
+def _last(w: OnnxInt8Writer, node: Node, image: ValueName) -> str:
     """The integers of an image that a node reads, channels last."""
     return w.file.transpose(w.tensors.integers(image), f"{node.name}.last", CHANNELS_LAST)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NodeRow:
     """How a kind of node is written, and how the integers that its operator gives become those of its value."""
 
-    write: Callable[[Int8Writer, Any], None]
-    arrange: Callable[[Int8Writer, Any, str], str] = as_given
+    write: Callable[[OnnxInt8Writer, Any], None]
+    arrange: Callable[[OnnxInt8Writer, Any, str], str] = as_given
 
 
-ROWS: Mapping[type[FileNode], Row] = MappingProxyType(
+ROWS: Mapping[type[FileNode], NodeRow] = MappingProxyType(
     {
-        nodes.IntegerNode: Row(write_integer),
-        nodes.ReshapedNode: Row(write_integer, with_all_axes),
-        nodes.FloatNode: Row(write_float),
-        nodes.FoldedConv: Row(lambda w, n: w.folded.write(n), lambda w, n, x: w.blocks.unfolded(n, x)),
-        nodes.HalvesPool: Row(write_integer, lambda w, n, x: w.blocks.pooled(n, x)),
-        nodes.ExactConv: Row(lambda w, n: w.exact.write(n)),
-        nodes.AccumulatorPool: Row(lambda w, n: w.exact.write_pool(n)),
-        nodes.ChannelsLastLinear: Row(write_channels_last_linear),
-        nodes.ChannelsLastMean: Row(write_integer, mean_with_all_axes),
-        nodes.ChannelsLastSlice: Row(write_channels_last_slice),
-        nodes.ChannelsLastDepthToSpace: Row(write_channels_last_depth_to_space),
+        nodes.IntegerNode: NodeRow(write_integer),
+        nodes.ReshapedNode: NodeRow(write_integer, with_all_axes),
+        nodes.FloatNode: NodeRow(write_float),
+        nodes.FoldedConv: NodeRow(lambda w, n: w.folded.write(n), lambda w, n, x: w.blocks.unfolded(n, x)),
+        nodes.HalvesPool: NodeRow(write_integer, lambda w, n, x: w.blocks.pooled(n, x)),
+        nodes.ExactConv: NodeRow(lambda w, n: w.exact.write(n)),
+        nodes.AccumulatorPool: NodeRow(lambda w, n: w.exact.write_pool(n)),
+        nodes.ChannelsLastLinear: NodeRow(write_channels_last_linear),
+        nodes.ChannelsLastMean: NodeRow(write_integer, mean_with_all_axes),
+        nodes.ChannelsLastSlice: NodeRow(write_channels_last_slice),
+        nodes.ChannelsLastDepthToSpace: NodeRow(write_channels_last_depth_to_space),
     }
 )
 
@@ -197,11 +197,11 @@ def write_int8(graph: FileGraph, opset: int, io: str, *, version: str) -> Writte
     Raises:
         LoweringError: if ONNX cannot express the graph.
     """
-    writer = Int8Writer(graph, opset, io)
+    writer = OnnxInt8Writer(graph, opset, io)
     lower_all(graph.graph, writer, dict.fromkeys(LOWERINGS, _write_node), "ONNX")
     return writer.finish(version)
 
 
-def _write_node(w: Int8Writer, node: Node, op: Op) -> None:  # noqa: ARG001  (the kind of node decides)
+def _write_node(w: OnnxInt8Writer, node: Node, op: Op) -> None:  # noqa: ARG001  (the kind of node decides)
     n = w.graph.nodes[node.name]
     ROWS[type(n)].write(w, n)

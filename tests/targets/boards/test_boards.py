@@ -8,10 +8,10 @@ import pytest
 
 from edgecnn.errors import UsageError
 from edgecnn.targets.boards import HERE, load_board, load_boards, read_board
+from edgecnn.targets.emulation.board_wheels import pinned_wheels, requirements_of
+from edgecnn.targets.emulation.host_programs import QEMU
 from edgecnn.targets.emulation.prefix import cpuinfo, machine_files, midr
-from edgecnn.targets.emulation.programs import QEMU
 from edgecnn.targets.emulation.userland import ARCHITECTURES, AptSource, debian_source
-from edgecnn.targets.emulation.wheels import pinned_wheels, requirements_of
 from edgecnn.targets.runtimes import RUNTIMES
 
 FILES = sorted(HERE.glob("*.toml"))

@@ -212,7 +212,7 @@ def test_a_programs_last_words_are_told(program: str, words: str) -> None:
 def test_an_interrupt_ends_the_program(tmp_path: Path) -> None:
     """Ctrl-C comes to this process alone, and takes with it whatever was started."""
     program = f"""
-        from edgecnn.targets.emulation.programs import run_program
+        from edgecnn.targets.emulation.host_programs import run_program
         run_program("x", ["sh", "-c", "echo $$ > {tmp_path}/pid; sleep 1000"], time_limit=1000)
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE) as process:

@@ -13,7 +13,7 @@ from support.emulated import artifact, counting, host, qemu
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.emulation import cache as store
-from edgecnn.targets.emulation import count_instructions, plugin, programs
+from edgecnn.targets.emulation import count_instructions, host_programs, plugin
 from edgecnn.targets.emulation.command import Counting
 from edgecnn.targets.hosts.emulated import EmulatedHost
 from edgecnn.targets.hosts.session import Session
@@ -90,7 +90,7 @@ def test_threads_cannot_be_counted() -> None:
 @qemu
 def test_no_compiler_is_said_plainly(tmp_path, monkeypatch) -> None:
     board = host("pi4")
-    monkeypatch.setattr(programs, "compiler", lambda: None)
+    monkeypatch.setattr(host_programs, "compiler", lambda: None)
     monkeypatch.setattr(plugin, "plugin_folder", lambda _: tmp_path / "none")
     with pytest.raises(TargetError, match="pi4: there is no C compiler") as caught:
         board.start(counting=True)

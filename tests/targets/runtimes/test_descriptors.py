@@ -17,7 +17,7 @@ from edgecnn.golden.integer import KERNEL_SETS
 from edgecnn.golden.integer16 import LINEAR
 from edgecnn.targets.environments import ENVIRONMENT_SPECS
 from edgecnn.targets.runtimes import RUNTIMES, Runtime
-from edgecnn.targets.runtimes.descriptor import Profiler, Saturation
+from edgecnn.targets.runtimes.runtime_descriptor import Profiler, SaturationFacts
 
 RULES = {"int16x8": LINEAR, "int8-dynamic": DYNAMIC_RULES}
 ROWS = pytest.mark.parametrize("row", RUNTIMES.values(), ids=lambda row: row.name)
@@ -25,7 +25,7 @@ PACKAGE = Path(edgecnn.__file__).parent
 FILES = [path for folder in (PACKAGE, PACKAGE / "export", PACKAGE / "targets") for path in folder.rglob("*.py")]
 
 
-@pytest.mark.parametrize("kind", [Runtime, Profiler, Saturation])
+@pytest.mark.parametrize("kind", [Runtime, Profiler, SaturationFacts])
 def test_no_answer_has_a_default(kind: type) -> None:
     """A new runtime cannot leave a question open: a descriptor without an answer is not made."""
     empty = inspect.Parameter.empty

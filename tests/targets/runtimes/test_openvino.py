@@ -18,7 +18,7 @@ from edgecnn.bench.bench_job import BenchJob
 from edgecnn.bench.profile import profile_job
 from edgecnn.errors import TargetError
 from edgecnn.parity.runner import stored_inputs
-from edgecnn.parity.saturation import can_saturate, explained, saturates
+from edgecnn.parity.saturation_reason import can_saturate, explained, saturates
 from edgecnn.targets.hosts.connection import Connection
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.runtimes import RUNTIMES

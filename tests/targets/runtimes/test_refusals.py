@@ -14,11 +14,11 @@ from support.shared_host import shared_target
 from torch import nn
 
 import edgecnn
-from edgecnn.bench.run import bench_bundle
+from edgecnn.bench.measure_bundle import bench_bundle
 from edgecnn.bench.warmup import BenchSettings
-from edgecnn.compare.run import compare_files
+from edgecnn.compare.run_comparison import compare_files
+from edgecnn.locate.failures import locate_failures
 from edgecnn.locate.locate import locate
-from edgecnn.locate.report import locate_failures
 from edgecnn.targets.hosts.local import LocalHost
 from edgecnn.targets.runtimes import RUNTIMES
 from edgecnn.targets.runtimes.refusals import NotOfferedError, telling_lines, tflite_operators, unsupported_operators

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.parity.verdict import Unjudged
-from edgecnn.targets.hosts.reply_fields import printable
+from edgecnn.targets.printable import printable
 
 _LONGEST = 60
 """The most characters of a name in messages: converters join the names of all operators that they fuse."""
@@ -31,7 +31,7 @@ class Comparison:
         version_a: The version of A's runtime.
         version_b: The version of B's runtime.
         samples: How many samples.
-        metrics: The metrics by name; None where one does not apply. See `edgecnn.compare.limits.METRICS`.
+        metrics: The metrics by name; None where one does not apply. See `edgecnn.compare.metric_limits.METRICS`.
         worst: The samples with the largest differences: the difference and the sample's place, the worst first.
         passed: Whether all limits hold; None where there are none.
         reason: Why not; empty where it passed or nothing was judged.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
-from edgecnn.cli.files import JSON
+from edgecnn.cli.result_files import JSON
 from edgecnn.errors import UsageError
 from edgecnn.export.formats import check_choice
-from edgecnn.exporting.options import ExportOptions, on_command_line, option_info
+from edgecnn.exporting.export_options import ExportOptions, on_command_line, option_info
 from edgecnn.exporting.request import input_shapes, load_data
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def data_options(command: F) -> F:
 
 
 def export_options(command: F) -> F:
-    """An option for each field of :class:`~edgecnn.exporting.options.ExportOptions`."""
+    """An option for each field of :class:`~edgecnn.exporting.export_options.ExportOptions`."""
     return _all(command, [_export_option(option.name, option.default) for option in fields(ExportOptions)])
 
 

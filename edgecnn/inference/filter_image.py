@@ -107,8 +107,8 @@ def filter_image(
 
     Args:
         pixels: Shape (H, W) or (H, W, 3); 0 to 255 become inputs from 0 to 1.
-        kernel: One of :data:`edgecnn.models.filters.KERNELS`.
-        padding: One of :data:`edgecnn.models.filters.PADDINGS`.
+        kernel: One of :data:`edgecnn.models.fixed_filters.KERNELS`.
+        padding: One of :data:`edgecnn.models.fixed_filters.PADDINGS`.
         form: ``onnx`` or ``tflite``.
         precision: ``fp32``, or ``int8`` with ranges taken from the image itself.
         target: Where to run, as for ``--target``; the first one if several match. None for the first runtime here that
@@ -125,7 +125,7 @@ def filter_image(
     from edgecnn.data.calibration import of_samples
     from edgecnn.export.formats import FORMATS, check_choice
     from edgecnn.exporting.export_model import export_model
-    from edgecnn.models.filters import KERNELS, Filter
+    from edgecnn.models.fixed_filters import KERNELS, Filter
     from edgecnn.parity.runner import Runner
 
     check_choice("--format", (form,), FORMATS)

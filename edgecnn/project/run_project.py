@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.errors import EdgecnnError, UsageError
 from edgecnn.parity.limits import idle_limit
 from edgecnn.project.gates import measure
-from edgecnn.project.plan import FILE, ModelPlan
+from edgecnn.project.model_plan import FILE, ModelPlan
 from edgecnn.report.outcome import Outcome, check_outcomes, error_outcome, exit_code
 from edgecnn.report.schema import CI_SCHEMA
 from edgecnn.types import Progress

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from edgecnn.errors import ModelError, UsageError
 from edgecnn.loading.arguments import Shape
-from edgecnn.loading.files import require_file
-from edgecnn.loading.messages import first_line
+from edgecnn.loading.hints import first_line
+from edgecnn.loading.user_files import require_file
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgecnn.targets.runtimes.rounding import RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import RoundingRule
 
 OptionValue = bool | int | str
 Options = Mapping[str, OptionValue]
@@ -113,7 +113,7 @@ class Profiler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saturation:
+class SaturationFacts:
     """Int8 kernels for x86 without VNNI that add pairs of products in int16, which can overflow.
 
     Attributes:
@@ -187,7 +187,7 @@ class Runtime:
     options: Mapping[str, Option]
     lacks: Mapping[str, str]
     rounding: Callable[[str, Options], RoundingRule]
-    saturation: Saturation | None
+    saturation: SaturationFacts | None
     deviations: tuple[Deviation, ...]
     fixed_batch: bool
     arena: bool

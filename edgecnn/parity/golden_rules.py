@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgecnn.targets.runtimes import RUNTIMES, OptionValue
-from edgecnn.targets.runtimes.rounding import REFERENCE_RULE, RoundingRule
+from edgecnn.targets.runtimes.rounding_rules import REFERENCE_RULE, RoundingRule
 
 STANDS_FOR: Mapping[str, str] = MappingProxyType(
     {

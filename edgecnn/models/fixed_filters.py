@@ -1,6 +1,6 @@
 """Fixed filters: convolutions with well-known kernels, as in introductory courses.
 
-They are ordinary modules: ``edgecnn export edgecnn.models.filters:Filter --arg kernel=sobel_x --input-shape
+They are ordinary modules: ``edgecnn export edgecnn.models.fixed_filters:Filter --arg kernel=sobel_x --input-shape
 1x64x64`` exports one, and ``edgecnn filter`` runs one on an image.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edgecnn.errors import ModelError
-from edgecnn.models.arguments import positive
+from edgecnn.models.checked_arguments import positive
 
 PADDINGS = ("zeros", "replicate", "reflect")
 """How the image continues beyond its edges: zeros, the edge pixels, or the mirror image without the edge pixels."""

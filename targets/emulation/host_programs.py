@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgecnn.errors import TargetError
 from edgecnn.targets.boards import Board
-from edgecnn.targets.hosts.reply_fields import printable
+from edgecnn.targets.printable import printable
 
 QEMU: Mapping[str, str] = {"aarch64": "qemu-aarch64", "armv7l": "qemu-arm", "x86_64": "qemu-x86_64"}
 """The emulator of each architecture's programs."""

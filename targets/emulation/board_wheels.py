@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecnn.errors import TargetError
-from edgecnn.targets.emulation.programs import run_program
+from edgecnn.targets.emulation.host_programs import run_program
 
 PINS = Path(__file__).with_name("wheels.txt")
 """The wheels that a board may name, with their hashes, in pip's format."""

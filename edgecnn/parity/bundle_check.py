@@ -14,10 +14,10 @@ from edgecnn.parity.baseline import Baseline, against_baseline
 from edgecnn.parity.baseline_samples import BaselineSamples
 from edgecnn.parity.check_jobs import CheckJob, jobs_of, targets_for
 from edgecnn.parity.deviation import deviation_reason
+from edgecnn.parity.golden_rules import rounding_of
 from edgecnn.parity.judge import NO_LIMITS, RunContext, judge
 from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
-from edgecnn.parity.rounding import rounding_of
 from edgecnn.parity.runner import Runner
 from edgecnn.parity.sample_sets import (
     Reference,
@@ -27,7 +27,7 @@ from edgecnn.parity.sample_sets import (
     data_sample_set,
     golden_sample_set,
 )
-from edgecnn.parity.saturation import saturation_reason
+from edgecnn.parity.saturation_reason import saturation_reason
 from edgecnn.parity.unsupported_ops import with_origins
 from edgecnn.parity.verdict import CheckReport, Unjudged, Verdict
 from edgecnn.targets.parallel import at_once

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.bundle import REFERENCE, Artifact, Bundle
-from edgecnn.data.folder import read_images
+from edgecnn.data.image_folders import read_images
 from edgecnn.data.npz import read_npy, read_npz
 from edgecnn.data.preprocessing import Preprocessing
 from edgecnn.data.raw import RawSet, Shape, by

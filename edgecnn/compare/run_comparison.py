@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgecnn.compare.layout import Shape, elements
-from edgecnn.compare.limits import broken, measured
+from edgecnn.compare.comparison import CompareReport, Comparison, shown
+from edgecnn.compare.metric_limits import broken, measured
 from edgecnn.compare.places import Given, Ran, places
 from edgecnn.compare.reconcile import Inputs, Joined, OpenedFile, Options, join_inputs, join_outputs
-from edgecnn.compare.report import CompareReport, Comparison, shown
 from edgecnn.compare.samples import Feed, random_feed
+from edgecnn.compare.shape_mapping import Shape, elements
 from edgecnn.compare.source import SourceFile, read_source
 from edgecnn.errors import TargetError
 from edgecnn.parity.metrics import Difference

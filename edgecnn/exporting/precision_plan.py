@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgecnn.bundle import QuantizationSpec
 from edgecnn.data.calibration import Calibration
 from edgecnn.errors import QuantizationError
-from edgecnn.export.descriptor import WriteOptions
+from edgecnn.export.format_descriptor import WriteOptions
 from edgecnn.export.formats import format_of
 from edgecnn.export.written import Written
 from edgecnn.graph.graph import Graph
