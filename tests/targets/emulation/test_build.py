@@ -17,16 +17,16 @@ from support.processes import wait_until_gone
 
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.targets.boards import load_board
-from edgecnn.targets.emulation import build as building
 from edgecnn.targets.emulation import (
+    board_wheels,
     build_board,
     emulation_problems,
+    host_programs,
     is_built,
-    programs,
     remove_board,
     userland,
-    wheels,
 )
+from edgecnn.targets.emulation import build as building
 from edgecnn.targets.emulation import cache as store
 
 
@@ -177,7 +177,7 @@ def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
 def test_what_is_missing_here_is_told_with_the_command_that_gets_it(monkeypatch, tmp_path: Path) -> None:
     board = load_board("pi2")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(programs, "KEYRING", tmp_path / "none.gpg")
+    monkeypatch.setattr(host_programs, "KEYRING", tmp_path / "none.gpg")
     problems = emulation_problems(board)
     assert [p.hint for p in problems] == [
         "apt install qemu-user", "a Debian system", "apt install dpkg", "apt install debian-archive-keyring",
@@ -205,7 +205,7 @@ def test_what_is_missing_here_is_told_with_the_command_that_gets_it(monkeypatch,
 )
 def test_a_programs_last_words_are_told(program: str, words: str) -> None:
     with pytest.raises(TargetError, match=rf"the userland.*{words}") as caught:
-        programs.run_program("the userland", ["sh", "-c", program], time_limit=0.5, hint="try again")
+        host_programs.run_program("the userland", ["sh", "-c", program], time_limit=0.5, hint="try again")
     assert caught.value.hint
 
 
@@ -241,12 +241,12 @@ def test_a_wheel_with_another_hash_is_refused(monkeypatch, tmp_path: Path) -> No
     (tmp_path / "x-1-py3-none-any.whl").write_bytes(b"PK")
     pins = tmp_path / "wheels.txt"
     pins.write_text("x==1 \\\n    --hash=sha256:" + "0" * 64 + "\n")
-    monkeypatch.setattr(wheels, "PINS", pins)
+    monkeypatch.setattr(board_wheels, "PINS", pins)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     (tmp_path / "site").mkdir()
     with pytest.raises(TargetError, match="aarch64 wheels: pip failed") as caught:
-        wheels.unpack_wheels("aarch64", "3.11", ["x==1"], tmp_path / "site")
+        board_wheels.unpack_wheels("aarch64", "3.11", ["x==1"], tmp_path / "site")
     assert "HASHES" in caught.value.why
     with pytest.raises(TargetError, match="y==1 has no row"):
-        wheels.unpack_wheels("aarch64", "3.11", ["y==1"], tmp_path / "site")
+        board_wheels.unpack_wheels("aarch64", "3.11", ["y==1"], tmp_path / "site")
