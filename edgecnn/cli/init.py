@@ -57,7 +57,7 @@ def init_command(targets: tuple[str, ...], yes: bool, github: bool, write: bool,
     path = Path(FILE)
     if path.exists():
         hint = "edit it; edgecnn ci --dry-run shows what it says"
-        raise UsageError(f"{path} exists already", why="it is never replaced", hint=hint)
+        raise UsageError(f"{path} already exists", why="it is never replaced", hint=hint)
     text = project_text(_new_project(targets, given, yes=yes))
     try:
         parse_project(path, text)

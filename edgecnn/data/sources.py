@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -74,18 +76,29 @@ def _default_split(spec: str) -> Split:
 
 
 def _read(spec: str, wanted: Shape | None, start: Path) -> RawSet:
-    form, _, rest = spec.partition(":")
-    match form:
-        case "digits" | "scenes" if not rest:
-            return SHIPPED[form](wanted)
-        case "npz" if rest:
-            return read_npz(start / rest, wanted)
-        case "idx" if rest:
-            images, _, labels = rest.partition(",")
-            return read_idx(start / images, start / labels if labels else None, wanted)
-        case "folder" if rest:
-            return read_folder(start / rest, wanted)
+    form, colon, rest = spec.partition(":")
+    if form in SHIPPED and not colon:
+        return SHIPPED[form](wanted)
+    if form in READERS and rest:
+        return READERS[form](rest, start, wanted)
     raise UsageError(f"{spec!r} is not a data set", hint=_suggestion(spec, start))
+
+
+def _read_idx_pair(rest: str, start: Path, wanted: Shape | None) -> RawSet:
+    images, _, labels = rest.partition(",")
+    return read_idx(start / images, start / labels if labels else None, wanted)
+
+
+Reader = Callable[[str, Path, Shape | None], RawSet]
+"""(what follows the colon, the folder where relative paths start, the model's input shape) -> raw images."""
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "npz": lambda rest, start, wanted: read_npz(start / rest, wanted),
+        "idx": _read_idx_pair,
+        "folder": lambda rest, start, wanted: read_folder(start / rest, wanted),
+    }
+)
+"""What reads ``FORM:REST``, by form."""
 
 
 def _suggestion(spec: str, start: Path) -> str:

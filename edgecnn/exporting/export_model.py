@@ -33,6 +33,7 @@ from edgecnn.exporting.export_options import (
     DEFAULT_OPSET,
     DEFAULT_RECIPE,
     ExportOptions,
+    option_has_effect,
     refuse_impossible,
     refuse_without_effect,
 )
@@ -121,7 +122,7 @@ def export_model(
         calibration_samples=calibration_samples,
         io=io,
         c_array=c_array,
-        opset=opset if "onnx" in formats else None,  # code that exports TFLite alone may pass it
+        opset=opset if option_has_effect("opset", formats) else None,  # code that exports TFLite alone may pass it
     )
     refuse_without_effect(options, with_data=given_data is not None)
     if isinstance(calibration, Calibration) and calibration_samples is not None:

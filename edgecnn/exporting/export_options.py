@@ -137,6 +137,12 @@ def in_toml(name: str, values: Sequence[str] = ()) -> str:
     return f"{name} = [{items}]" if values else name
 
 
+def option_has_effect(name: str, formats: Sequence[str]) -> bool:
+    """Whether an option changes files of any of these formats."""
+    needed = option_info(name).formats
+    return not needed or bool(set(needed) & set(formats))
+
+
 def refuse_without_effect(options: ExportOptions, *, with_data: bool, spelling: Spelling = in_python) -> None:
     """Refuse options that change none of the files that are asked for.
 

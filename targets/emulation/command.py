@@ -96,10 +96,15 @@ def python_command(
 
 
 def place_agent(prefix: Path) -> str:
-    """Write the agent to the board, in a file that is named by its digest; return the file's path there."""
+    """Write the agent to the board, in a file that is named by its digest; return the file's path there.
+
+    The file's folder holds nothing else: Python looks there first for modules, and the folder of an environment, such
+    as ``openvino``, is a module to it.
+    """
     text = agent_source().encode()
-    path = prefix / "edgecnn" / f"agent-{hashlib.sha256(text).hexdigest()[:16]}.py"
+    path = prefix / "edgecnn" / "agent" / f"agent-{hashlib.sha256(text).hexdigest()[:16]}.py"
     if not path.exists():
+        path.parent.mkdir(exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".agent-")
         with os.fdopen(descriptor, "wb") as file:
             file.write(text)

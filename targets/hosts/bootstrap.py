@@ -17,7 +17,8 @@ import base64
 import re
 from dataclasses import dataclass
 
-# Python 2 must be able to parse these, up to the line that ends it.
+# Python 2 must be able to parse these, up to the line that ends it. With -c, sys.path begins with the current folder,
+# whose files could shadow modules.
 _FUNCTIONS = """
 import os, sys
 def read_agent(size):
@@ -32,14 +33,13 @@ def run_agent(source):
     import linecache
     linecache.cache["<agent>"] = (len(source), None, source.decode().splitlines(True), "<agent>")
     sys.argv[:] = ["<agent>"]
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
     exec(compile(source, "<agent>", "exec"), globals())
     sys.exit(0)
 """
 
-# With -c, sys.path begins with the current folder, whose files could shadow modules.
 LOCAL_BOOTSTRAP = f"""{_FUNCTIONS}
-if not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]
 run_agent(read_agent(int(sys.argv[1])))
 """
 

@@ -220,7 +220,7 @@ def test_what_a_model_prints_is_no_result(run) -> None:
 def test_labels_that_the_model_cannot_give(run, work) -> None:
     np.savez(work / "d.npz", x=np.zeros((6, 1, 8, 8), np.float32), y=np.array([0, 7, 14] * 2))
     result = run("export", "net.py:Net", "--data", "npz:d.npz", "--input-shape", "1x8x8", "-o", "x", code=2)
-    assert "label 14, but the model has 10 outputs" in result.stderr
+    assert "label 14, the model has 10 outputs" in result.stderr
 
 
 def test_a_closed_pipe_is_no_error(run, work) -> None:

@@ -301,7 +301,7 @@ def test_command_writes_a_recipe_that_export_takes(weights: Path, tmp_path: Path
 
 
 def test_command_refuses_what_it_cannot_use(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is none"):
+    with pytest.raises(UsageError, match="no data is given"):
         CliRunner().invoke(cli, ["sensitivity", "conv_pool"], catch_exceptions=False)
     with pytest.raises(UsageError, match="a TOML file"):
         CliRunner().invoke(

@@ -51,7 +51,7 @@ class QuantizedTensors:
         self._integers: dict[ValueName, str] = {}
         self._dequantized: dict[ValueName, str] = {}
         self._decoded: dict[ValueName, str] = {}
-        self._readers: Counter[ValueName] = Counter()
+        self._copies: Counter[ValueName] = Counter()
         self._scaled_inputs: dict[ValueName, str] = {}
         for value in graph.graph.inputs:
             self._take_input(value.name)
@@ -80,17 +80,19 @@ class QuantizedTensors:
         return self._dequantized[value]
 
     def weights(self, value: ValueName, *, transposed: bool) -> str:
-        """The dequantized tensor of a layer's weights.
-
-        Each layer has its own copy: on x86 without VNNI ONNX Runtime converts weights layer by layer
-        (`session.x64quantprecision`), and refuses a file in which two layers share them.
-        """
+        """The dequantized tensor of a layer's weights."""
         assert not transposed, "a Gemm reads weights as they are"
-        self._readers[value] += 1
-        if self._readers[value] == 1:
-            return self.read(value)
         own = self._q.weights[value]
-        return self.dequantize_channels(f"{value}:{self._readers[value]}", own.integers, own.scales)
+        return self.dequantize_channels(self.layer_copy(value), own.integers, own.scales)
+
+    def layer_copy(self, weight: ValueName) -> str:
+        """A name for one more layer's copy of a weight: the weight's own, then numbered ones.
+
+        Layers that share a weight have a copy each: on x86 without VNNI ONNX Runtime converts weights layer by layer
+        (`session.x64quantprecision`), and refuses a file in which two layers read one initializer.
+        """
+        self._copies[weight] += 1
+        return weight if self._copies[weight] == 1 else f"{weight}:{self._copies[weight]}"
 
     def bias(self, node: Node, bias: ValueName | None) -> list[str]:  # noqa: ARG002  (zeros are a bias here)
         """The node's bias, int32 at the scale of its accumulator."""

@@ -68,7 +68,9 @@ class FoldedWriter:
         """:meth:`~edgecnn.export.onnx.int8.fold.Fold.weights`, made of the layer's own when the file is loaded."""
         file, name = self._file, f"{layer}.w"
         weights = spread(self._graph.quantized.weights[op.weight].integers, op.dilation[1])
-        own = file.initializer(f"{layer}.own" if op.dilation[1] > 1 else f"{op.weight}.q", weights)
+        own = file.initializer(
+            f"{layer}.own" if op.dilation[1] > 1 else f"{self._tensors.layer_copy(op.weight)}.q", weights
+        )
         outs, ins, rows, columns = weights.shape
         before, reach = fold.reach(op, columns)
         start = before + fold.shift(op, 0)

@@ -73,14 +73,14 @@ def test_a_build_is_done_once_and_shared(pretended, tmp_path: Path) -> None:
     first = build_board(pi4, cache=tmp_path, progress=lambda *step: steps.append(step))
     assert first.fresh
     assert first.packages == ("libc6_2.36_arm64.deb",)
-    assert [(done, total) for _, done, total in steps] == [(i, 5) for i in range(6)]
+    assert [(done, total) for _, done, total in steps] == [(i, 6) for i in range(7)]
     assert (first.prefix / "usr" / "bin").is_dir()
     assert (first.prefix / "edgecnn" / "tflite-runtime" / "numpy").is_dir()
     assert (first.prefix / "proc" / "device-tree" / "model").read_text() == "Raspberry Pi 4 Model B Rev 1.4\0"
     assert is_built(pi4, tmp_path)
     assert not build_board(pi4, cache=tmp_path).fresh
     assert build_board(pi5, cache=tmp_path).fresh
-    assert pretended == ["userland aarch64", "wheels 10", "wheels 2", "trial pi4", "trial pi5"]
+    assert pretended == ["userland aarch64", "wheels 10", "wheels 2", "wheels 2", "trial pi4", "trial pi5"]
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
     assert is_built(pi4, moved)
@@ -110,11 +110,11 @@ def test_a_changed_recipe_is_built_anew(pretended, tmp_path: Path, monkeypatch) 
     other = msgspec.structs.replace(board, memory_mb=2048)
     assert not is_built(other, tmp_path)
     build_board(other, cache=tmp_path)
-    assert pretended[3:] == ["trial pi4", "trial pi4"]
+    assert pretended[4:] == ["trial pi4", "trial pi4"]
     monkeypatch.setattr(store, "LAYOUT", store.LAYOUT + 1)
     assert not is_built(board, tmp_path)
     build_board(board, cache=tmp_path)
-    assert pretended[5:] == ["userland aarch64", "wheels 10", "wheels 2", "trial pi4"]
+    assert pretended[6:] == ["userland aarch64", "wheels 10", "wheels 2", "wheels 2", "trial pi4"]
     assert remove_board(board, tmp_path)
     assert list((tmp_path / "emulation" / "boards").glob("[!.]*")) == []
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.ssh_device import X, artifact, program, refusal
 from support.sshd import needs_sshd, sshd
@@ -25,6 +26,18 @@ def test_the_environment_there(device, note):
     told = Path(str(note) + ".env").read_text()
     assert "'PYTHONHASHSEED': '0'" in told
     assert "'ORT_DISABLE_TELEMETRY': '1'" in told
+
+
+def test_files_of_the_home_folder_shadow_nothing(packages):
+    with sshd(variables={"PYTHONPATH": packages}) as server:
+        for name in ("json", "numpy", "onnxruntime"):
+            (server.home / f"{name}.py").write_text("raise SystemExit('shadowed')")
+        (server.home / "openvino").mkdir()  # a package without a file, to Python
+        with server.host().start() as connection:
+            found = connection.hello()
+    assert found.numpy == np.__version__
+    assert set(found.runtimes) >= {"onnxruntime", "litert"}
+    assert "openvino" not in found.runtimes
 
 
 SHELLS = [name for name in ("sh", "bash", "dash", "zsh", "fish", "tcsh", "csh", "ksh") if shutil.which(name)]

@@ -15,7 +15,7 @@ from edgecnn.targets.hosts.emulated import EmulatedHost
 
 def test_a_board_that_is_not_built(tmp_path: Path) -> None:
     board = EmulatedHost(load_board("pi5"), tmp_path)
-    assert (board.name, board.kind, board.environments) == ("pi5", "emulated", ("", "tflite-runtime"))
+    assert (board.name, board.kind, board.environments) == ("pi5", "emulated", ("", "tflite-runtime", "openvino"))
     for start in (board.start, board.start_counting):
         with pytest.raises(TargetError, match="pi5 has not been built yet") as caught:
             start()
