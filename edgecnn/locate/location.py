@@ -10,6 +10,8 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
 
+_JSON_KEYS = {"reexported": "anew"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -21,7 +23,7 @@ class Line:
         operator: Kind of the operator.
         drift: How far it is from golden when the whole artifact runs.
         alone: How far its operator's result is from golden when the operator reads golden values.
-        anew: ``alone`` for the operator re-exported from the program; None where the file was not modified.
+        reexported: ``alone`` for the operator re-exported from the program; None where the file was not modified.
         broken: Whether the operator alone breaks its rule.
     """
 
@@ -30,7 +32,7 @@ class Line:
     operator: str
     drift: Gap
     alone: Gap
-    anew: Gap | None = None
+    reexported: Gap | None = None
     broken: bool = False
 
 
@@ -77,7 +79,9 @@ class Location:
 
     def as_json(self) -> dict[str, Any]:
         """The location as ``--json`` prints it."""
-        return asdict(self)
+        fields = asdict(self)
+        lines = [{_JSON_KEYS.get(key, key): item for key, item in line.items()} for line in fields["lines"]]
+        return {**fields, "lines": lines}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +124,7 @@ def merged_lines(lines: Sequence[Line]) -> tuple[Line, ...]:
             known,
             drift=max(known.drift, line.drift, key=_size),
             alone=max(known.alone, line.alone, key=_size),
-            anew=max((g for g in (known.anew, line.anew) if g is not None), key=_size, default=None),
+            reexported=max((g for g in (known.reexported, line.reexported) if g is not None), key=_size, default=None),
             broken=known.broken or line.broken,
         )
     return tuple(found.values())

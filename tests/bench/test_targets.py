@@ -1,4 +1,4 @@
-"""Measuring elsewhere: behind a real ssh server whose line is cut, and on emulated boards, without a latency."""
+"""Measuring elsewhere: over a real ssh line that is cut, and on emulated boards, without a latency."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def test_a_file_that_only_says_other_words_about_itself_is_no_other_file(bundle,
 
 
 def test_a_good_file_is_known_by_its_digest(bundle, agent, monkeypatch) -> None:
-    """Nothing is exported anew for it, so that this costs a check no time."""
+    """Nothing is exported again for it, so that this costs a check no time."""
     monkeypatch.setattr("edgecnn.locate.file_differences.reexport_artifact", None)
     report = check_bundle(bundle, targets=[shared_target(agent, "litert")], inspect=file_differences(bundle))
     assert report.passed

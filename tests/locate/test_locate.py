@@ -222,7 +222,7 @@ def test_a_fault_of_the_file_is_named_by_layer_and_cause(
     assert found.size
     broken = [line for line in found.lines if line.broken]
     assert broken
-    assert all(line.anew is not None and line.anew.largest <= 1e-6 for line in found.lines)
+    assert all(line.reexported is not None and line.reexported.largest <= 1e-6 for line in found.lines)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -322,7 +322,7 @@ def edit_same(data: bytes) -> bytes:
 
 
 def test_a_file_that_the_runtime_refuses_is_located(clean, targets, tmp_path) -> None:
-    edit = tflite_zero_point("max_pool2d", 9)  # XNNPACK wants the same parameters before and behind it
+    edit = tflite_zero_point("max_pool2d", 9)  # XNNPACK wants the same parameters before and after it
     bundle = planted(clean, tmp_path / "net", "tflite", "int8", edit)
     report = check_bundle(bundle, targets=[targets["tflite"]])
     assert report.unjudged

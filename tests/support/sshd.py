@@ -1,4 +1,4 @@
-"""A real OpenSSH server on 127.0.0.1 with throwaway keys, whose device is a folder, or an emulated board behind proot.
+"""A real OpenSSH server on 127.0.0.1 with throwaway keys, whose device is a folder, or an emulated board in proot.
 
 It runs as whoever runs the tests. Keys, configurations and the device's home folder live in one temporary folder, so
 neither ~/.ssh nor any known host of the person who tests is touched.

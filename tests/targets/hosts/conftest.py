@@ -1,4 +1,4 @@
-"""A device behind a real ssh server, and programs that stand in for an agent."""
+"""A device reached through a real ssh server, and programs that stand in for an agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices behind a real ssh server: destinations, URLs, and everything that a connection can do."""
+"""Devices reached through a real ssh server: destinations, URLs, and everything that a connection can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runtimes behind ssh that crash or hang, and what becomes of them when the host ends."""
+"""Runtimes over ssh that crash or hang, and what becomes of them when the host ends."""
 
 from __future__ import annotations
 
