@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,27 +106,23 @@ def run_program(
     """
     changed = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
     variables = {name: value for name, value in changed.items() if value is not None}
-    try:
-        process = subprocess.Popen(  # a group of its own, to be killed as a whole
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=variables, start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise TargetError(
-            f"{subject}: cannot start {command[0]}", why=error.strerror or str(error), hint=hint
-        ) from error
-    try:
-        output = process.communicate(timeout=time_limit)[0].decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        raise TargetError(
-            f"{subject}: {Path(command[0]).name} did not end within {time_limit:g} s", hint="check the network"
-        ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    with ThreadPoolExecutor(1) as starter:
+        # An interrupt reaches the main thread. Within Popen, it would leave a program that nobody knows.
+        starting = starter.submit(_start, command, variables)
+        try:
+            process = starting.result()
+            output = process.communicate(timeout=time_limit)[0].decode("utf-8", "replace")
+        except OSError as error:
+            raise TargetError(
+                f"{subject}: cannot start {command[0]}", why=error.strerror or str(error), hint=hint
+            ) from error
+        except subprocess.TimeoutExpired:
+            raise TargetError(
+                f"{subject}: {Path(command[0]).name} did not end within {time_limit:g} s", hint="check the network"
+            ) from None
+        finally:
+            if starting.exception() is None:
+                _kill_and_close(starting.result())
     if process.returncode:
         raise TargetError(
             f"{subject}: {_name(command)} failed with exit code {process.returncode}",
@@ -134,6 +131,21 @@ def run_program(
             detail=printable(output),
         )
     return output
+
+
+def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # a group of its own, to be killed as a whole
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=variables, start_new_session=True,
+    )  # fmt: skip
+
+
+def _kill_and_close(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def last_words(output: str) -> str:
