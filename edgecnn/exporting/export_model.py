@@ -42,6 +42,7 @@ from edgecnn.exporting.precisions import plan_precisions
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
+from edgecnn.targets.runtimes import session_settings
 from edgecnn.types import Progress
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], options: ExportO
 
 
 def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact:
+    spec = plan.format_specs.get(form, plan.spec)
     return NewArtifact(
         file=f"{name}.{plan.precision}.{form}",
         format=form,
@@ -279,7 +281,8 @@ def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact
         data=written.data,
         operators=written.operators,
         notes=(*written.notes, *plan.notes, *plan.format_notes.get(form, ())),
-        quantization=plan.spec,
+        quantization=spec,
+        session=session_settings(form) if spec is not None and spec.saturating else {},
     )
 
 
