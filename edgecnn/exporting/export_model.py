@@ -88,8 +88,8 @@ def export_model(
             ...), an iterable of batches, an :class:`edgecnn.Calibration`, or ``"random"``. Without it int8 is refused,
             and golden inputs are random with a fixed seed.
         calibration_samples: Most samples to calibrate with, by default 256.
-        recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-7bit``, ``int8-per-channel``, or the
-            path of a TOML file.
+        recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-uint8-weights``, ``int8-7bit``,
+            ``int8-per-channel``, or the path of a TOML file.
         io: Type of the inputs and outputs of int8 files: ``float32``, as in the float files, ``int8``, or ``uint8``.
             With ``uint8`` and ``preprocessing`` the file takes a camera's bytes: scale, mean and std are folded in
             exactly, or refused.
