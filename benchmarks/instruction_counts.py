@@ -20,7 +20,7 @@ import torch
 import edgecnn
 from edgecnn.models import create_model
 from edgecnn.targets.boards import load_board
-from edgecnn.targets.emulation import Counts, build_board, count_instructions
+from edgecnn.targets.emulation import InstructionCounts, build_board, count_instructions
 from edgecnn.targets.hosts.emulated import EmulatedHost
 
 PAGE = Path(__file__).parent.parent / "docs" / "boards.md"
@@ -51,7 +51,7 @@ def artifacts(models: list[str], folder: Path) -> dict[Row, tuple[bytes, np.ndar
 
 def counted(
     boards: list[str], files: dict[Row, tuple[bytes, np.ndarray]], workers: int
-) -> dict[tuple[Row, str], Counts]:
+) -> dict[tuple[Row, str], InstructionCounts]:
     """Counts by row and board."""
     hosts = {name: EmulatedHost(load_board(name)) for name in boards}
     for host in hosts.values():
@@ -66,7 +66,7 @@ def counted(
         return {key: future.result() for key, future in work.items()}
 
 
-def table(boards: list[str], counts: dict[tuple[Row, str], Counts]) -> str:
+def table(boards: list[str], counts: dict[tuple[Row, str], InstructionCounts]) -> str:
     """The counts in millions, with the number of dot-product instructions of four 8-bit numbers."""
     lines = [f"| runtime | model | precision | {' | '.join(boards)} |", "| --- " * (3 + len(boards)) + "|"]
     for row in dict.fromkeys(row for row, _ in counts):

@@ -134,6 +134,7 @@ def session(path: Path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.x64quantprecision", "1")  # exact on x86 without VNNI, for both sides
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -6,7 +6,7 @@ import builtins
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecnn.bundle.golden import GOLDEN_FILE, Golden, decode_golden, encode_golden
@@ -34,7 +34,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewArtifact:
-    """An artifact to write: its file name, description and bytes."""
+    """An artifact to write: its file name, description and bytes. ``session`` is that of `ArtifactSpec`."""
 
     file: str
     format: str
@@ -43,6 +43,7 @@ class NewArtifact:
     operators: Mapping[str, int]
     notes: tuple[str, ...] = ()
     quantization: QuantizationSpec | None = None
+    session: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def spec(self) -> ArtifactSpec:
         """The artifact's entry in the manifest."""
@@ -55,6 +56,7 @@ class NewArtifact:
             operators=dict(sorted(self.operators.items())),
             notes=self.notes,
             quantization=self.quantization,
+            session={runtime: dict(settings) for runtime, settings in self.session.items()},
         )
 
 

@@ -134,7 +134,7 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         float_layers: Layers that the recipe left in float.
         io: Type of the artifact's inputs and outputs: float32, int8, or uint8 (the integers plus 128).
         raw_bytes: Whether the first input takes the raw bytes of an image, which the artifact preprocesses itself.
-        saturating: Layers whose sums can saturate in ONNX Runtime on x86 without VNNI, the most frequent first.
+        saturating: Layers whose sums can saturate on x86 without VNNI (docs/targets.md), the most frequent first.
     """
 
     recipe: str
@@ -159,7 +159,11 @@ class QuantizationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One exported file: format and precision, size in bytes, hash, operator counts, and notes for the user."""
+    """One exported file: format and precision, size in bytes, hash, operator counts, and notes for the user.
+
+    ``session`` has what a program should set in sessions of its own, so that they compute what edgecnn's do: by
+    runtime, the names and values of its settings. Bundles of earlier versions have none.
+    """
 
     file: str
     format: str
@@ -169,10 +173,16 @@ class ArtifactSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     operators: dict[str, int]
     notes: tuple[str, ...] = ()
     quantization: QuantizationSpec | None = None
+    session: dict[str, dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.bytes, self.sha256)
         check_tag("format", self.format)
+        for runtime, settings in self.session.items():
+            check_tag("runtime", runtime)
+            for name, value in settings.items():
+                check_text("session setting", name)
+                check_text(f"session setting {name}", value)
         check_tag("precision", self.precision)
         for operator, count in self.operators.items():
             check_text("operator name", operator)

@@ -154,6 +154,7 @@ def _quantized_json(q: QuantizedGraph, store: _Store) -> dict[str, Any]:
         "skipped": sorted(q.skipped),
         "weight_limit": q.weight_limit,
         "notes": list(q.notes),
+        **({"uint8_weights": True} if q.uint8_weights else {}),
     }
 
 
@@ -187,6 +188,7 @@ class _QuantizedText(msgspec.Struct, forbid_unknown_fields=True):
     skipped: list[str]
     weight_limit: int
     notes: list[str]
+    uint8_weights: bool = False
 
 
 class _Int16Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -247,6 +249,7 @@ class _ProgramReader:
                 biases=_unique("biases of", [(name, self._array(i, np.int32)) for name, i in text.biases]),
                 skipped=frozenset(text.skipped),
                 weight_limit=text.weight_limit,
+                uint8_weights=text.uint8_weights,
                 notes=tuple(text.notes),
             )
         )

@@ -162,9 +162,23 @@ def _footers(verdicts: Sequence[Verdict]) -> list[str]:
     versions = sorted({f"{v.runtime} {v.runtime_version}" for v in verdicts})
     if versions:
         lines.append(f"runtimes: {', '.join(versions)}")
+    lines += dict.fromkeys(text for v in verdicts if v.lsb_max is not None and (text := _protection(v)))
     for name, layers in sorted({v.artifact: v.float_layers for v in verdicts if v.float_layers}.items()):
         lines.append(f"{name} computes in float, as its recipe says: {', '.join(layers)}")
     return lines
+
+
+def _protection(v: Verdict) -> str:
+    """Which of a runtime's kernels judged an int8 artifact, where a session's setting decides that; else empty."""
+    from edgecnn.targets.runtimes import RUNTIMES
+
+    row = RUNTIMES[v.runtime]
+    if row.saturation is None or not row.saturation.session:
+        return ""
+    option = ", ".join(f"{name}={'on' if v.options.get(name) else 'off'}" for name in row.saturation.without)
+    settings = ", ".join(f'{name} = "{value}"' for name, value in row.saturation.session.items())
+    sessions = "sessions without" if row.saturates(v.options) else "sessions with"
+    return f"int8 on {v.runtime} was judged with {option}: as {sessions} {settings} compute"
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:

@@ -42,6 +42,7 @@ from edgecnn.exporting.precisions import plan_precisions
 from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ArgMax
 from edgecnn.graph.verify import batch_is_free
+from edgecnn.targets.runtimes import session_settings
 from edgecnn.types import Progress
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def export_model(
             ...), an iterable of batches, an :class:`edgecnn.Calibration`, or ``"random"``. Without it int8 is refused,
             and golden inputs are random with a fixed seed.
         calibration_samples: Most samples to calibrate with, by default 256.
-        recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-7bit``, ``int8-per-channel``, or the
-            path of a TOML file.
+        recipe: How int8 is made: ``int8`` (the default), ``int8-portable``, ``int8-uint8-weights``, ``int8-7bit``,
+            ``int8-per-channel``, or the path of a TOML file.
         io: Type of the inputs and outputs of int8 files: ``float32``, as in the float files, ``int8``, or ``uint8``.
             With ``uint8`` and ``preprocessing`` the file takes a camera's bytes: scale, mean and std are folded in
             exactly, or refused.
@@ -272,6 +273,7 @@ def _calibration(given: Any, shapes: Sequence[tuple[int, ...]], options: ExportO
 
 
 def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact:
+    spec = plan.format_specs.get(form, plan.spec)
     return NewArtifact(
         file=f"{name}.{plan.precision}.{form}",
         format=form,
@@ -279,7 +281,8 @@ def _artifact(name: str, plan: Plan, form: str, written: Written) -> NewArtifact
         data=written.data,
         operators=written.operators,
         notes=(*written.notes, *plan.notes, *plan.format_notes.get(form, ())),
-        quantization=plan.spec,
+        quantization=spec,
+        session=session_settings(form) if spec is not None and spec.saturating else {},
     )
 
 

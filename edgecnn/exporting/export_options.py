@@ -68,7 +68,8 @@ class ExportOptions:
     precisions: tuple[str, ...] = _option(("fp32",), f"Of {','.join(PRECISIONS)}.  [default: fp32]", choices=PRECISIONS)
     recipe: str | None = _option(
         None,
-        f"int8, int8-portable, int8-7bit, int8-per-channel, or a TOML file.  [default: {DEFAULT_RECIPE}]",
+        "int8, int8-portable, int8-uint8-weights, int8-7bit, int8-per-channel, or a TOML file."
+        f"  [default: {DEFAULT_RECIPE}]",
         precisions=BY_RECIPE,
     )
     calibration: str | None = _option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy.typing as npt
 
 from edgecnn.bundle import QuantizationSpec, TensorQuantization
@@ -29,6 +30,7 @@ def plan_int8(given: PlanInputs) -> Plan:
     takes_bytes = observed.bytes_in
     samples = data if takes_bytes is None else takes_bytes.calibration(data)
     saturation = saturation_of_file(program.quantized, samples.golden.inputs)
+    spec = _int8_spec(program, given.options.io, saturation.risky)
     golden = program.golden(given.golden_inputs, roundings=(REFERENCE_RULE, *STANDS_FOR))
     return Plan(
         precision="int8",
@@ -37,7 +39,8 @@ def plan_int8(given: PlanInputs) -> Plan:
         quantized=program.quantized,
         golden=golden[REFERENCE_RULE],
         other_golden=_differing(golden),
-        spec=_int8_spec(program, given.options.io, saturation.risky),
+        spec=spec,
+        format_specs={"onnx": msgspec.structs.replace(spec, saturating=saturation.in_file)},
         notes=(*program.quantized.notes, *_note_on_random(data)),
         format_notes={"onnx": (saturation.summary(),)},
     )

@@ -67,6 +67,7 @@ class Plan:
         golden: The outputs that its files should give for the golden inputs, by name, where they are known exactly.
         other_golden: These outputs for runtimes that round by other rules, by the rule's name.
         spec: How it was quantized, for the manifest.
+        format_specs: The same for formats whose files differ in it.
         notes: What the user should know of all its files.
         format_notes: What the user should know of the files of one format.
     """
@@ -79,6 +80,7 @@ class Plan:
     golden: Mapping[str, npt.NDArray[Any]] | None = None
     other_golden: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     spec: QuantizationSpec | None = None
+    format_specs: Mapping[str, QuantizationSpec] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     format_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -181,6 +181,7 @@ def write_subgraph(
         operators=file.operators,
         notes=(note,),
         quantization=_spec(subgraph, file, artifact),
+        session=artifact.spec.session,
     )
     return write_bundle(
         directory,

@@ -18,6 +18,7 @@ from edgecnn.parity.golden_rules import rounding_of
 from edgecnn.parity.judge import NO_LIMITS, RunContext, judge
 from edgecnn.parity.limits import Limits, idle_limit
 from edgecnn.parity.measured import Measured
+from edgecnn.parity.plain_session import Opened, PlainSession, failed_run, plain_sessions
 from edgecnn.parity.runner import Runner
 from edgecnn.parity.sample_sets import (
     Reference,
@@ -145,6 +146,7 @@ def _report(
         notes=(*found.notes, *notes, *(n for d in done for n in d.notes)),
         idle=tuple(key for key in idle if key in limits.shared),
         baseline_samples={key: kept for d in done for key, kept in d.baseline_samples.items()},
+        plain_sessions=tuple(p for d in done for p in d.plain_sessions),
     )
 
 
@@ -157,6 +159,7 @@ class _JobResult:
     notes: tuple[str, ...] = ()
     held: tuple[tuple[str, str], ...] = ()
     baseline_samples: Mapping[tuple[str, str, str, str], BaselineSamples] = field(default_factory=dict)
+    plain_sessions: tuple[PlainSession, ...] = ()
 
 
 def _all_done(jobs: Sequence[CheckJob], run: Callable[[CheckJob], _JobResult]) -> list[_JobResult]:
@@ -226,8 +229,26 @@ def _judged(
                 verdicts.append(deviation_reason(saturation_reason(verdict, artifact, target), artifact, target))
                 held += [(artifact.precision, metric) for metric in verdict.limits]
                 kept[verdict.key] = _baseline_samples(found, samples.digest())
-        notes = tuple(f"{target.name}: {note}" for note in session.notes)
-    return _JobResult(verdicts=tuple(verdicts), notes=notes, held=tuple(held), baseline_samples=kept)
+        notes = [f"{target.name}: {note}" for note in session.notes]
+        plain = _plain_sessions(bundle, job, session, sample_sets[0], notes)
+    return _JobResult(
+        verdicts=tuple(verdicts), notes=tuple(notes), held=tuple(held), baseline_samples=kept, plain_sessions=plain
+    )
+
+
+def _plain_sessions(
+    bundle: Bundle, job: CheckJob, session: Opened, samples: SampleSet, notes: list[str]
+) -> tuple[PlainSession, ...]:
+    """What sessions without protection from saturation compute on the golden inputs; notes say it, or why not."""
+    if samples.on_data:
+        return ()
+    try:
+        plain = plain_sessions(bundle, job.artifact, job.target, session, samples)
+    except TargetError as error:
+        notes.append(failed_run(job.artifact, job.target, error))
+        return ()
+    notes += [p.sentence() for p in plain]
+    return plain
 
 
 def _baseline_samples(found: Measured, digest: str) -> BaselineSamples:

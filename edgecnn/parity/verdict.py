@@ -170,6 +170,13 @@ class Located(Protocol):
         """Convert to plain values for ``--json``."""
 
 
+class Plain(Protocol):
+    """What a session without protection from saturation computes; `edgecnn.parity.plain_session.PlainSession`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to plain values for ``--json``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """All verdicts of a check, in the order of artifacts, targets and outputs.
@@ -180,6 +187,8 @@ class CheckReport:
         notes: What was skipped, and why.
         baseline_samples: Answers to each sample, by `Verdict.key`, for baselines.
         locations: The origins of failures, if they were located.
+        plain_sessions: What int8 artifacts compute in sessions without protection from saturation, where the processor
+            saturates; the notes say it too.
         idle: Limits, by precision and metric, that are shared with other checks and match no artifact in this one.
     """
 
@@ -190,6 +199,7 @@ class CheckReport:
         default_factory=dict, repr=False, compare=False
     )
     locations: tuple[Located, ...] = ()
+    plain_sessions: tuple[Plain, ...] = ()
     idle: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -213,4 +223,5 @@ class CheckReport:
             "unjudged": [u.as_json() for u in self.unjudged],
             "notes": list(self.notes),
             "locations": [found.as_json() for found in self.locations],
+            "plain_sessions": [found.as_json() for found in self.plain_sessions],
         }

@@ -31,6 +31,8 @@ class QuantizedGraph:
         skipped: Nodes that stay float. They read dequantized values, or the float32 result of another such node, and
             give float32, which is quantized by ``activations`` where int8 operators read it.
         weight_limit: Largest magnitude of an integer weight.
+        uint8_weights: Whether ONNX files store the weights of layers that can saturate on x86 without VNNI as uint8.
+            The integers are the same.
         notes: Sentences for the user about the quantization.
     """
 
@@ -40,6 +42,7 @@ class QuantizedGraph:
     biases: Mapping[ValueName, npt.NDArray[np.int32]]
     skipped: frozenset[ValueName] = frozenset()
     weight_limit: int = WEIGHT_MAX
+    uint8_weights: bool = False
     notes: tuple[str, ...] = ()
 
     def same_storage(self, a: ValueName, b: ValueName) -> bool:

@@ -106,6 +106,7 @@ def quantize(
         biases=biases,
         skipped=skipped,
         weight_limit=recipe.weight_limit,
+        uint8_weights=recipe.uint8_weights,
         notes=tuple(notes),
     )
 

@@ -58,7 +58,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 LINEAR_SCALES = ("auto", "layer", "channel")
-_SWITCHES = (("portable", bool), ("correct_biases", bool), ("linear_scales", str))
+_SWITCHES = (("uint8_weights", bool), ("portable", bool), ("correct_biases", bool), ("linear_scales", str))
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +68,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         name: Its name in messages and in the manifest.
         calibrator: A name of :data:`~edgecnn.quantize.calibrate.CALIBRATORS`.
         weight_bits: 8, or 7, with which x86 processors without VNNI cannot saturate.
+        uint8_weights: ONNX files store the weights of layers in which x86 processors without VNNI can saturate as uint8
+            with zero point 128, for which ONNX Runtime has kernels that cannot. The integers stay the same.
         portable: Additions, subtractions and concatenations share one scale and zero point among inputs and result, so
             that they are additions of integers, exact in every runtime.
         correct_biases: Biases compensate the mean error that quantization leaves in each channel
@@ -84,6 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     calibrator: str = DEFAULT
     weight_bits: int = 8
+    uint8_weights: bool = False
     portable: bool = False
     correct_biases: bool = True
     linear_scales: str = "auto"
@@ -97,7 +100,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _check_word("calibrator", self.calibrator, CALIBRATORS)
         _check_word("linear_scales", self.linear_scales, LINEAR_SCALES)
         if self.weight_bits not in WEIGHT_LIMITS:
-            raise UsageError(f"weight_bits: {self.weight_bits} given", hint="8, or 7 for x86 without VNNI")
+            raise UsageError(
+                f"weight_bits: {self.weight_bits} given", hint="8, or 7 for x86 without VNNI (or uint8_weights)"
+            )
 
     @property
     def weight_limit(self) -> int:
@@ -243,6 +248,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe(name="int8"),
             Recipe(name="int8-portable", portable=True),
             Recipe(name="int8-7bit", weight_bits=7),
+            Recipe(name="int8-uint8-weights", uint8_weights=True),
             Recipe(name="int8-per-channel", linear_scales="channel"),
         )
     }

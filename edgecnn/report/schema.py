@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edgecnn.locate.location import Location
+from edgecnn.parity.plain_session import PlainSession
 from edgecnn.parity.verdict import SCHEMA, WHEN_LOCATED, Verdict
 from edgecnn.report.outcome import Outcome
 
@@ -35,7 +36,9 @@ def check_schema() -> dict[str, Any]:
     """The JSON Schema of ``edgecnn check --json``."""
     verdict, defs = _object(Verdict)
     location, more = _object(Location)
+    plain, _ = _object(PlainSession)
     lists = {"verdicts": _list(verdict), "unjudged": _list(_error()), "locations": _list(location)}
+    lists["plain_sessions"] = _list(plain)
     return _document("edgecnn check --json", SCHEMA, lists, {**defs, **more})
 
 

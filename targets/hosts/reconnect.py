@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecnn.targets.hosts.channel import LostError
 from edgecnn.targets.hosts.connection import DEFAULT_TIME_LIMIT, Connection
 from edgecnn.targets.hosts.host import Host
+from edgecnn.targets.hosts.machine_info import ProbeInfo
 from edgecnn.targets.hosts.replies import TensorInfo
 from edgecnn.targets.hosts.session import Arrays, Session
 from edgecnn.targets.runtimes import OptionValue
@@ -26,8 +27,12 @@ class ReconnectingSession:
     `LostError` leads to that: requests on which the runtime failed are not repeated.
     """
 
-    def __init__(self, start: Callable[[], tuple[Connection, Session]]) -> None:
-        self._start = start
+    def __init__(
+        self,
+        start: Callable[[], tuple[Connection, Session]],
+        again: Callable[[Connection, Mapping[str, OptionValue]], Session] | None = None,
+    ) -> None:
+        self._start, self._again = start, again
         self._notes: tuple[str, ...] = ()
         self._connection: Connection | None = None
         self._session: Session | None = None
@@ -97,6 +102,27 @@ class ReconnectingSession:
             else:
                 return
 
+    def probe(self) -> ProbeInfo:
+        """Ask the agent for a description of its machine; see `Connection.probe`.
+
+        Raises:
+            TargetError: As in `Connection.probe`.
+        """
+        self._opened()
+        assert self._connection is not None
+        return self._connection.probe()
+
+    def open_again(self, **options: OptionValue) -> Session:
+        """Open the artifact once more in the same agent, with options that differ from those of this session.
+
+        Raises:
+            TargetError: As in `Connection.open`; a line that is cut is not restored.
+        """
+        self._opened()
+        assert self._connection is not None
+        assert self._again is not None
+        return self._again(self._connection, options)
+
     def close(self) -> None:
         """End the agent. This has no effect the second time."""
         if self._connection is not None:
@@ -164,7 +190,10 @@ def open_reconnecting(
             connection.close()
             raise
 
-    session = ReconnectingSession(start)
+    def again(connection: Connection, other: Mapping[str, OptionValue]) -> Session:
+        return connection.open(runtime, artifact, label, time_limit=None, **{**options, **other})
+
+    session = ReconnectingSession(start, again)
     try:
         yield session
     finally:

@@ -12,7 +12,7 @@ from edgecnn.targets.runtimes.runtime_descriptor import Option, OptionValue, Run
 from edgecnn.targets.runtimes.tflite_micro import TFLITE_MICRO
 from edgecnn.targets.runtimes.tflite_runtime import TFLITE_RUNTIME
 
-__all__ = ["RUNTIMES", "Option", "OptionValue", "Runtime", "runtimes_for"]
+__all__ = ["RUNTIMES", "Option", "OptionValue", "Runtime", "runtimes_for", "session_settings"]
 
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
     {row.name: row for row in (ONNXRUNTIME, LITERT, TFLITE_RUNTIME, TFLITE_MICRO, OPENVINO)}
@@ -23,3 +23,9 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
 def runtimes_for(artifact_format: str) -> tuple[Runtime, ...]:
     """Return the runtimes that run a format, in the table's order; none for a format that no runtime reads."""
     return tuple(runtime for runtime in RUNTIMES.values() if artifact_format in runtime.formats)
+
+
+def session_settings(artifact_format: str) -> dict[str, Mapping[str, str]]:
+    """What programs should set in sessions of their own for a format's int8 files that can saturate, by runtime."""
+    rows = ((row.name, row.saturation) for row in runtimes_for(artifact_format))
+    return {name: facts.session for name, facts in rows if facts is not None and facts.session}

@@ -44,8 +44,10 @@ ONNXRUNTIME = Runtime(
     saturation=SaturationFacts(
         feature="avx2",
         unless=MappingProxyType({"precision": True}),
-        remedy="leave precision=off out (in programs of your own set session.x64quantprecision to"
-        ' "1"), or export with --recipe int8-7bit',
+        session=MappingProxyType({"session.x64quantprecision": "1"}),
+        without=MappingProxyType({"precision": False}),
+        remedy='set the session option session.x64quantprecision to "1", as edgecnn\'s own sessions do (precision=on);'
+        " for programs that cannot, export with --recipe int8-uint8-weights (the same integers) or int8-7bit",
     ),
     deviations=(),
     fixed_batch=False,

@@ -58,7 +58,9 @@ OPENVINO = Runtime(
     saturation=SaturationFacts(
         feature="sse4_1",
         unless=MappingProxyType({"int8_kernels": False}),
-        remedy="int8_kernels=off, or export with --recipe int8-7bit",
+        session=MappingProxyType({}),
+        without=MappingProxyType({}),
+        remedy="int8_kernels=off, or export with --recipe int8-7bit (.onnx files: or int8-uint8-weights)",
     ),
     deviations=(),
     fixed_batch=False,

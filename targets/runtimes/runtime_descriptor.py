@@ -119,11 +119,16 @@ class SaturationFacts:
     Attributes:
         feature: The instructions that they are written for, as ``/proc/cpuinfo`` lists them.
         unless: Options under which the runtime uses other kernels.
-        remedy: What to try.
+        session: The same as a program sets it in sessions of its own: the runtime's own names and values. Empty where
+            the runtime has no such setting that is public.
+        without: Options that give a session as programs open it that set none of that; empty if ``session`` is.
+        remedy: What to try, the best first.
     """
 
     feature: str
     unless: Options
+    session: Mapping[str, str]
+    without: Options
     remedy: str
 
 

@@ -13,11 +13,12 @@ from edgecnn.quantize.recipe import RECIPES, Override, Recipe, load_recipe, pars
 
 
 def test_recipes_by_name() -> None:
-    assert {name: (r.weight_bits, r.portable, r.linear_scales) for name, r in RECIPES.items()} == {
-        "int8": (8, False, "auto"),
-        "int8-portable": (8, True, "auto"),
-        "int8-7bit": (7, False, "auto"),
-        "int8-per-channel": (8, False, "channel"),
+    assert {name: (r.weight_bits, r.uint8_weights, r.portable, r.linear_scales) for name, r in RECIPES.items()} == {
+        "int8": (8, False, False, "auto"),
+        "int8-portable": (8, False, True, "auto"),
+        "int8-7bit": (7, False, False, "auto"),
+        "int8-uint8-weights": (8, True, False, "auto"),
+        "int8-per-channel": (8, False, False, "channel"),
     }
     assert all(load_recipe(name) is recipe for name, recipe in RECIPES.items())
 
@@ -46,6 +47,7 @@ WRONG = [
     ("weight_bits = 4", "weight_bits: 4", "8, or 7"),
     ("weight_bits = true", "weight_bits: True", "a whole number"),
     ("portable = 1", "portable: 1", "true or false"),
+    ("uint8_weights = 1", "uint8_weights: 1", "true or false"),
     ("base = 'int9'", "base: 'int9'", "int8? "),
     ("name = ''", "name is empty", ""),
     ("layers = 3", "layers: 3", "a table"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -12,12 +13,14 @@ import numpy as np
 from edgecnn.export.onnx.int8.fold import Fold
 from edgecnn.export.onnx.lower import over_image
 from edgecnn.graph.graph import Graph, Node
-from edgecnn.graph.ops import Linear, Mean, ValueName
+from edgecnn.graph.ops import Conv2d, Linear, Mean, ValueName
 from edgecnn.program.quantized import QuantizedGraph
 from edgecnn.types import Array
 
 CHANNELS = 1
 """The axis of an image's channels."""
+OFFSET = 128
+"""uint8 = int8 + 128."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +127,24 @@ class FileGraph:
         quantized: The quantized graph. Values and nodes have the names of the program's.
         nodes: By value, the form that its node is written in.
         channels: How many channels values have in the file, for those that may have channels of zeros after their own.
+        uint8_layers: The layers whose weights are stored as uint8, those of the others being int8.
     """
 
     quantized: QuantizedGraph
     nodes: Mapping[ValueName, FileNode]
     channels: Mapping[ValueName, int] = field(default_factory=lambda: MappingProxyType({}))
+    uint8_layers: frozenset[ValueName] = frozenset()
 
     @property
     def graph(self) -> Graph:
         """The graph of operators."""
         return self.quantized.graph
+
+    @cached_property
+    def uint8_weights(self) -> frozenset[ValueName]:
+        """The weights that those layers read."""
+        ops = [n.op for n in self.graph.nodes if n.name in self.uint8_layers]
+        return frozenset(op.weight for op in ops if isinstance(op, Conv2d | Linear))
 
     def of_kind(self, kind: type[Kind]) -> dict[ValueName, Kind]:
         """The nodes of one kind."""
@@ -142,6 +153,25 @@ class FileGraph:
     def with_nodes(self, nodes: Iterable[FileNode]) -> FileGraph:
         """This graph with some nodes in other forms."""
         return replace(self, nodes={**self.nodes, **{n.node.name: n for n in nodes}})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeights:
+    """A layer's integer weights as the file holds them: int8 with zero point 0, or uint8 with zero point 128."""
+
+    integers: Array
+    zero_point: Array
+
+    def zeros(self, count: int) -> Array:
+        """The zero points of so many channels."""
+        return np.full(count, self.zero_point)
+
+
+def stored_weights(graph: FileGraph, weight: ValueName, integers: Array) -> StoredWeights:
+    """The integers of a weight, or of one that was made from it, as the file holds them."""
+    if weight not in graph.uint8_weights:
+        return StoredWeights(integers, np.array(0, integers.dtype))
+    return StoredWeights((integers.astype(np.int16) + OFFSET).astype(np.uint8), np.array(OFFSET, np.uint8))
 
 
 def plain_file_graph(q: QuantizedGraph, channels: Mapping[ValueName, int] = MappingProxyType({})) -> FileGraph:

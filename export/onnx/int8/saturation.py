@@ -21,14 +21,14 @@ from edgecnn.export.onnx.int8.channels_last import columns_as_stored, reads_as_s
 from edgecnn.export.onnx.int8.depthwise import adapt_depthwise
 from edgecnn.export.onnx.int8.exact import exact_float_layers
 from edgecnn.export.onnx.int8.folding import fold_of
+from edgecnn.export.onnx.int8.nodes import OFFSET
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Conv2d, Linear, ValueName
 from edgecnn.program.qparams import INT8_MAX, INT8_MIN, bounds
 from edgecnn.program.quantized import QuantizedGraph
+from edgecnn.targets.runtimes.onnxruntime import ONNXRUNTIME
 
 INT16 = np.iinfo(np.int16)
-OFFSET = 128
-"""uint8 = int8 + 128."""
 POSITIONS = 512
 """Windows of a layer that are looked at, evenly spread over all of the samples."""
 SAMPLES = 32
@@ -63,10 +63,12 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         layers: The layers whose kernel adds in pairs.
         samples: Calibration samples that ``observed`` and ``wrong`` were counted on.
+        uint8_weights: Whether the ONNX file stores the weights of the layers at risk as uint8, so that none saturates.
     """
 
     layers: tuple[LayerSaturation, ...]
     samples: int = 0
+    uint8_weights: bool = False
 
     @property
     def possible(self) -> bool:
@@ -85,18 +87,29 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
         risky = [layer for layer in self.layers if layer.risky]
         return tuple(layer.layer for layer in sorted(risky, key=lambda layer: -layer.wrong / max(layer.observed, 1)))
 
+    @property
+    def in_file(self) -> tuple[str, ...]:
+        """As ``risky``, with the weights as the ONNX file stores them."""
+        return () if self.uint8_weights else self.risky
+
     def summary(self) -> str:
         """One line for people."""
         if not self.possible:
             return "x86 without VNNI: no pair of products can leave int16, ONNX Runtime computes the same there"
         risky = [layer for layer in self.layers if layer.risky]
+        if self.uint8_weights:
+            return (
+                f"x86 without VNNI: the weights of {len(risky)} of {len(self.layers)} layers are uint8, with which ONNX"
+                " Runtime cannot saturate"
+            )
         text = f"x86 without VNNI: ONNX Runtime can saturate in {len(risky)} of {len(self.layers)} layers"
         if self.samples:
             worst = max(risky, key=lambda layer: layer.wrong / max(layer.observed, 1))
             text += f"; on {self.samples} calibration samples it does in {_percent(self.rate)} of their outputs"
             if worst.wrong:
                 text += f" (most in {worst.layer}: {_percent(worst.wrong / worst.observed)})"
-        return text + "; --recipe int8-7bit cures it"
+        assert ONNXRUNTIME.saturation is not None
+        return f"{text}; {ONNXRUNTIME.saturation.remedy}"
 
 
 def _percent(share: float) -> str:
@@ -136,7 +149,8 @@ def saturation_of_file(q: QuantizedGraph, inputs: Sequence[npt.NDArray[np.float3
         inputs: Samples that saturated sums are counted on, one float array per graph input.
     """
     adapted = adapt_depthwise(q).quantized
-    return find_saturation(adapted, inputs, exclude=exact_float_layers(adapted))
+    found = find_saturation(adapted, inputs, exclude=exact_float_layers(adapted))
+    return msgspec.structs.replace(found, uint8_weights=q.uint8_weights)
 
 
 def _adds_in_pairs(q: QuantizedGraph, node: Node) -> bool:

@@ -16,15 +16,13 @@ from onnx import TensorProto
 
 from edgecnn.export.onnx.file import OnnxFile
 from edgecnn.export.onnx.int8.accumulators import Accumulators
-from edgecnn.export.onnx.int8.nodes import FileGraph
+from edgecnn.export.onnx.int8.nodes import OFFSET, FileGraph, stored_weights
 from edgecnn.graph.graph import Node
 from edgecnn.graph.ops import Activation, Clamp, Relu, ValueName
 from edgecnn.program.qparams import INT8_MAX, INT8_MIN, QParams, bounds, division_equals_reciprocal
 from edgecnn.program.quantized import integers_of
 from edgecnn.types import Array
 
-OFFSET = 128
-"""uint8 = int8 + 128."""
 IO_TYPES: Mapping[str, int] = MappingProxyType(
     {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 )
@@ -73,8 +71,7 @@ class QuantizedTensors:
             elif value in self._q.skipped:
                 self._quantize(value, self._file.name(value), f"{value}.dequantized")
             elif value in self._q.weights:
-                own = self._q.weights[value]
-                self._dequantized[value] = self.dequantize_channels(value, own.integers, own.scales)
+                self._dequantized[value] = self._layer_weights(value, value)
             else:
                 self._dequantized[value] = self._constant(value)
         return self._dequantized[value]
@@ -82,8 +79,7 @@ class QuantizedTensors:
     def weights(self, value: ValueName, *, transposed: bool) -> str:
         """The dequantized tensor of a layer's weights."""
         assert not transposed, "a Gemm reads weights as they are"
-        own = self._q.weights[value]
-        return self.dequantize_channels(self.layer_copy(value), own.integers, own.scales)
+        return self._layer_weights(value, self.layer_copy(value))
 
     def layer_copy(self, weight: ValueName) -> str:
         """A name for one more layer's copy of a weight: the weight's own, then numbered ones.
@@ -98,7 +94,7 @@ class QuantizedTensors:
         """The node's bias, int32 at the scale of its accumulator."""
         op: Any = node.op
         scales = self._q.activations[op.x].scale * self._q.weights[op.weight].scales
-        return [self.dequantize_channels(f"{node.name}.bias", self._q.biases[node.name], scales)]
+        return [self._dequantize_channels(f"{node.name}.bias", self._q.biases[node.name], scales)]
 
     def flatten(self, node: Node, value: ValueName) -> str:
         """A Flatten of the integers, so that the pair stays next to the operator that fuses it."""
@@ -173,14 +169,19 @@ class QuantizedTensors:
         """Initializers of a scale and of a zero point plus 128."""
         return self._scale(params.scale), self._uint8(params.zero_point)
 
-    def dequantize_channels(self, name: str, integers: Array, scales: Any) -> str:
-        """A tensor of int8 weights or int32 biases, dequantized by a scale per row."""
+    def _layer_weights(self, value: ValueName, name: str) -> str:
+        own = self._q.weights[value]
+        stored = stored_weights(self._graph, value, own.integers)
+        return self._dequantize_channels(name, stored.integers, own.scales, stored.zeros(len(own.scales)))
+
+    def _dequantize_channels(self, name: str, integers: Array, scales: Any, zeros: Array | None = None) -> str:
+        """A tensor of integer weights or of int32 biases, which have no zero points, dequantized by a scale per row."""
         inputs = [
             self._file.initializer(f"{name}.q", integers),
             self._file.initializer(f"{name}.scale", np.asarray(scales, np.float32)),
         ]
-        if integers.dtype != np.int32:  # which have no zero points
-            inputs.append(self._file.initializer(f"{name}.zero", np.zeros(len(scales), integers.dtype)))
+        if zeros is not None:
+            inputs.append(self._file.initializer(f"{name}.zero", zeros))
         return self._file.node("DequantizeLinear", inputs, name, name="", axis=0)
 
     def _finished(self, value: ValueName) -> str:

@@ -15,8 +15,8 @@ from edgecnn.export.onnx.int8.accumulators import Accumulators
 from edgecnn.export.onnx.int8.blocks import Blocks
 from edgecnn.export.onnx.int8.channels_last import CHANNELS_FIRST, CHANNELS_LAST
 from edgecnn.export.onnx.int8.exact import METADATA
-from edgecnn.export.onnx.int8.nodes import FileGraph, FileNode
-from edgecnn.export.onnx.int8.tensors import IO_TYPES, OFFSET, QuantizedTensors
+from edgecnn.export.onnx.int8.nodes import OFFSET, FileGraph, FileNode
+from edgecnn.export.onnx.int8.tensors import IO_TYPES, QuantizedTensors
 from edgecnn.export.onnx.int8.write_exact import ExactWriter
 from edgecnn.export.onnx.int8.write_folded import FoldedWriter
 from edgecnn.export.onnx.lower import LOWERINGS, write_gemm

@@ -20,8 +20,8 @@ from onnx import TensorProto
 
 from edgecnn.export.onnx.file import OnnxFile
 from edgecnn.export.onnx.int8.accumulators import Accumulators, Sums
-from edgecnn.export.onnx.int8.nodes import AccumulatorPool, ExactConv, FileGraph, with_zeros
-from edgecnn.export.onnx.int8.tensors import OFFSET, QuantizedTensors
+from edgecnn.export.onnx.int8.nodes import OFFSET, AccumulatorPool, ExactConv, FileGraph, with_zeros
+from edgecnn.export.onnx.int8.tensors import QuantizedTensors
 from edgecnn.export.onnx.lower import conv_attributes, pool_attributes
 from edgecnn.graph.ops import Conv2d, MaxPool2d, ValueName
 from edgecnn.program.qparams import INT8_MAX, INT8_MIN

@@ -10,7 +10,7 @@ import numpy as np
 from edgecnn.export.onnx.file import OnnxFile
 from edgecnn.export.onnx.int8.blocks import Blocks
 from edgecnn.export.onnx.int8.fold import Fold, spread
-from edgecnn.export.onnx.int8.nodes import FileGraph, FoldedConv
+from edgecnn.export.onnx.int8.nodes import FileGraph, FoldedConv, StoredWeights, stored_weights
 from edgecnn.export.onnx.int8.tensors import QuantizedTensors
 from edgecnn.export.onnx.lower import conv_attributes
 from edgecnn.graph.ops import Conv2d
@@ -36,23 +36,25 @@ class FoldedWriter:
         scales = np.pad(weights.scales, (0, extra), constant_values=1)
         biases = self._tiled(f"{node.name}.bias.q", np.pad(q.biases[node.name], (0, extra)), fold.outputs)
         x = self._blocks.read(op.x, fold)
-        folded = self._folded_weights(node.name, op, fold)
-        real_weights = self._dequantized(f"{node.name}.weights", folded, scales, fold, zeros=True)
+        stored = stored_weights(self._graph, op.weight, spread(weights.integers, op.dilation[1]))
+        folded = self._folded_weights(node.name, op, fold, stored)
+        zeros = stored.zeros(fold.given)
+        real_weights = self._dequantized(f"{node.name}.weights", folded, scales, fold, zeros)
         scales = scales * q.activations[op.x].scale
-        inputs = [x, real_weights, self._dequantized(f"{node.name}.bias", biases, scales, fold, zeros=False)]
+        inputs = [x, real_weights, self._dequantized(f"{node.name}.bias", biases, scales, fold)]
         kernel = [self._graph.graph.shapes[op.weight][2], fold.width]
         attributes = conv_attributes(self._graph.graph, fold.convolution(op)) | {"kernel_shape": kernel}
         self._tensors.give(node, "Conv", inputs, attributes)
 
-    def _dequantized(self, name: str, integers: str, scales: FloatArray, fold: Fold, *, zeros: bool) -> str:
+    def _dequantized(self, name: str, integers: str, scales: FloatArray, fold: Fold, zeros: Array | None = None) -> str:
         """Integers dequantized by a scale for each channel of each place of a block; weights have zero points too.
 
         Each layer has its own zero points: on x86 without VNNI ONNX Runtime converts weights and zero points layer by
         layer (`session.x64quantprecision`), and refuses a file in which two layers share them.
         """
         inputs = [integers, self._tiled(f"{name}.scale", scales, fold.outputs)]
-        if zeros:
-            inputs.append(self._tiled(f"{name}.zero", np.zeros(fold.given, np.int8), fold.outputs))
+        if zeros is not None:
+            inputs.append(self._tiled(f"{name}.zero", zeros, fold.outputs))
         return self._file.node("DequantizeLinear", inputs, name, name="", axis=0)
 
     def _tiled(self, name: str, array: Array, times: int) -> str:
@@ -64,10 +66,9 @@ class FoldedWriter:
             self._tiles[name, times] = self._file.node("Tile", parts, f"{name}:{times}", name="")
         return self._tiles[name, times]
 
-    def _folded_weights(self, layer: str, op: Conv2d, fold: Fold) -> str:
+    def _folded_weights(self, layer: str, op: Conv2d, fold: Fold, stored: StoredWeights) -> str:
         """:meth:`~edgecnn.export.onnx.int8.fold.Fold.weights`, made of the layer's own when the file is loaded."""
-        file, name = self._file, f"{layer}.w"
-        weights = spread(self._graph.quantized.weights[op.weight].integers, op.dilation[1])
+        file, name, weights = self._file, f"{layer}.w", stored.integers
         own = file.initializer(
             f"{layer}.own" if op.dilation[1] > 1 else f"{self._tensors.layer_copy(op.weight)}.q", weights
         )
@@ -76,7 +77,8 @@ class FoldedWriter:
         start = before + fold.shift(op, 0)
         # Copies one after the other, cut into rows that are shorter by the stride: each row begins later by that much.
         pads = (0, 0, 0, start, fold.given - outs, fold.read - ins, 0, reach + op.stride[1] - start - columns)
-        row = file.node("Pad", [own, file.integers(pads)], f"{name}1")
+        fill = [file.initializer(f"{name}.fill", stored.zero_point)] if stored.zero_point else []
+        row = file.node("Pad", [own, file.integers(pads), *fill], f"{name}1")
         copies = file.node("Tile", [row, file.integers((1, 1, 1, fold.outputs))], f"{name}2")
         cut = file.slice(copies, f"{name}3", (0, fold.outputs * reach, 3))
         shape = (fold.given, fold.read, rows, fold.outputs)

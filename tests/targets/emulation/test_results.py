@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support.emulated import MODELS, RUNTIMES, artifact, case, outputs, qemu
-from support.int8 import NETWORKS, Executor, alone, compared, integers, run, saturating
+from support.int8 import (
+    EXPORTERS,
+    NETWORKS,
+    Executor,
+    alone,
+    compared,
+    images,
+    integers,
+    network,
+    quantized_network,
+    run,
+    saturating,
+)
+from support.shared_host import shared_target
 
 import edgecnn
 from edgecnn.export.tflite.export import export_tflite_int8
 from edgecnn.golden.integer import execute_integer, execute_node
+from edgecnn.models import ZOO
 from edgecnn.targets.boards import load_board
 from edgecnn.targets.hosts.host import survey
 
@@ -77,14 +92,40 @@ def test_tflite_runtime_has_the_same_best_class(boards, board: str, name: str) -
 
 
 @qemu
-@pytest.mark.parametrize("recipe", ["int8", "int8-7bit"])
-def test_x86_without_vnni_saturates_and_7_bits_cure_it(boards, agent, tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo_on_x86_without_vnni(boards, name: str) -> None:
+    """ONNX Runtime is exact with the session option and, with uint8 weights, without it: 0 differences."""
+    q = quantized_network(name)
+    x = images(network(name).input_shape, 2)
+    golden = execute_integer(q, integers(q, [x]))
+    board = boards("x86-64-v3", "onnxruntime")
+    for stored, options in ((q, {}), (replace(q, uint8_weights=True), {"precision": False})):
+        executor = Executor("onnx", "onnxruntime", options, "half_even_fp32")
+        found = run(board, executor, stored, EXPORTERS["onnx"](stored, version="0"), integers(q, [x]))
+        for output, got in zip(q.graph.outputs, found, strict=True):
+            np.testing.assert_array_equal(got, golden[output.value], err_msg=f"{output.name} {options}")
+
+
+@qemu
+@pytest.mark.parametrize("board", ["pi4", "pi5"])
+@pytest.mark.parametrize("name", MODELS)
+def test_uint8_weights_on_arm(boards, board: str, name: str) -> None:
+    _, x, q = case(name)
+    executor = Executor("onnx", "onnxruntime", {}, "half_even_fp32")
+    written = EXPORTERS["onnx"](replace(q, uint8_weights=True), version="0")
+    found = run(boards(board, "onnxruntime"), executor, q, written, integers(q, [x]))
+    np.testing.assert_array_equal(found[0], execute_integer(q, integers(q, [x]))[q.graph.outputs[0].value])
+
+
+@qemu
+@pytest.mark.parametrize("recipe", ["int8", "int8-7bit", "int8-uint8-weights"])
+def test_x86_without_vnni_saturates_unless_a_recipe_prevents_it(boards, agent, tmp_path: Path, recipe: str) -> None:
     module, x = saturating()
     bundle = edgecnn.export_model(
         module.eval(), torch.zeros(1, 2, 8, 8), tmp_path / "q", precisions=["int8"], recipe=recipe, calibration=x
     )
     onnx, tflite = bundle.artifact("onnx", "int8"), bundle.artifact("tflite", "int8")
-    warned = any("can saturate" in note for note in onnx.spec.notes)
+    warned = any("can saturate in" in note for note in onnx.spec.notes)
     assert warned == (recipe == "int8")
     # The files are one integer program, of operators that no runtime computes differently.
     nhwc = np.ascontiguousarray(x.transpose(bundle.manifest.inputs[0].axes["tflite"]))
@@ -94,6 +135,10 @@ def test_x86_without_vnni_saturates_and_7_bits_cure_it(boards, agent, tmp_path: 
     np.testing.assert_array_equal(outputs(board, "onnxruntime", onnx.read(), x), expected)
     got = outputs(board, "onnxruntime", onnx.read(), x, precision=False)
     assert bool((got != expected).any()) == warned
+    # A check of the board says how far sessions without the option are.
+    report = edgecnn.check_bundle(bundle, targets=[shared_target(board, "onnxruntime", "x86-64-v3")])
+    assert report.passed
+    assert [plain.lsb_max > 0 for plain in report.plain_sessions] == [True] * warned
 
 
 @qemu
