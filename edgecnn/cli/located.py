@@ -59,13 +59,13 @@ def _near(lines: Sequence[Line]) -> Sequence[Line]:
 
 
 def _print_drift(lines: Sequence[Line]) -> None:
-    re_exported = any(line.reexported is not None for line in lines)
+    re_exported = any(line.anew is not None for line in lines)
     columns: list[Column] = [("value", "left"), ("operator", "left"), ("end to end", "right"), ("", "left")]
     columns += [("in isolation", "right"), *([("re-exported", "right")] if re_exported else []), ("", "left")]
     rows = []
     for line in lines:
         row = [line.value, line.operator, _text(line.drift), bar(line.drift), _text(line.alone)]
-        row += [_text(line.reexported)] if re_exported else []
+        row += [_text(line.anew)] if re_exported else []
         rows.append([*row, "breaks its rule" if line.broken else ""])
     print_table(columns, rows)
 

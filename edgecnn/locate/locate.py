@@ -152,7 +152,7 @@ class _Search:
                     operator=operator,
                     drift=drift[i],
                     alone=alone[i],
-                    reexported=reexported[i],
+                    anew=reexported[i],
                     broken=wrong,
                 )
             )
@@ -225,10 +225,10 @@ class _Search:
     def _reexport_breaks(self, value: str, lines: Sequence[Line]) -> bool:
         """Whether the re-exported operator breaks its rule too, and by at least half as much."""
         line = next((line for line in lines if line.value == value), None)
-        if line is None or line.reexported is None:
+        if line is None or line.anew is None:
             return False
         allowed = tolerance(self._reexport, value, self._rounding)
-        return breaks(line.reexported, allowed) and line.reexported.largest >= line.alone.largest / 2
+        return breaks(line.anew, allowed) and line.anew.largest >= line.alone.largest / 2
 
     def _of_the_runtime(
         self, expected: Expected, broken: Sequence[tuple[tap_outputs.Point, Array]], stored: Sequence[Array]

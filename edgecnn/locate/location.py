@@ -10,8 +10,6 @@ from edgecnn.graph.graph import Graph
 from edgecnn.graph.ops import ValueName
 from edgecnn.locate.expected import Gap
 
-_JSON_KEYS = {"reexported": "anew"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -23,7 +21,7 @@ class Line:
         operator: Kind of the operator.
         drift: How far it is from golden when the whole artifact runs.
         alone: How far its operator's result is from golden when the operator reads golden values.
-        reexported: ``alone`` for the operator re-exported from the program; None where the file was not modified.
+        anew: ``alone`` for the operator re-exported from the program; None where the file was not modified.
         broken: Whether the operator alone breaks its rule.
     """
 
@@ -32,7 +30,7 @@ class Line:
     operator: str
     drift: Gap
     alone: Gap
-    reexported: Gap | None = None
+    anew: Gap | None = None
     broken: bool = False
 
 
@@ -79,9 +77,7 @@ class Location:
 
     def as_json(self) -> dict[str, Any]:
         """The location as ``--json`` prints it."""
-        fields = asdict(self)
-        lines = [{_JSON_KEYS.get(key, key): item for key, item in line.items()} for line in fields["lines"]]
-        return {**fields, "lines": lines}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +120,7 @@ def merged_lines(lines: Sequence[Line]) -> tuple[Line, ...]:
             known,
             drift=max(known.drift, line.drift, key=_size),
             alone=max(known.alone, line.alone, key=_size),
-            reexported=max((g for g in (known.reexported, line.reexported) if g is not None), key=_size, default=None),
+            anew=max((g for g in (known.anew, line.anew) if g is not None), key=_size, default=None),
             broken=known.broken or line.broken,
         )
     return tuple(found.values())

@@ -222,7 +222,7 @@ def test_a_fault_of_the_file_is_named_by_layer_and_cause(
     assert found.size
     broken = [line for line in found.lines if line.broken]
     assert broken
-    assert all(line.reexported is not None and line.reexported.largest <= 1e-6 for line in found.lines)
+    assert all(line.anew is not None and line.anew.largest <= 1e-6 for line in found.lines)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

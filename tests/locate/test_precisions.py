@@ -97,7 +97,7 @@ def test_a_fault_is_named_by_layer_and_cause(precision, edit, layer, cause, bund
     broken = [line for line in found.lines if line.broken]
     assert broken[0].value.startswith(layer)
     limit = 0.0 if precision == "int16x8" else 1e-6
-    assert all(line.reexported is not None and line.reexported.largest <= limit for line in broken)
+    assert all(line.anew is not None and line.anew.largest <= limit for line in broken)
 
 
 def test_a_failed_verdict_of_int16x8_names_the_layer(bundle, agent, tmp_path: Path) -> None:
