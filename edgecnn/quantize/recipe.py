@@ -100,9 +100,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _check_word("calibrator", self.calibrator, CALIBRATORS)
         _check_word("linear_scales", self.linear_scales, LINEAR_SCALES)
         if self.weight_bits not in WEIGHT_LIMITS:
-            raise UsageError(
-                f"weight_bits: {self.weight_bits} given", hint="8, or 7 for x86 without VNNI"
-            )
+            raise UsageError(f"weight_bits: {self.weight_bits} given", hint="8, or 7 for x86 without VNNI")
 
     @property
     def weight_limit(self) -> int:
