@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # the checkout that this file lies in, whichever is installed
 
 
 def operators_page() -> str:

@@ -177,8 +177,8 @@ def _protection(v: Verdict) -> str:
         return ""
     option = ", ".join(f"{name}={'on' if v.options.get(name) else 'off'}" for name in row.saturation.without)
     settings = ", ".join(f'{name} = "{value}"' for name, value in row.saturation.session.items())
-    sessions = "sessions without" if row.saturates(v.options) else "sessions with"
-    return f"int8 on {v.runtime} was judged with {option}: as {sessions} {settings} compute"
+    without = "without " if row.saturates(v.options) else ""
+    return f"int8 on {v.runtime}: judged with {option} ({without}{settings})"
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:

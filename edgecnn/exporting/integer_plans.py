@@ -41,9 +41,16 @@ def plan_int8(given: PlanInputs) -> Plan:
         other_golden=_differing(golden),
         spec=spec,
         format_specs={"onnx": msgspec.structs.replace(spec, saturating=saturation.in_file)},
-        notes=(*program.quantized.notes, *_note_on_random(data)),
+        notes=(*program.quantized.notes, *_note_on_random(data), *_note_on_uint8(program)),
         format_notes={"onnx": (saturation.summary(),)},
     )
+
+
+def _note_on_uint8(program: QuantizedModel) -> tuple[str, ...]:
+    """That a setting of the recipe has no effect on other files than ONNX's."""
+    if not program.quantized.uint8_weights:
+        return ()
+    return ("uint8 weights are in .onnx files only; other files are those of the recipe without them",)
 
 
 def _differing(golden: Mapping[str, Outputs]) -> dict[str, Outputs]:

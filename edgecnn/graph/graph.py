@@ -112,13 +112,18 @@ class GraphBuilder:
     constants: dict[ValueName, FloatArray] = field(default_factory=dict)
     shapes: dict[ValueName, Shape] = field(default_factory=dict)
     _numbers: dict[ValueName, int] = field(default_factory=dict)
+    _reserved: frozenset[ValueName] = frozenset()
 
     @classmethod
     def like(cls, graph: Graph) -> GraphBuilder:
-        """A builder with the inputs, outputs and constants of a graph, and no nodes yet."""
+        """A builder with the inputs, outputs and constants of a graph, and no nodes yet.
+
+        The names of the graph's nodes are reserved: `place` takes them, `add` and `constant` do not.
+        """
         builder = cls(inputs=list(graph.inputs), outputs=list(graph.outputs), constants=dict(graph.constants))
         builder.shapes.update((i.name, i.shape) for i in graph.inputs)
         builder.shapes.update((name, array.shape) for name, array in graph.constants.items())
+        builder._reserved = frozenset(n.name for n in graph.nodes)
         return builder
 
     def input(self, name: ValueName, shape: Shape) -> ValueName:
@@ -183,10 +188,10 @@ class GraphBuilder:
 
     def free_name(self, wanted: ValueName) -> ValueName:
         """The name itself if it is free, else the name with the first number that makes it unique."""
-        if wanted not in self.shapes:
+        if not self._is_taken(wanted):
             return wanted
         number = self._numbers.get(wanted, 1)  # names are never released, so continue where the last search ended
-        while f"{wanted}_{number}" in self.shapes:
+        while self._is_taken(f"{wanted}_{number}"):
             number += 1
         self._numbers[wanted] = number
         return f"{wanted}_{number}"
@@ -205,6 +210,9 @@ class GraphBuilder:
             outputs=tuple(self.outputs),
             constants=MappingProxyType({k: v for k, v in self.constants.items() if k in needed}),
         )
+
+    def _is_taken(self, name: ValueName) -> bool:
+        return name in self.shapes or name in self._reserved
 
     def _claim(self, name: ValueName, shape: Shape) -> None:
         if name in self.shapes:

@@ -43,7 +43,6 @@ class Rewriter:
         self._index: dict[ValueName, int] = {}
         self._renamed: dict[ValueName, ValueName] = {}
         self._uses = dict(graph.uses)
-        self._reserved = {n.name for n in graph.nodes}
 
     def visit(self, node: Node, step: Step) -> None:
         """Keep a node, or replace it by the value that ``step`` returns."""
@@ -86,12 +85,7 @@ class Rewriter:
 
         With a suffix the result gets its own name; without one it takes the node's name.
         """
-        name = like.name
-        if suffix:
-            name, number = f"{like.name}.{suffix}", 0
-            while name in self._builder.shapes or name in self._reserved:
-                number += 1
-                name = f"{like.name}.{suffix}_{number}"
+        name = self._builder.free_name(f"{like.name}.{suffix}") if suffix else like.name
         return self._emit(op, name, like)
 
     def add_constant(self, name: ValueName, array: npt.NDArray[np.generic], *, instead: ValueName | None = None) -> str:

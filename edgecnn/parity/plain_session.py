@@ -85,8 +85,8 @@ class PlainSession:
         if not self.lsb_max:
             found = f"is the same on {self.samples} golden inputs, though not on any input"
         return (
-            f"{self.artifact} on {self.target}: output {self.output} of a session without {settings} {found}: this"
-            f" processor has no VNNI, and products overflow in {len(self.layers)} layers; {facts.remedy}"
+            f"{self.artifact} on {self.target}: in a session without {settings}, {self.output} {found}: this"
+            f" processor has no VNNI, and products can overflow in {len(self.layers)} layers; {facts.remedy}"
         )
 
 

@@ -163,15 +163,11 @@ class Unjudged:
         return {"target": self.target, "artifact": self.artifact, **words}
 
 
-class Located(Protocol):
-    """The location of an error in an artifact; implemented by `edgecnn.locate.location.Location`."""
+class Finding(Protocol):
+    """What a report holds beside its verdicts, made by packages and modules that know `CheckReport`.
 
-    def as_json(self) -> dict[str, Any]:
-        """Convert to plain values for ``--json``."""
-
-
-class Plain(Protocol):
-    """What a session without protection from saturation computes; `edgecnn.parity.plain_session.PlainSession`."""
+    It is a `edgecnn.locate.location.Location` or a `edgecnn.parity.plain_session.PlainSession`.
+    """
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for ``--json``."""
@@ -198,8 +194,8 @@ class CheckReport:
     baseline_samples: Mapping[tuple[str, str, str, str], BaselineSamples] = field(
         default_factory=dict, repr=False, compare=False
     )
-    locations: tuple[Located, ...] = ()
-    plain_sessions: tuple[Plain, ...] = ()
+    locations: tuple[Finding, ...] = ()
+    plain_sessions: tuple[Finding, ...] = ()
     idle: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -102,9 +102,9 @@ def _fold(graph: Graph, factor: Doubles, offset: Doubles, params: QParams) -> Gr
     if np.all(factor == 1) and not offset.any():
         return graph
     name = graph.inputs[0].name
-    graph = _with_inside_channel(graph, factor, offset, params)
+    graph, inside = _with_inside_channel(graph, factor, offset, params)
     builder = GraphBuilder.like(graph)
-    readers = [node for node in graph.nodes if name in node.inputs and not _is_inside_channel(node)]
+    readers = [node for node in graph.nodes if name in node.inputs and node.name != inside]
     added: set[ValueName] = set()
     for node in graph.nodes:
         op = node.op
@@ -134,15 +134,20 @@ def _affine(builder: GraphBuilder, name: ValueName, factor: Doubles, offset: Dou
     return value
 
 
-def _with_inside_channel(graph: Graph, factor: Doubles, offset: Doubles, params: QParams) -> Graph:
+def _with_inside_channel(
+    graph: Graph, factor: Doubles, offset: Doubles, params: QParams
+) -> tuple[Graph, ValueName | None]:
     """The graph with padded convolutions that read the input and a channel which is constant inside the image.
 
     They have factor and offset in their weights. Does not apply without an offset, nor to convolutions in groups.
+
+    Returns:
+        The graph, and the name of the input with that channel; None where it does not apply.
     """
     name = graph.inputs[0].name
     wanted = [n for n in graph.nodes if _is_padded(graph, n, name)] if offset.any() else []
     if not wanted:
-        return graph
+        return graph, None
     builder = GraphBuilder.like(graph)
     weights = {n.name: graph.constants[n.op.weight].astype(np.float64) for n in wanted if isinstance(n.op, Conv2d)}
     rest = {key: (w * offset).sum(axis=1, keepdims=True) for key, w in weights.items()}
@@ -157,7 +162,7 @@ def _with_inside_channel(graph: Graph, factor: Doubles, offset: Doubles, params:
             joined = np.concatenate([own[node.name], rest[node.name] / inside], axis=1)
             op = replace(op, x=value, weight=builder.constant(f"{node.name}.{INSIDE}.weight", joined))
         builder.place(op, node.name, node.origin)
-    return builder.build()
+    return builder.build(), value
 
 
 def _is_padded(graph: Graph, node: Node, name: ValueName) -> bool:
@@ -165,10 +170,6 @@ def _is_padded(graph: Graph, node: Node, name: ValueName) -> bool:
         case Conv2d(x=x, weight=weight, groups=1, padding=padding):
             return x == name and weight in graph.constants and any(padding)
     return False
-
-
-def _is_inside_channel(node: Node) -> bool:
-    return isinstance(node.op, Pad) and node.name.endswith(f".{INSIDE}")
 
 
 def _steps_wanted(own: Doubles, rest: Doubles, scale: float) -> float:

@@ -108,14 +108,10 @@ def run_program(
     variables = {name: value for name, value in changed.items() if value is not None}
     with ThreadPoolExecutor(1) as starter:
         # An interrupt reaches the main thread. Within Popen, it would leave a program that nobody knows.
-        starting = starter.submit(_start, command, variables)
+        starting = starter.submit(_start, subject, command, variables, hint)
         try:
             process = starting.result()
             output = process.communicate(timeout=time_limit)[0].decode("utf-8", "replace")
-        except OSError as error:
-            raise TargetError(
-                f"{subject}: cannot start {command[0]}", why=error.strerror or str(error), hint=hint
-            ) from error
         except subprocess.TimeoutExpired:
             raise TargetError(
                 f"{subject}: {Path(command[0]).name} did not end within {time_limit:g} s", hint="check the network"
@@ -133,11 +129,16 @@ def run_program(
     return output
 
 
-def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # a group of its own, to be killed as a whole
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=variables, start_new_session=True,
-    )  # fmt: skip
+def _start(subject: str, command: Sequence[str], variables: Mapping[str, str], hint: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # a group of its own, to be killed as a whole
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=variables, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise TargetError(
+            f"{subject}: cannot start {command[0]}", why=error.strerror or str(error), hint=hint
+        ) from error
 
 
 def _kill_and_close(process: subprocess.Popen[bytes]) -> None:

@@ -17,10 +17,13 @@ import base64
 import re
 from dataclasses import dataclass
 
-# Python 2 must be able to parse these, up to the line that ends it. With -c, sys.path begins with the current folder,
-# whose files could shadow modules.
-_FUNCTIONS = """
-import os, sys
+# With -c, sys.path begins with an empty name for the current folder, whose files could shadow modules.
+_NO_CURRENT_FOLDER = "import sys; sys.path[:] = [folder for folder in sys.path if folder]"
+
+# Python 2 must be able to parse these, up to the line that ends it.
+_FUNCTIONS = f"""
+{_NO_CURRENT_FOLDER}
+import os
 def read_agent(size):
     source = b""
     while len(source) < size:
@@ -33,8 +36,6 @@ def run_agent(source):
     import linecache
     linecache.cache["<agent>"] = (len(source), None, source.decode().splitlines(True), "<agent>")
     sys.argv[:] = ["<agent>"]
-    if not getattr(sys.flags, "safe_path", False):
-        del sys.path[0]
     exec(compile(source, "<agent>", "exec"), globals())
     sys.exit(0)
 """
@@ -87,7 +88,8 @@ def remote_command(python: str, marker: str, size: int, environment: dict[str, s
     settings = " ".join(f"{name}={value}" for name, value in environment.items())
     code = base64.b64encode(BOOTSTRAP.encode()).decode()  # has no character that any shell interprets
     return (
-        f"exec env {settings} {_quoted(python)} -c 'import base64;exec(base64.b64decode(\"{code}\"))' {marker} {size}"
+        f"exec env {settings} {_quoted(python)} -c"
+        f" '{_NO_CURRENT_FOLDER}; import base64; exec(base64.b64decode(\"{code}\"))' {marker} {size}"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +26,7 @@ from torch import nn
 import edgecnn
 from edgecnn.bundle import program as bundle_program
 from edgecnn.capture import aten
-from edgecnn.cli import cli
+from edgecnn.cli import cli, shared_options
 from edgecnn.data import sources
 from edgecnn.data.sources import load_dataset
 from edgecnn.errors import CaptureError, EdgecnnError, GraphError, UsageError
@@ -37,17 +38,20 @@ from edgecnn.export.onnx.format import ONNX
 from edgecnn.export.tflite import lower as tflite_lower
 from edgecnn.export.tflite.format import TFLITE
 from edgecnn.export.written import Written
-from edgecnn.exporting import precisions
+from edgecnn.exporting import export_options, precisions
 from edgecnn.exporting.export_options import ExportOptions
 from edgecnn.golden import float as golden_float
 from edgecnn.graph import traits
 from edgecnn.graph.elementwise import _Elementwise
 from edgecnn.graph.ops import Abs, ValueName
 from edgecnn.graph.traits import traits_of
+from edgecnn.project import tables
 from edgecnn.quantize import calibrate
 from edgecnn.quantize.quantize import NO_INT8_FORM
+from edgecnn.targets.agent.single_file import MAIN, join_modules
 from edgecnn.targets.boards import load_boards, read_board
 from edgecnn.targets.config import load_config
+from edgecnn.targets.hosts import local
 from edgecnn.targets.runtimes import RUNTIMES, runtimes_for
 from edgecnn.targets.target import find_targets
 
@@ -192,16 +196,55 @@ def test_adding_format(insert: Insert, tmp_path: Path) -> None:
     assert not runtimes_for("listing")
 
 
-def test_adding_runtime(insert: Insert) -> None:
+SECOND_SESSION = '''"""A runtime that changes signs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgecnn.targets.agent.runtime_session import SessionTensor
+
+
+class SecondSession:
+    version, arena_bytes = "7", None
+
+    def __init__(self, module: str, artifact: bytes, options: Mapping[str, Any]) -> None:
+        self.inputs = [SessionTensor("x", [None, 2], "float32", None)]
+        self.outputs = [SessionTensor("y", [None, 2], "float32", None)]
+
+    def infer(self, arrays: Sequence[Any]) -> list[Any]:
+        return [-arrays[0]]
+'''
+
+
+def agent_with_second(name: str) -> str:
+    """The source of a module of the agent, after the addition."""
+    if name == "second_session":
+        return SECOND_SESSION
+    text = (ROOT / "targets" / "agent" / f"{name}.py").read_text(encoding="utf-8")
+    if name != "runtime_table":
+        return text
+    head, table = "from edgecnn.targets.agent.runtime_session import", "RUNTIME_TABLE: dict[str, RuntimeRow] = {"
+    text = text.replace(head, f"from edgecnn.targets.agent.second_session import SecondSession\n{head}")
+    return text.replace(table, f'{table}\n    "second": RuntimeRow("json", "json", _ONNX_OPTIONS, SecondSession),')
+
+
+def test_adding_runtime(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config()
     with pytest.raises(UsageError, match="there is no runtime 'second'"):
         find_targets(["second"], config=config)
-    insert(RUNTIMES, "second", replace(RUNTIMES["onnxruntime"], name="second", title="Second", module="no_such_module"))
+    insert(RUNTIMES, "second", replace(RUNTIMES["onnxruntime"], name="second", title="Second", module="json"))
     assert [row.name for row in runtimes_for("onnx")][-1] == "second"
     with pytest.raises(UsageError, match="second is neither in runtimes nor in missing"):
         read_board(ROOT / "targets" / "boards" / "pi4.toml")
     (failure,) = find_targets(["second"], config=config).failures
     assert failure.error.message == "local has no second"
+    monkeypatch.setattr(local, "agent_source", lambda: join_modules(MAIN, agent_with_second))
+    (target,) = find_targets(["second"], config=config).targets
+    with target.open(b"any bytes", "net") as session:
+        (y,) = session.infer([np.float32([[1, -2]])])
+    assert (session.version, y.tolist()) == ("7", [[-1, 2]])
 
 
 def test_adding_board(tmp_path: Path) -> None:
@@ -225,12 +268,27 @@ def test_adding_calibrator(insert: Insert, tmp_path: Path) -> None:
     assert (low, high) == pytest.approx((2 * X.min(), 2 * X.max()), rel=0.02)
 
 
-def test_adding_export_option() -> None:
-    """tests/exporting/test_options.py holds the command line, the TOML table and Python to the dataclass."""
-    assert {"formats", "precisions", "recipe", "io", "opset"} <= {f.name for f in fields(ExportOptions)}
-    text = CliRunner().invoke(cli, ["export", "--help"]).output
-    for option in fields(ExportOptions):
-        assert f"--{option.name.replace('_', '-')}" in text, option.name
+def test_adding_export_option(insert: Insert, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line and edgecnn.toml follow the class; `tests/exporting/test_options.py` asks for the argument."""
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class More(ExportOptions):
+        quick: bool = export_options._option(False, "Write quickly.")
+
+    for module in (shared_options, tables):
+        monkeypatch.setattr(module, "ExportOptions", More)
+    insert(export_options._INFO, "quick", fields(More)[-1].metadata["info"])
+    seen = []
+
+    @click.command()
+    @shared_options.export_options
+    def command(**given: Any) -> None:
+        seen.append(shared_options.given_options(given))
+
+    assert CliRunner().invoke(command, ["--quick", "--formats", "onnx"]).exit_code == 0
+    assert seen == [More(quick=True, formats=("onnx",))]
+    assert "Write quickly." in CliRunner().invoke(command, ["--help"]).output
+    assert tables._export_key("quick") == ("quick", bool | None, None)
 
 
 def test_adding_data_source(insert: Insert, tmp_path: Path) -> None:
@@ -247,8 +305,6 @@ def test_adding_data_source(insert: Insert, tmp_path: Path) -> None:
 
 
 def test_adding_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    import click
-
     from edgecnn import cli as package
 
     @click.command("hello")

@@ -14,6 +14,7 @@ from support.shared_host import shared_target
 
 import edgecnn
 from edgecnn.bundle import decode_manifest
+from edgecnn.cli.check_output import _footers
 from edgecnn.errors import TargetError
 from edgecnn.parity import plain_session
 from edgecnn.parity.saturation_reason import saturates
@@ -58,6 +59,9 @@ def test_a_check_says_what_sessions_without_the_setting_compute(bundle, agent, h
     assert (plain.lsb_max, plain.lsb_mean, plain.top1_agreement) == measured
     assert (plain.lsb_max > 0) == saturates(agent.probe().features, "onnxruntime") == (not off.passed)
     assert off.plain_sessions == (), "a session without the setting is what was judged"
+    setting = 'session.x64quantprecision = "1"'
+    assert f"int8 on onnxruntime: judged with precision=on ({setting})" in _footers(report.verdicts)
+    assert f"int8 on onnxruntime: judged with precision=off (without {setting})" in _footers(off.verdicts)
     jsonschema.validate(json.loads(json.dumps(report.as_json())), check_schema())
 
 
@@ -123,6 +127,7 @@ def test_weights_are_uint8_where_pairs_can_saturate_and_nowhere_else(tmp_path) -
     }
     same = [b.artifact("tflite", "int8").read() for b in (plain, bundle)]
     assert same[0] == same[1], "TFLite files do not change"
+    assert any("in .onnx files only" in note for note in bundle.artifact("tflite", "int8").spec.notes)
     for name, array in plain.golden().outputs["int8"].items():
         np.testing.assert_array_equal(array, bundle.golden().outputs["int8"][name])
     again = bundle.program().quantized

@@ -93,6 +93,31 @@ def test_what_bytes_give_is_what_the_model_gives(first: str, means: str) -> None
     assert len(channels) == (first != "without padding"), "one channel, whatever reads it"
 
 
+def test_a_module_may_have_the_name_of_what_is_added() -> None:
+    """Of the input with the constant channel, and of what scales the input."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.inside, self.scaled = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.conv(x), self.inside(x), self.scaled(x)
+
+    module = nn.ModuleDict({"x": Named()}).eval()
+    module.forward = lambda x: module["x"](x)  # type: ignore[method-assign]
+    x = IMAGENET.apply(raw_images((3, 9, 9), 2))
+    graph = capture(module, [torch.as_tensor(x[:1])])
+    assert {"x.inside", "x.scaled"} <= {n.name for n in graph.nodes}
+    assert graph.inputs[0].name == "x"
+    taken = take_bytes(graph, IMAGENET)
+    (u,) = taken.convert([x])
+    expected, got = (execute_float(g, [a]) for g, a in ((graph, x), (taken.graph, u)))
+    for old, new in zip(graph.outputs, taken.graph.outputs, strict=True):
+        np.testing.assert_allclose(got[new.value], expected[old.value], atol=1e-5)
+
+
 @pytest.mark.parametrize("means", ["imagenet", "half", "caffe"])
 def test_a_residual_net_takes_a_cameras_bytes(tmp_path, here, means: str) -> None:
     """Both formats give the integers of the reference; int8 loses no more than in a file that takes float32."""

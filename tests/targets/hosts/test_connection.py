@@ -128,7 +128,7 @@ agent.main()
 
 @pytest.mark.parametrize("safe_path", ["", "1"], ids=["", "PYTHONSAFEPATH"])
 def test_files_of_the_current_folder_shadow_nothing(tmp_path, monkeypatch, started, safe_path):
-    for name in ("json", "numpy", "onnxruntime"):
+    for name in ("json", "numpy", "onnxruntime", "linecache", "tokenize", "re"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)  # what it names is the user's own choice
